@@ -70,7 +70,10 @@ def floor(text: str) -> dict[str, Any]:
     """Parse the output of bench/floor.py."""
     try:
         return read_floor(Path(text))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        message = f"{text} cannot be read: {error.strerror}; `python bench/floor.py --model FILE > {text}` writes it"
+        raise argparse.ArgumentTypeError(message) from error
+    except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 

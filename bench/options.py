@@ -10,14 +10,15 @@ from apis import APIS
 from client import STALL_SECONDS
 from flag_values import count, count_or_0, field, floor, length, levels, number_above_0, objectives, share
 from load import ARRIVALS, FORMS
+from play import SWEEP_OBJECTIVES
 from reports.outputs import add_flags as add_output_flags
 from scenarios import SCENARIOS
 from target import Manners
 from transport import Tls
 
 EPILOG = """\
-Exit status: 0 if all requests succeeded, 1 if some failed or a figure is past --budget, 2 if a server is unreachable or
-the arguments are wrong.
+Exit status: 0 if all requests were answered, 1 if some failed or a figure is past --budget, 2 if a server
+is unreachable or the arguments are wrong.
 The tables are for people; the very last line of stdout is one JSON object for scripts."""
 
 
@@ -29,7 +30,9 @@ def parser() -> argparse.ArgumentParser:
         description="Measure the latency of a server of the Responses API, Chat Completions or completions.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
     )
+    found.add_argument("-h", "--help", action="help", help="Print this help and exit")
     _server(found.add_argument_group("servers"))
     _load(found.add_argument_group("load"))
     _requests(found.add_argument_group("requests"))
@@ -75,91 +78,182 @@ def _fields(args: argparse.Namespace) -> dict[str, Any]:
 
 def _server(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--url", help="http://HOST:PORT, https://HOST:PORT or unix:PATH; http:// and /v1 may be missing")
-    add("--serve", metavar="COMMAND", help="start this server and stop it at the end; {port} in it is a free port")
-    add("--vs", metavar="URL|COMMAND", help="another server to alternate and compare with; a command has a blank")
+    add(
+        "--url",
+        metavar="URL",
+        help="Server to measure: http://HOST:PORT, https://HOST:PORT or unix:PATH; http:// may be missing",
+    )
+    add("--serve", metavar="COMMAND", help="Start this server and stop it at the end; {port} in it is a free port")
+    add("--vs", metavar="URL|COMMAND", help="Another server to alternate and compare with; a command has a blank")
     add(
         "--restart",
         metavar="COMMAND",
-        help="command that restarts the server, such as: systemctl restart responsed (default: that of --serve)",
+        help="Command that restarts the server, such as: systemctl restart responsed (default: that of --serve)",
     )
-    add("--api", choices=APIS, default="responses", help="API that is measured (default: %(default)s)")
-    add("--api-key", metavar="KEY", help="key for Authorization: Bearer")
-    add("--ca", type=Path, metavar="FILE", help="certificates of authorities for https, instead of the system's")
-    add("--insecure", action="store_true", help="accept any certificate")
-    add("--model", help="default: first model of /v1/models")
+    add("--api", choices=APIS, default="responses", help="API to measure (default: %(default)s)")
+    add("--api-key", metavar="KEY", help="API key to send to the servers, as a bearer token")
+    add("--ca", type=Path, metavar="FILE", help="File with the certificates to trust for https (default: the system's)")
+    add("--insecure", action="store_true", help="Accept any certificate of the servers")
+    add("--model", metavar="NAME", help="Model to ask (default: the first of /v1/models)")
 
 
 def _load(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--scenario", choices=SCENARIOS, default="single", help="default: %(default)s")
-    add("--rounds", type=count, default=1, help="rounds of the scenario, counted together")
-    add("--concurrency", type=count, default=1, help="number of parallel streams (single, --duration, --soak)")
+    add(
+        "--scenario",
+        choices=SCENARIOS,
+        metavar="NAME",
+        default="single",
+        help="What to play (default: %(default)s): " + ", ".join(SCENARIOS),
+    )
+    add("--rounds", type=count, default=1, metavar="N", help="Rounds to play, counted together (default: %(default)s)")
+    add(
+        "--concurrency",
+        type=count,
+        default=1,
+        metavar="N",
+        help="Number of parallel streams, of single, --duration and --soak (default: %(default)s)",
+    )
     add(
         "--requests",
         type=count,
         default=20,
-        help="requests of a round or of a level (single, concurrent, constrained, forms, --rate, --sweep)",
+        metavar="N",
+        help="Requests of a round or level, of single, concurrent, constrained, forms, --rate and --sweep "
+        "(default: %(default)s)",
     )
     add(
         "--duration",
         type=number_above_0,
         metavar="SECONDS",
-        help="send requests for a time instead of a number of them",
+        help="Send requests for this many seconds instead of a number of them",
     )
     add(
         "--rate",
         type=number_above_0,
         metavar="R",
-        help="open loop: R requests a second at planned times; latency counts from them",
+        help="Start R requests a second at planned times, an open loop; latency counts from them",
     )
-    add("--arrivals", choices=ARRIVALS, default="poisson", help="times of an open loop (default: %(default)s)")
-    add("--max-concurrency", type=count, metavar="N", help="open loop: requests beyond N at a time wait")
+    add(
+        "--arrivals",
+        choices=ARRIVALS,
+        default="poisson",
+        help="Distribution of the planned times of an open loop (default: %(default)s)",
+    )
+    add(
+        "--max-concurrency",
+        type=count,
+        metavar="N",
+        help="Let requests of an open loop wait while N are in progress (default: no limit)",
+    )
     add(
         "--sweep",
         type=levels,
         metavar="concurrency|rate[=N,...]",
-        help="raise the load until less than --attainment of the requests meet --slo, and name the knee",
+        help="Raise the load until less than --attainment of the requests meet --slo "
+        f"(default there: {SWEEP_OBJECTIVES}), and name the knee; a sweep of rates begins at --rate",
     )
-    add("--attainment", type=share, default=0.9, metavar="SHARE", help="of a sweep (default: %(default)s)")
-    add("--replay", type=Path, metavar="FILE", help="play a recorded trace: JSONL with arrival times")
-    add("--speed", type=number_above_0, default=1.0, metavar="FACTOR", help="of --replay (default: %(default)s)")
+    add(
+        "--attainment",
+        type=share,
+        default=0.9,
+        metavar="SHARE",
+        help="Share of the requests of --sweep, 0 to 1 (default: %(default)s)",
+    )
+    add("--replay", type=Path, metavar="FILE", help="Play a recorded trace, JSONL with arrival times")
+    add(
+        "--speed",
+        type=number_above_0,
+        default=1.0,
+        metavar="FACTOR",
+        help="Divide the arrival times of --replay by this (default: %(default)s)",
+    )
     add(
         "--soak",
         type=number_above_0,
         metavar="SECONDS",
-        help="a long load in ten parts; the last is compared with the first",
+        help="Play a load for this many seconds, in ten parts; the last is compared with the first",
     )
-    add("--idle", type=count, default=200, metavar="N", help="connections of idle-connections (default: %(default)s)")
-    add("--seed", type=int, default=0)
-    add("--warmup", type=count_or_0, default=1, help="requests before the first round, not counted")
+    add(
+        "--idle",
+        type=count,
+        default=200,
+        metavar="N",
+        help="Open connections of idle-connections (default: %(default)s)",
+    )
+    add("--seed", type=int, default=0, metavar="N", help="Seed of the random texts and times (default: %(default)s)")
+    add(
+        "--warmup",
+        type=count_or_0,
+        default=1,
+        metavar="N",
+        help="Requests before the first round, not counted (default: %(default)s)",
+    )
 
 
 def _requests(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--tokens", type=count, default=64, help="maximum tokens of each answer (single, concurrent, constrained)")
-    add("--prompt-words", type=count, default=50, help="words of a prompt (single, concurrent, constrained, forms)")
-    add("--input-tokens", type=length, metavar="LENGTH", help=f"tokens of a prompt by the server's counts; {FORMS}")
-    add("--output-tokens", type=length, metavar="LENGTH", help="maximum tokens of each answer, instead of --tokens")
-    add("--ignore-eos", action="store_true", help="send ignore_eos: true, so that answers have their full length")
-    add("--no-store", action="store_true", help="send store: false, which clients do not send by default")
-    add("--temperature", type=float, help="send this temperature, which clients do not send by default")
-    add("--field", type=field, action="append", metavar="NAME=JSON", help="send another field, such as top_k=1")
-    add("--no-keep-alive", action="store_true", help="open a connection for each request, as clients do not")
+    add(
+        "--tokens",
+        type=count,
+        default=64,
+        metavar="N",
+        help="Maximum tokens of each answer of single, concurrent and constrained (default: %(default)s)",
+    )
+    add(
+        "--prompt-words",
+        type=count,
+        default=50,
+        metavar="N",
+        help="Words of a prompt of single, concurrent, constrained and forms (default: %(default)s)",
+    )
+    add("--input-tokens", type=length, metavar="LENGTH", help=f"Tokens of a prompt, by the server's counts: {FORMS}")
+    add(
+        "--output-tokens",
+        type=length,
+        metavar="LENGTH",
+        help="Maximum tokens of each answer, in the same forms; replaces --tokens",
+    )
+    add("--ignore-eos", action="store_true", help="Send ignore_eos: true, so that answers have their full length")
+    add("--no-store", action="store_true", help="Send store: false, which clients do not send by default")
+    add("--temperature", type=float, metavar="T", help="Send this temperature, which clients do not send by default")
+    add(
+        "--field",
+        type=field,
+        action="append",
+        metavar="NAME=JSON",
+        help="Send another field, such as top_k=1 (repeatable)",
+    )
+    add("--no-keep-alive", action="store_true", help="Open a connection for each request, as clients do not")
     add(
         "--stall-timeout",
         type=count,
         default=int(STALL_SECONDS),
         metavar="SECONDS",
-        help="without data after which a stream has failed (default: %(default)s)",
+        help="Seconds without data after which a stream has failed (default: %(default)s)",
     )
 
 
 def _measures(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--slo", type=objectives, metavar="NAME=TIME,...", help="objectives of a request, such as ttft=200ms,itl=30ms")
-    add("--trace", action="store_true", help="ask `responsed serve --token-times true` where the time of a token goes")
-    add("--floor", type=floor, metavar="FILE", help="output of bench/floor.py; the report ends with the distance to it")
-    add("--pid", type=count, help="process of the server: memory, CPU time, threads (default: that of --serve)")
-    add("--vs-pid", type=count, metavar="PID", help="process of the other server")
-    add("--quiet", action="store_true", help="no progress line on stderr")
+    add(
+        "--slo",
+        type=objectives,
+        metavar="NAME=TIME,...",
+        help="Objectives of a request, such as ttft=200ms,itl=30ms, for goodput",
+    )
+    add("--trace", action="store_true", help="Ask `responsed serve --token-times true` where the time of a token goes")
+    add(
+        "--floor",
+        type=floor,
+        metavar="FILE",
+        help="File with the output of bench/floor.py; the tables end with the distance to it",
+    )
+    add(
+        "--pid",
+        type=count,
+        metavar="N",
+        help="Id of the server's process, to measure its memory, CPU time and threads (default: that of --serve)",
+    )
+    add("--vs-pid", type=count, metavar="N", help="Id of the other server's process")
+    add("--quiet", action="store_true", help="Print no progress line on stderr")

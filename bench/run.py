@@ -96,9 +96,12 @@ def _target(
     assert url is not None
     try:
         target = Target(url, manners(args), restart)
-    except (OSError, ValueError) as error:
-        hint = "; give --ca FILE or --insecure" if "certificate verify failed" in str(error) else ""
-        raise ValueError(f"{url}: {error}{hint}") from error
+    except OSError as error:
+        certificate = "certificate verify failed" in str(error)
+        remedy = "give --ca FILE or --insecure" if certificate else "start the server, or correct the address"
+        raise ValueError(f"{url}: {error.strerror or error}; {remedy}") from error
+    except ValueError as error:
+        raise ValueError(f"{url}: {error}") from error
     if pid is not None:
         return target, ProcessMeter(lambda: pid)
     return target, None if process is None else ProcessMeter(lambda: process.pid)

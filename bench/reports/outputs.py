@@ -26,17 +26,17 @@ def add_flags(group: argparse._ArgumentGroup) -> None:
     """Add the flags of the outputs."""
     add = group.add_argument
     to = "; without FILE to stdout"
-    add("--json", type=Path, nargs="?", const=files.STDOUT, metavar="FILE", help=f"write the result as JSON{to}")
-    add("--csv", type=Path, nargs="?", const=files.STDOUT, metavar="FILE", help=f"write all figures as CSV{to}")
-    add("--markdown", type=Path, nargs="?", const=files.STDOUT, metavar="FILE", help=f"write tables as Markdown{to}")
-    add("--out", type=Path, metavar="DIR", help="write the result and a record of each request (JSONL) to a new folder")
-    add("--report", type=Path, metavar="FILE.html", help="write a page with plots: one file, for any browser")
-    add("--compare", type=Path, metavar="OLD.json", help="print the change since an older run (--json), with its noise")
+    add("--json", type=Path, nargs="?", const=files.STDOUT, metavar="FILE", help=f"Write the result as JSON{to}")
+    add("--csv", type=Path, nargs="?", const=files.STDOUT, metavar="FILE", help=f"Write all figures as CSV{to}")
+    add("--markdown", type=Path, nargs="?", const=files.STDOUT, metavar="FILE", help=f"Write tables as Markdown{to}")
+    add("--out", type=Path, metavar="DIR", help="Write the result and a record of each request (JSONL) to a new folder")
+    add("--report", type=Path, metavar="FILE.html", help="Write a page with plots: one file, for any browser")
+    add("--compare", type=Path, metavar="OLD.json", help="Print the change since an older run (--json), with its noise")
     add(
         "--budget",
         type=_share,
         metavar="PERCENT",
-        help="with --compare: exit with 1 if a median or a rate is worse by more than this",
+        help="With --compare: exit with 1 if a median or a rate is worse by more than this percentage",
     )
 
 

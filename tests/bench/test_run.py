@@ -81,4 +81,4 @@ def test_run_without_a_server_prints_one_line_and_exits_2(extra: list[str]) -> N
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
     run = bench("--url", url, *extra)
     assert (run.returncode, run.stdout) == (2, "")
-    assert run.stderr == f"bench: {url}: [Errno 111] Connection refused\n"
+    assert run.stderr == f"bench: {url}: Connection refused; start the server, or correct the address\n"

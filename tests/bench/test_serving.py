@@ -150,7 +150,7 @@ print(status, sorted(name for name in sys.modules if name.partition(".")[0] in (
 """
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert run.stdout == "2 ['server', 'server.__main__', 'server.bench_command']\n"
-    assert run.stderr == "bench: 127.0.0.1:1: [Errno 111] Connection refused\n"
+    assert run.stderr == "bench: 127.0.0.1:1: Connection refused; start the server, or correct the address\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -1,0 +1,28 @@
+"""The flags of the bench."""
+
+from pathlib import Path
+
+import pytest
+from options import parser
+
+NO_FLOOR = (
+    "argument --floor: floor.txt cannot be read: No such file or directory; "
+    "`python bench/floor.py --model FILE > floor.txt` writes it\n"
+)
+
+
+def test_help_of_each_flag_is_a_phrase_and_names_its_value() -> None:
+    actions = [action for action in parser()._actions if action.option_strings]
+    assert [a.option_strings[-1] for a in actions if not (a.help or "")[:1].isupper()] == []
+    assert [a.option_strings[-1] for a in actions if a.nargs != 0 and not (a.metavar or a.choices)] == []
+    hidden = [a for a in actions if isinstance(a.default, int | float) and not isinstance(a.default, bool)]
+    assert [a.option_strings[-1] for a in hidden if "%(default)s" not in (a.help or "")] == []
+
+
+def test_missing_floor_names_the_command_that_writes_it(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        parser().parse_args(["--floor", "floor.txt"])
+    assert capsys.readouterr().err.endswith(NO_FLOOR)
