@@ -127,23 +127,26 @@ class ChatReader:
             self.done = self.ended_early = True
             yield from self._end_call()
         elif delta is not None:
-            if reasoning := delta.reasoning_content or delta.reasoning:
-                self.deltas += 1
-                self.reasoning_deltas += 1
-                yield from self._end_call()
-                yield ReasoningAdded(reasoning)
-            if delta.content:
-                self.deltas += 1
-                yield from self._end_call()
-                self._checks.text(delta.content)
-                if not self._checks.drops_text:
-                    yield TextAdded(delta.content, _logprobs(choice))
-            for call in delta.tool_calls or ():
-                self.deltas += 1
-                yield from self._call_delta(call)
+            yield from self._delta(delta, choice)
         if choice.finish_reason is not None and not self.ended_early:
             self.finish_reason = choice.finish_reason
             self.stop = choice.stop_reason if isinstance(choice.stop_reason, str) else None
+
+    def _delta(self, delta: AddedDelta, choice: ReadChoice) -> Iterator[StreamInput]:
+        if reasoning := delta.reasoning_content or delta.reasoning:
+            self.deltas += 1
+            self.reasoning_deltas += 1
+            yield from self._end_call()
+            yield ReasoningAdded(reasoning)
+        if delta.content:
+            self.deltas += 1
+            yield from self._end_call()
+            self._checks.text(delta.content)
+            if not self._checks.drops_text:
+                yield TextAdded(delta.content, _logprobs(choice))
+        for call in delta.tool_calls or ():
+            self.deltas += 1
+            yield from self._call_delta(call)
 
     def _call_delta(self, delta: AddedCall) -> Iterator[StreamInput]:
         function = delta.function

@@ -3,23 +3,16 @@
 `format` and the keywords of content are annotations, as the draft has it by default.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 from server.verification import patterns
 from server.verification.unverified import unverified
+from server.verification.values import TYPES, equal, number_faults, size_faults, text_faults
 
 Schema: TypeAlias = Any
 """An object, or true or false."""
-TYPES: Mapping[str, Callable[[Any], bool]] = {
-    "object": lambda value: isinstance(value, dict),
-    "array": lambda value: isinstance(value, list),
-    "string": lambda value: isinstance(value, str),
-    "boolean": lambda value: isinstance(value, bool),
-    "null": lambda value: value is None,
-    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
-    "integer": lambda value: isinstance(value, int | float) and not isinstance(value, bool) and value == int(value),
-}
 MAX_DEPTH = 128
 """Levels of nested schemas and references at most."""
 
@@ -115,9 +108,9 @@ class VerifiedSchema:
         elif isinstance(value, list):
             yield from self._array(value, schema, depth)
         elif isinstance(value, str):
-            yield from _string(value, schema)
+            yield from text_faults(value, schema)
         elif TYPES["number"](value):
-            yield from _number(value, schema)
+            yield from number_faults(value, schema)
 
     def _combined(self, value: Any, schema: Mapping[str, Any], depth: int) -> Iterator[str]:
         for each in schema.get("allOf") or ():
@@ -137,13 +130,12 @@ class VerifiedSchema:
         for name in schema.get("required") or ():
             if name not in value:
                 yield f"the property {name!r} is missing"
-        yield from _bounds(len(value), schema, "Properties", "properties")
-        named = schema.get("properties") or {}
-        matched = [
-            (regex, each)
-            for pattern, each in (schema.get("patternProperties") or {}).items()
-            if (regex := patterns.compiled(pattern)) is not None
-        ]
+        yield from size_faults(len(value), schema, "Properties", "properties")
+        yield from self._properties(value, schema, depth)
+        yield from self._dependents(value, schema, depth)
+
+    def _properties(self, value: dict[str, Any], schema: Mapping[str, Any], depth: int) -> Iterator[str]:
+        named, matched = schema.get("properties") or {}, _matched(schema)
         for key, part in value.items():
             schemas = [named[key]] if key in named else []
             schemas += [each for regex, each in matched if regex.search(key)]
@@ -152,6 +144,8 @@ class VerifiedSchema:
                     yield f"`{key}`: {fault}"
             if "propertyNames" in schema and (fault := self.fault(key, schema["propertyNames"], depth)) is not None:
                 yield f"the name {key!r}: {fault}"
+
+    def _dependents(self, value: dict[str, Any], schema: Mapping[str, Any], depth: int) -> Iterator[str]:
         for key, names in (schema.get("dependentRequired") or {}).items():
             if key in value and (missing := [name for name in names if name not in value]):
                 yield f"with {key!r}, the property {missing[0]!r} is missing"
@@ -160,7 +154,7 @@ class VerifiedSchema:
                 yield from filter(None, [self.fault(value, each, depth)])
 
     def _array(self, value: list[Any], schema: Mapping[str, Any], depth: int) -> Iterator[str]:
-        yield from _bounds(len(value), schema, "Items", "items")
+        yield from size_faults(len(value), schema, "Items", "items")
         first, rest = _items(schema)
         for index, part in enumerate(value):
             if (fault := self.fault(part, first[index] if index < len(first) else rest, depth)) is not None:
@@ -175,17 +169,6 @@ class VerifiedSchema:
                 yield f"{count} items match `contains`"
 
 
-def equal(one: Any, other: Any) -> bool:
-    """Return whether two JSON values are equal: 1 equals 1.0, and no number equals a boolean."""
-    if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(equal, one, other))
-    return bool(one == other)
-
-
 def _items(schema: Mapping[str, Any]) -> tuple[list[Schema], Schema]:
     """Return the schemas of the first items, and the schema of the others."""
     items = schema.get("items", True)
@@ -194,37 +177,7 @@ def _items(schema: Mapping[str, Any]) -> tuple[list[Schema], Schema]:
     return schema.get("prefixItems") or [], items
 
 
-def _bounds(size: int, schema: Mapping[str, Any], suffix: str, name: str) -> Iterator[str]:
-    if not schema.get(f"min{suffix}", 0) <= size <= schema.get(f"max{suffix}", size):
-        yield f"it has {size} {name}"
-
-
-def _string(value: str, schema: Mapping[str, Any]) -> Iterator[str]:
-    yield from _bounds(len(value), schema, "Length", "characters")
-    if isinstance(pattern := schema.get("pattern"), str):
-        regex = patterns.compiled(pattern)
-        if regex is not None and not regex.search(value):
-            yield f"it does not match the pattern {pattern!r}"
-
-
-def _number(value: float, schema: Mapping[str, Any]) -> Iterator[str]:
-    if "minimum" in schema and value < schema["minimum"]:
-        yield f"it is less than {schema['minimum']}"
-    if "maximum" in schema and value > schema["maximum"]:
-        yield f"it is more than {schema['maximum']}"
-    if "exclusiveMinimum" in schema and not isinstance(low := schema["exclusiveMinimum"], bool) and value <= low:
-        yield f"it is not more than {low}"
-    if "exclusiveMaximum" in schema and not isinstance(high := schema["exclusiveMaximum"], bool) and value >= high:
-        yield f"it is not less than {high}"
-    if (step := schema.get("multipleOf")) and not _is_multiple(value, step):
-        yield f"it is no multiple of {step}"
-
-
-def _is_multiple(value: float, step: float) -> bool:
-    if isinstance(value, int) and isinstance(step, int):
-        return value % step == 0
-    try:
-        quotient = value / step
-    except OverflowError:
-        return True
-    return quotient == round(quotient)
+def _matched(schema: Mapping[str, Any]) -> list[tuple[re.Pattern[str], Schema]]:
+    """Return regex and schema of each of `patternProperties`."""
+    found = (schema.get("patternProperties") or {}).items()
+    return [(regex, each) for pattern, each in found if (regex := patterns.compiled(pattern)) is not None]
