@@ -1,4 +1,4 @@
-"""Mark of a running server in the state folder, by which the next start notices an end without a goodbye.
+"""Mark of a running server in the state folder, by which the next start notices an abnormal end.
 
 The mark is locked while its process lives, so that several servers may share the folder, and no process number that
 was given again matters. The kernel ends a process that is out of memory without a word; its counters and systemd name
@@ -62,7 +62,7 @@ def marked(folder: Path, serving: bool = True) -> Iterator[None]:
 
 
 def report_ends(folder: Path) -> None:
-    """Write a line for each earlier server of the folder that ended without a goodbye, and remove its mark."""
+    """Write a line for each earlier server of the folder that ended abnormally, and remove its mark."""
     result = _take(folder / SYSTEMD_RESULT)
     for path in sorted(folder.glob(f"{PREFIX}*.json")):
         if (text := _take(path)) is None:
@@ -72,7 +72,7 @@ def report_ends(folder: Path) -> None:
             reason = cause(mark, _boot(), _oom_kills(), result or "")
             if mark.serving or reason:
                 log.warning(
-                    "the last run (process %d, since %s) ended without a goodbye: %s",
+                    "the last run (process %d, since %s) ended abnormally: %s",
                     mark.pid,
                     mark.since,
                     reason or "the kernel's log may say why (journalctl -k)",

@@ -252,7 +252,7 @@ async def test_crash_under_load_leaves_its_stacks_and_no_response_in_progress(
         assert "probes" not in daemon.log.read_text(), "the next start is quick"
         assert "1 unfinished responses have failed" in daemon.log.read_text()
         assert f"process {ended}, since" in daemon.log.read_text()
-        assert "ended without a goodbye" in daemon.log.read_text()
+        assert "ended abnormally" in daemon.log.read_text()
         assert (await get(daemon, f"/v1/responses/{whole['id']}")).json == whole
         assert (await get(daemon, f"/v1/responses/{cut_id}")).json["status"] == "failed"
 
@@ -291,9 +291,9 @@ async def test_kernel_that_ends_a_server_out_of_memory_is_named_by_the_next_star
             ended = daemon.process.pid
     (tmp_path / "notify").unlink()
     with serving(tmp_path, "--model", str(smollm2), "--alias", NAME) as daemon:
-        (line,) = [each for each in daemon.log.read_text().splitlines() if "goodbye" in each]
+        (line,) = [each for each in daemon.log.read_text().splitlines() if "ended abnormally" in each]
         assert f"the last run (process {ended}, since " in line
-        assert "ended without a goodbye: the kernel's OOM killer ended " in line
+        assert "ended abnormally: the kernel's OOM killer ended " in line
         assert "1 unfinished responses have failed" in daemon.log.read_text()
         assert (await get(daemon, f"/v1/responses/{cut_id}")).json["status"] == "failed"
 

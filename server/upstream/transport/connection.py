@@ -69,5 +69,5 @@ class UpstreamConnection:
         return bool(poll.poll(0))
 
     async def close(self) -> None:
-        """Close at once, without a goodbye."""
+        """Close at once, without a closing alert of TLS."""
         await trio.aclose_forcefully(self._stream)

@@ -1,4 +1,4 @@
-"""Marks of running servers, and what the next start says of an end without a goodbye."""
+"""Marks of running servers, and what the next start says of an abnormal end."""
 
 import os
 import subprocess
@@ -55,7 +55,7 @@ def test_server_that_was_killed_is_reported_once(tmp_path: Path, caplog: pytest.
     report_ends(tmp_path)
     (line,) = [record.getMessage() for record in caplog.records]
     assert line.startswith(f"the last run (process {pid}, since 20")
-    assert line.endswith(") ended without a goodbye: the kernel's OOM killer has ended it")
+    assert line.endswith(") ended abnormally: the kernel's OOM killer has ended it")
     assert list(tmp_path.iterdir()) == []
     caplog.clear()
     report_ends(tmp_path)
@@ -71,7 +71,7 @@ def test_server_that_was_ended_while_it_loaded_is_reported_with_a_reason_only(
     killed(tmp_path, serving=False)
     (tmp_path / SYSTEMD_RESULT).write_text("signal killed KILL\n")
     report_ends(tmp_path)
-    assert "ended without a goodbye: signal KILL" in caplog.text
+    assert "ended abnormally: signal KILL" in caplog.text
 
 
 def test_running_and_ended_servers_are_not_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -80,8 +80,8 @@ def test_running_and_ended_servers_are_not_reported(tmp_path: Path, caplog: pyte
         assert (mark.name, mark.stat().st_mode & 0o777) == (f"{PREFIX}{os.getpid()}.json", 0o600)
         report_ends(tmp_path)
         assert mark.exists()
-    with pytest.raises(ValueError, match="a goodbye"), marked(tmp_path):
-        raise ValueError("a goodbye")
+    with pytest.raises(ValueError, match="a fault"), marked(tmp_path):
+        raise ValueError("a fault")
     report_ends(tmp_path)
     (tmp_path / SYSTEMD_RESULT).write_text("success exited 0\n")
     (tmp_path / f"{PREFIX}1.json").write_text("no mark")
