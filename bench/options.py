@@ -13,7 +13,7 @@ from load import ARRIVALS, FORMS
 from play import SWEEP_OBJECTIVES
 from reports.outputs import add_flags as add_output_flags
 from scenarios import SCENARIOS
-from target import Manners
+from target import ClientOptions
 from transport import Tls
 
 EPILOG = """\
@@ -41,9 +41,9 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
-def manners(args: argparse.Namespace) -> Manners:
+def client_options(args: argparse.Namespace) -> ClientOptions:
     """Return the properties of requests and connections that the flags ask for."""
-    return Manners(
+    return ClientOptions(
         api=args.api,
         model=args.model,
         key=args.api_key,

@@ -23,7 +23,7 @@ from contextlib import ExitStack
 from types import FrameType
 
 import result as results
-from options import manners, parser
+from options import client_options, parser
 from play import chosen, play
 from processes import ProcessMeter, ServerProcess, is_command
 from reports.outputs import Outputs
@@ -89,13 +89,13 @@ def _target(
     restart = None if args.restart is None else restart_command(args.restart)
     process = None
     if command is not None:
-        process = ServerProcess(command, url, manners(args))
+        process = ServerProcess(command, url, client_options(args))
         stack.callback(process.close)
         process.start()
         url, restart = process.url, restart or process.restart
     assert url is not None
     try:
-        target = Target(url, manners(args), restart)
+        target = Target(url, client_options(args), restart)
     except OSError as error:
         certificate = "certificate verify failed" in str(error)
         remedy = "give --ca FILE or --insecure" if certificate else "start the server, or correct the address"

@@ -14,7 +14,7 @@ from transport import Endpoint, Tls, authorization, wait_ready
 
 
 @dataclass(slots=True, frozen=True)
-class Manners:
+class ClientOptions:
     """Properties of requests and connections, the same for all servers."""
 
     api: str = "responses"
@@ -30,15 +30,17 @@ class Manners:
 class Target:
     """A server at a URL. `restart` starts it anew and returns the time of that; None if the bench cannot."""
 
-    def __init__(self, url: str, manners: Manners | None = None, restart: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self, url: str, options: ClientOptions | None = None, restart: Callable[[], float] | None = None
+    ) -> None:
         """Raises OSError if no server listens, ValueError if the URL is wrong or the model has no name."""
-        self._manners = manners or Manners()
+        self._options = options or ClientOptions()
         self._restart = restart
-        self._api = APIS[self._manners.api]
-        self.endpoint = Endpoint(url, self._manners.tls)
+        self._api = APIS[self._options.api]
+        self.endpoint = Endpoint(url, self._options.tls)
         self.url = self.endpoint.url
         self.endpoint.resolve()
-        self.model = self._manners.model or self._first_model()
+        self.model = self._options.model or self._first_model()
         self.on_turn: Callable[[], None] = lambda: None
         self._client: StreamClient | None = None
 
@@ -60,7 +62,7 @@ class Target:
         if self._restart is None:
             raise ValueError("this scenario needs --restart COMMAND, or --serve COMMAND")
         begin = self._restart()
-        wait_ready(self.endpoint, authorization(self._manners.key))
+        wait_ready(self.endpoint, authorization(self._options.key))
         return begin
 
     def client(self) -> StreamClient:
@@ -71,7 +73,7 @@ class Target:
 
     def new_client(self) -> StreamClient:
         """Return a client with connections of its own."""
-        client = StreamClient(self.endpoint, self._manners.keep_alive, self._manners.stall)
+        client = StreamClient(self.endpoint, self._options.keep_alive, self._options.stall)
         client.on_turn = self.on_turn
         return client
 
@@ -86,8 +88,8 @@ class Target:
         return self.body_request(self._api.body(Question(input_, tokens, instructions, format_)), tokens)
 
     def body_request(self, fields: dict[str, Any], tokens: int | None = None) -> WireRequest:
-        """Return the request with that body; the model and the fields of the manners are added."""
-        body = json.dumps({"model": self.model} | fields | dict(self._manners.fields)).encode()
+        """Return the request with that body; the model and the fields of the options are added."""
+        body = json.dumps({"model": self.model} | fields | dict(self._options.fields)).encode()
         return WireRequest(self._head("POST", self._api.path, len(body)) + body, tokens)
 
     def models_request(self) -> WireRequest:
@@ -96,17 +98,17 @@ class Target:
 
     def _head(self, method: str, path: str, length: int | None = None) -> bytes:
         lines = [f"{method} {self.endpoint.prefix}{path} HTTP/1.1", f"Host: {self.endpoint.netloc}"]
-        if not self._manners.keep_alive:
+        if not self._options.keep_alive:
             lines.append("Connection: close")
         if length is not None:
             lines += ["Accept: text/event-stream", "Content-Type: application/json", f"Content-Length: {length}"]
-        lines += [f"{name}: {value}" for name, value in authorization(self._manners.key).items()]
+        lines += [f"{name}: {value}" for name, value in authorization(self._options.key).items()]
         return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
     def _first_model(self) -> str:
         """Return the first name of /v1/models. Raises ValueError if there is none."""
         try:
-            status, body = self.endpoint.get("/v1/models", authorization(self._manners.key))
+            status, body = self.endpoint.get("/v1/models", authorization(self._options.key))
             if status in (401, 403):
                 raise ValueError(f"the server refuses /v1/models with {status}; give its key by --api-key")
             if status != 200:

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 
-from target import Manners
+from target import ClientOptions
 from transport import Endpoint, authorization, wait_ready
 
 STOP_SECONDS = 30.0
@@ -25,14 +25,14 @@ def is_command(text: str) -> bool:
 class ServerProcess:
     """A server's process. `{port}` in its command is a free port."""
 
-    def __init__(self, command: str, url: str | None = None, manners: Manners | None = None) -> None:
+    def __init__(self, command: str, url: str | None = None, options: ClientOptions | None = None) -> None:
         """Raises ValueError if the URL cannot be known."""
         self.command = [part.replace("{port}", str(_free_port())) for part in shlex.split(command)]
         found = _PORT.search(" ".join(self.command))
         if url is None and found is None:
             raise ValueError(f"{command!r} has no --port {{port}}, and there is no --url: where does it listen?")
         self.url = url or f"http://127.0.0.1:{found[1] if found else 0}"
-        self._manners = manners or Manners()
+        self._options = options or ClientOptions()
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # `close` closes it
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -52,7 +52,7 @@ class ServerProcess:
             self._process = subprocess.Popen(
                 self.command, stdin=subprocess.DEVNULL, stdout=self._log, stderr=self._log, start_new_session=True
             )
-            wait_ready(Endpoint(self.url, self._manners.tls), authorization(self._manners.key), lambda: self._running)
+            wait_ready(Endpoint(self.url, self._options.tls), authorization(self._options.key), lambda: self._running)
         except (OSError, TimeoutError) as error:
             raise ValueError(f"{shlex.join(self.command)}: {error}{self._last_words()}") from error
         return begin

@@ -61,11 +61,11 @@ def serve(flags: argparse.Namespace) -> int:
             _restore_default_signals()
             with notifier.extending("asking the upstreams"):
                 upstreams, running = map(importlib.import_module, ("server.upstream", "server.cli.running"))
-                front = upstreams.connect(config)
+                found = upstreams.connect(config)
             reloading = running.Reloading(flags, values, http)
-            labels = {"model": front.model.name, "engine": "upstream"}
+            labels = {"model": found.model.name, "engine": "upstream"}
             running.serve(
-                config, front.generator(), front.model, labels, state_dir, listening, keys, notifier, reloading, http
+                config, found.generator(), found.model, labels, state_dir, listening, keys, notifier, reloading, http
             )
             return 0
         path = catalog.find(config.model, cache) or _pull(config.model, cache, notifier)

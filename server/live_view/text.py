@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from server.monitoring import EndedAnswer, Percentiles, RecentLatency, RunningStream, Status, UpstreamStatus
+from server.monitoring import EndedAnswer, LatencyStatus, Percentiles, RunningStream, Status, UpstreamStatus
 
 BLOCKS, ASCII = "▁▂▃▄▅▆▇█", "._-=+*%#"
 """Heights of a bar, for terminals with and without Unicode."""
@@ -76,7 +76,7 @@ def bars(gaps: Sequence[float], blocks: str = BLOCKS) -> str:
     return "".join(blocks[min(int(gap / longest * len(blocks)), len(blocks) - 1)] for gap in gaps)
 
 
-def _latency_rows(latency: RecentLatency) -> list[tuple[str, ...]]:
+def _latency_rows(latency: LatencyStatus) -> list[tuple[str, ...]]:
     def row(name: str, each: Percentiles) -> tuple[str, ...]:
         return (name, f"{each.n:,}", *map(duration, (each.p50, each.p95, each.p99, each.max)))
 

@@ -1,6 +1,6 @@
 """State of the server for managers and monitoring. `metrics` is imported on demand: its library takes 10 MB."""
 
-from server.monitoring.latencies import Percentiles, RecentLatency
+from server.monitoring.latencies import LatencyStatus, Percentiles
 from server.monitoring.live import LiveStatus
 from server.monitoring.live_state import EndedAnswer, RunningStream, Status, UpstreamStatus
 from server.monitoring.status import Health, Metrics, StatusHandler, Version
@@ -8,10 +8,10 @@ from server.monitoring.status import Health, Metrics, StatusHandler, Version
 __all__ = [
     "EndedAnswer",
     "Health",
+    "LatencyStatus",
     "LiveStatus",
     "Metrics",
     "Percentiles",
-    "RecentLatency",
     "RunningStream",
     "Status",
     "StatusHandler",

@@ -41,7 +41,7 @@ class LatencyBucket(Struct, frozen=True):
     itl: Percentiles
 
 
-class RecentLatency(Struct, frozen=True):
+class LatencyStatus(Struct, frozen=True):
     """Latencies of the last minutes: time to first token, and between two arrivals of tokens."""
 
     seconds: float
@@ -116,11 +116,11 @@ class RecentLatencies:
         if not ended:
             self._recorded[response_id] = (count + len(new), times[-1])
 
-    def snapshot(self, now: float) -> RecentLatency:
+    def snapshot(self, now: float) -> LatencyStatus:
         """Return the latencies of the window before `now`, and forget earlier ones."""
         self.forget(now)
         empty = Distribution()
-        return RecentLatency(
+        return LatencyStatus(
             WINDOW_SECONDS,
             BUCKET_SECONDS,
             _merged(self._first_tokens.values()),

@@ -5,7 +5,7 @@ from typing import Literal, TypeAlias
 from msgspec import UNSET, Struct, UnsetType
 
 from server.generation import GeneratingServer, Generation, GenerationSummary, output_rate
-from server.monitoring.latencies import RecentLatency
+from server.monitoring.latencies import LatencyStatus
 from server.store import StoreUsage
 
 StreamState: TypeAlias = Literal["queued", "prefill", "decode", "tool"]
@@ -124,7 +124,7 @@ class Status(Struct, frozen=True):
     generated_tokens: int
     """Since the start."""
     streams: tuple[RunningStream, ...]
-    latency: RecentLatency
+    latency: LatencyStatus
     cache: CacheStatus
     memory: MemoryStatus
     store: StoreUsage | None

@@ -9,7 +9,7 @@ An attempt that fails before its first delta is repeated at another upstream; af
 with the cause. Connections, timeouts and retries are in `client` and `generator`, decisions in pure modules.
 """
 
-from server.upstream.front import NoUpstream, ask, connect
+from server.upstream.upstreams import NoUpstream, ask, connect
 
 __all__ = [
     "NoUpstream",

@@ -9,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from server.upstream.chat_model import UpstreamModel
-from server.upstream.probe import Lacks, Probe
+from server.upstream.probe import MissingFields, Probe
 from server.upstream.transport import UpstreamClient, UpstreamFault
 
 MAX_BYTES = 4 << 20
@@ -47,7 +47,7 @@ class _Properties(Struct):
     default_generation_settings: _Settings | None = None
 
 
-class Found(Struct, frozen=True):
+class DiscoveredModel(Struct, frozen=True):
     """Answer of one upstream."""
 
     url: str
@@ -57,15 +57,15 @@ class Found(Struct, frozen=True):
     """0 if the upstream does not name it."""
     error: str = ""
     """Why the upstream cannot be used."""
-    lacks: Lacks = Lacks()
+    missing_fields: MissingFields = MissingFields()
 
 
-async def find_models(clients: Sequence[UpstreamClient], model: str | None, probes: bool) -> list[Found]:
+async def find_models(clients: Sequence[UpstreamClient], model: str | None, probes: bool) -> list[DiscoveredModel]:
     """Ask all upstreams for their model at once. `model`: name that they must have; None for the first one.
 
     `probes`: True to find out which fields they lack.
     """
-    found: dict[str, Found] = {}
+    found: dict[str, DiscoveredModel] = {}
 
     async def ask(client: UpstreamClient) -> None:
         each = await _found(client, model)
@@ -78,7 +78,7 @@ async def find_models(clients: Sequence[UpstreamClient], model: str | None, prob
     return [found[client.address.url] for client in clients]
 
 
-def upstream_model(found: Sequence[Found], context: int, slots: int) -> UpstreamModel:
+def upstream_model(found: Sequence[DiscoveredModel], context: int, slots: int) -> UpstreamModel:
     """Return the model that the upstreams have in common. Upstreams that do not answer are logged.
 
     `context`: tokens, if the upstreams do not name them; 0 for the default.
@@ -88,7 +88,7 @@ def upstream_model(found: Sequence[Found], context: int, slots: int) -> Upstream
         if each.error:
             log.warning("%s", each.error)
         else:
-            log.info("upstream %s %s", each.url, str(each.lacks) or "has all fields that were probed")
+            log.info("upstream %s %s", each.url, str(each.missing_fields) or "has all fields that were probed")
     first = usable[0]
     for each in usable[1:]:
         if each.model != first.model:
@@ -102,31 +102,33 @@ def upstream_model(found: Sequence[Found], context: int, slots: int) -> Upstream
         created=first.created,
         n_ctx=n_ctx,
         n_slots=slots * len(found),
-        refused=frozenset().union(*(each.lacks.refused for each in usable)),
-        ignored=frozenset().union(*(each.lacks.ignored for each in usable)),
+        refused=frozenset().union(*(each.missing_fields.refused for each in usable)),
+        ignored=frozenset().union(*(each.missing_fields.ignored for each in usable)),
     )
 
 
-async def _found(client: UpstreamClient, model: str | None) -> Found:
+async def _found(client: UpstreamClient, model: str | None) -> DiscoveredModel:
     url = client.address.url
     try:
         models = msgspec.json.decode(await _get(client, client.address.path + "/models"), type=_Models).data
     except UpstreamFault as fault:
-        return Found(url, error=str(fault))
+        return DiscoveredModel(url, error=str(fault))
     except msgspec.MsgspecError:
-        return Found(url, error=f"The upstream {url} does not list its models as OpenAI's API does: check the URL.")
+        return DiscoveredModel(
+            url, error=f"The upstream {url} does not list its models as OpenAI's API does: check the URL."
+        )
     known = [each for each in models if model in (None, each.id)]
     if not known:
         names = ", ".join(each.id for each in models[:10]) or "none"
-        return Found(url, error=f"The upstream {url} has no model {model!r}; it has {names}.")
+        return DiscoveredModel(url, error=f"The upstream {url} has no model {model!r}; it has {names}.")
     first = known[0]
     n_ctx = first.max_model_len or first.context_length or (first.meta and first.meta.n_ctx) or 0
-    return Found(url, first.id, first.created, n_ctx or await _llamacpp_context(client))
+    return DiscoveredModel(url, first.id, first.created, n_ctx or await _llamacpp_context(client))
 
 
-async def _probed(client: UpstreamClient, found: Found) -> Found:
+async def _probed(client: UpstreamClient, found: DiscoveredModel) -> DiscoveredModel:
     try:
-        return replace(found, lacks=await Probe(client, found.model).run())
+        return replace(found, missing_fields=await Probe(client, found.model).run())
     except UpstreamFault as fault:
         return replace(found, error=str(fault))
 

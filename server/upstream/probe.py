@@ -77,7 +77,7 @@ class _ProbedAnswer(Struct, frozen=True):
         return bool(self.choices and self.choices[0].logprobs)
 
 
-class Lacks(Struct, frozen=True):
+class MissingFields(Struct, frozen=True):
     """Fields of chat completions that an upstream lacks."""
 
     refused: frozenset[str] = frozenset()
@@ -97,13 +97,13 @@ class Probe:
         self._refused: set[str] = set()
         self._ignored: set[str] = set()
 
-    async def run(self) -> Lacks:
+    async def run(self) -> MissingFields:
         """Return what the upstream lacks. Raises UpstreamFault if it answers no chat completion."""
         with trio.move_on_after(PROBE_SECONDS):
             plain = await self._answer(1)
             await self._probe_harmless()
             await self._probe_visible(plain)
-        return Lacks(frozenset(self._refused), frozenset(self._ignored))
+        return MissingFields(frozenset(self._refused), frozenset(self._ignored))
 
     async def _probe_harmless(self) -> None:
         """Send all fields at once, and one after the other only if that is refused."""

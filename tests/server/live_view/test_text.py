@@ -3,7 +3,7 @@
 import pytest
 
 from server.live_view.text import ASCII, BLOCKS, bars, duration, lines, size
-from server.monitoring.latencies import Percentiles, RecentLatency
+from server.monitoring.latencies import LatencyStatus, Percentiles
 from server.monitoring.live_state import CacheStatus, EndedAnswer, MemoryStatus, RunningStream, Status, StatusModel
 
 DECODE = RunningStream(
@@ -36,7 +36,7 @@ STATUS = Status(
     queue_limit=16,
     generated_tokens=1000,
     streams=(DECODE, PREFILL, QUEUED),
-    latency=RecentLatency(
+    latency=LatencyStatus(
         300, 5, Percentiles(2, 0.25, None, None, 1.5), Percentiles(2051, 0.0095, 0.019, 0.4, 12.0), ()
     ),
     cache=CacheStatus(2000, 500, 16, {"evicted": 1}, 4_000_000, 16_000_000, 3),

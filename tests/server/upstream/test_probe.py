@@ -8,8 +8,8 @@ import pytest
 import trio
 
 from server.upstream.chat_model import UpstreamModel
-from server.upstream.discovery import Found, find_models, upstream_model
-from server.upstream.probe import HARMLESS, Lacks
+from server.upstream.discovery import DiscoveredModel, find_models, upstream_model
+from server.upstream.probe import HARMLESS, MissingFields
 from server.upstream.transport.address import Address
 from server.upstream.transport.client import UpstreamClient
 from tests.server.upstream.scripted_upstream import TIMEOUTS, Asked, Play, ScriptedUpstream, fronted, says, status
@@ -51,7 +51,7 @@ def answers(answer: Answer, refused: Collection[str] = ()) -> Play:
     return play
 
 
-async def found(play: Play, models: object = None) -> Found:
+async def found(play: Play, models: object = None) -> DiscoveredModel:
     async with trio.open_nursery() as nursery:
         upstream = ScriptedUpstream([play], models)
         await nursery.start(upstream.serve)
@@ -75,7 +75,7 @@ async def found(play: Play, models: object = None) -> Found:
 async def test_probe_names_the_fields_that_are_refused_or_ignored(
     answer: Answer, refused: Collection[str], lacks: str
 ) -> None:
-    assert str((await found(answers(answer, refused))).lacks) == lacks
+    assert str((await found(answers(answer, refused))).missing_fields) == lacks
 
 
 async def test_probe_asks_for_each_field_only_if_all_together_are_refused() -> None:
@@ -121,9 +121,9 @@ async def test_upstream_that_cannot_complete_is_not_usable() -> None:
 
 def test_model_is_that_of_all_usable_upstreams() -> None:
     each = [
-        Found("http://a", "m", 5, 4096, lacks=Lacks(frozenset({"seed"}))),
-        Found("http://b", "m", 6, 2048, lacks=Lacks(ignored=frozenset({"stop"}))),
-        Found("http://c", error="The upstream http://c cannot be reached."),
+        DiscoveredModel("http://a", "m", 5, 4096, missing_fields=MissingFields(frozenset({"seed"}))),
+        DiscoveredModel("http://b", "m", 6, 2048, missing_fields=MissingFields(ignored=frozenset({"stop"}))),
+        DiscoveredModel("http://c", error="The upstream http://c cannot be reached."),
     ]
     fields = {"refused": frozenset({"seed"}), "ignored": frozenset({"stop"})}
     assert upstream_model(each, 0, 8) == UpstreamModel(name="m", created=5, n_ctx=2048, n_slots=24, **fields)

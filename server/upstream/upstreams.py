@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from server.config import Config, credential, read_secret
 from server.upstream.chat_model import UpstreamModel
-from server.upstream.discovery import Found, find_models, upstream_model
+from server.upstream.discovery import DiscoveredModel, find_models, upstream_model
 from server.upstream.generator import UpstreamGenerator
 from server.upstream.replicas import Replica
 from server.upstream.transport import Address, ClientTimeouts, UpstreamClient
@@ -20,7 +20,7 @@ class NoUpstream(Exception):
     """No upstream can be used now; a later start may find one."""
 
 
-class Front(Struct, frozen=True):
+class Upstreams(Struct, frozen=True):
     """The upstreams and their model."""
 
     model: UpstreamModel
@@ -38,13 +38,13 @@ def upstream_key(config: Config) -> str:
     return "" if path is None else read_secret(path, shared=True)
 
 
-def connect(config: Config) -> Front:
+def connect(config: Config) -> Upstreams:
     """Ask the upstreams for their model. Raises ConfigError, NoUpstream."""
     found = ask(config, probes=True)
-    return Front(upstream_model(found, config.context, config.upstream_slots), _clients(config))
+    return Upstreams(upstream_model(found, config.context, config.upstream_slots), _clients(config))
 
 
-def ask(config: Config, probes: bool = False) -> list[Found]:
+def ask(config: Config, probes: bool = False) -> list[DiscoveredModel]:
     """Return the answer of each upstream. `probes`: see `find_models`. Raises ConfigError, NoUpstream."""
     found = trio.run(find_models, _clients(config), config.upstream_model, probes)
     if all(each.error for each in found):
