@@ -12,9 +12,10 @@ token in the client's hands. The means of `first_token` add up to the mean TTFT 
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from statistics import median
-from typing import Any
+from typing import Any, TypeAlias
 
 from record import Record
 
@@ -41,6 +42,8 @@ FIRST_TOKEN = {
     **BEHIND,
 }
 MILLISECONDS = 1000
+Samples: TypeAlias = defaultdict[str, list[tuple[float, int]]]
+"""Stage -> its seconds in each step, and the tokens of that step."""
 
 
 def budget(records: Sequence[Record]) -> dict[str, Any] | None:
@@ -49,34 +52,36 @@ def budget(records: Sequence[Record]) -> dict[str, Any] | None:
     if not traced:
         return None
     clock = clock_of(traced)
-    token: dict[str, list[tuple[float, int]]] = {stage: [] for stage in TOKEN}
-    first: dict[str, list[tuple[float, int]]] = {stage: [] for stage in FIRST_TOKEN}
-    tokens = 0
-    for record in traced:
-        server, client = times_of(record)
-        steps = steps_of(server)
-        tokens += sum(step.tokens for step in steps)
-        for index, step in enumerate(steps):
-            if (arrival := arrival_of(client, step.event)) is None:
-                continue
-            before = None if index == 0 else steps[index - 1]
-            stages = _behind(step, client, arrival, clock.offset)
-            if before is None:
-                stages |= _first(server, client, clock.offset)
-            else:
-                stages |= {"wait": step.decoding - before.sampled, "decode": step.decoded - step.decoding}
-            for stage, seconds in stages.items():
-                (first if before is None else token)[stage].append((seconds, step.tokens))
+    token, first_token = _samples(traced, clock.offset)
     return {
         "requests": len(traced),
-        "tokens": tokens,
+        "tokens": sum(step.tokens for record in traced for step in steps_of(times_of(record)[0])),
         "clock": clock.name,
         "clock_error_ms": round(MILLISECONDS * clock.error, 3) if clock.error < math.inf else None,
-        "token": [_row(stage, TOKEN[stage], samples) for stage, samples in token.items() if samples],
+        "token": [_row(stage, meaning, token[stage]) for stage, meaning in TOKEN.items() if stage in token],
         "first_token": [
-            _row(stage, FIRST_TOKEN[stage], [(s, 1) for s, _ in samples]) for stage, samples in first.items() if samples
+            _row(stage, meaning, first_token[stage]) for stage, meaning in FIRST_TOKEN.items() if stage in first_token
         ],
     }
+
+
+def _samples(records: Sequence[Record], offset: float) -> tuple[Samples, Samples]:
+    """Return the samples of the stages of a token, and of the first one, whose step counts as one token."""
+    token, first_token = Samples(list), Samples(list)
+    for record in records:
+        server, client = times_of(record)
+        before: TimedStep | None = None
+        for step in steps_of(server):
+            if (arrival := arrival_of(client, step.event)) is not None:
+                stages = _behind(step, client, arrival, offset)
+                if before is None:
+                    stages |= _first(server, client, offset)
+                else:
+                    stages |= {"wait": step.decoding - before.sampled, "decode": step.decoded - step.decoding}
+                for stage, seconds in stages.items():
+                    (token if before else first_token)[stage].append((seconds, step.tokens if before else 1))
+            before = step
+    return token, first_token
 
 
 def _behind(step: TimedStep, client: dict[str, Any], arrival: int, offset: float) -> dict[str, float]:
