@@ -18,7 +18,7 @@ STYLE = Path(__file__).with_name("style.css")
 _ASKS = (
     ("ttft-against-rate", "TTFT against the rate: several levels of load (--scenario concurrent, --sweep)"),
     ("sweep-", "the knee: --sweep"),
-    ("token-budget", "where a token's time goes: --trace"),
+    ("token-budget", "where a token's time goes: --trace, of a server with --token-times true"),
 )
 
 

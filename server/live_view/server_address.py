@@ -47,7 +47,8 @@ class ServerAddress(Struct, frozen=True):
             return response.status, response.read()
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise Unreachable(f"no server answers at {self} ({reason}); name another address by --url") from error
+            message = f"no server answers at {self} ({reason}); start it, or name another address by --url"
+            raise Unreachable(message) from error
         finally:
             connection.close()
 

@@ -48,7 +48,8 @@ def ask(config: Config, probes: bool = False) -> list[DiscoveredModel]:
     """Return the answer of each upstream. `probes`: see `find_models`. Raises ConfigError, NoUpstream."""
     found = trio.run(find_models, _clients(config), config.upstream_model, probes)
     if all(each.error for each in found):
-        raise NoUpstream(" ".join(each.error for each in found))
+        reasons = " ".join(each.error for each in found)
+        raise NoUpstream(f"no upstream can be used: start one, or correct --upstream. {reasons}")
     return found
 
 

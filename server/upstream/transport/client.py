@@ -1,5 +1,6 @@
 """HTTP client of one upstream: a pool of idle connections, TLS, and a limit for each wait."""
 
+import os
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -196,4 +197,6 @@ def _reason(error: OSError) -> str:
     while isinstance(cause, BaseExceptionGroup):
         cause = cause.exceptions[0]
     found = cause if isinstance(cause, OSError) else error
+    if found.errno and found.errno > 0:  # trio's text repeats the address; errors of names have negative numbers
+        return os.strerror(found.errno)
     return found.strerror or str(error)

@@ -84,8 +84,10 @@ async def test_status_of_another_server_is_an_error() -> None:
 async def test_status_without_a_server_names_the_address() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    message = rf"no server answers at http://127.0.0.1:{port} \(Connection refused\); name another address by --url"
-    with pytest.raises(Unreachable, match=message):
+    remedy = "start it, or name another address by --url"
+    with pytest.raises(
+        Unreachable, match=rf"no server answers at http://127.0.0.1:{port} \(Connection refused\); {remedy}"
+    ):
         await run("--port", str(port))
 
 

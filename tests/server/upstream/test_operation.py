@@ -81,5 +81,7 @@ async def test_check_tries_the_upstreams(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_check_fails_if_no_upstream_answers(capsys: pytest.CaptureFixture[str]) -> None:
     code = main(["check", "--upstream", "http://127.0.0.1:1", "--port", "0", "--store", "off"])
-    assert "failed  model: The upstream http://127.0.0.1:1 cannot be reached (" in capsys.readouterr().out
+    refused = "The upstream http://127.0.0.1:1 cannot be reached (Connection refused)."
+    remedy = "no upstream can be used: start one, or correct --upstream."
+    assert f"failed  model: {remedy} {refused}\n" in capsys.readouterr().out
     assert code == 5, "systemd starts the service again"
