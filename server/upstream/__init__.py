@@ -6,7 +6,7 @@ its stream by `ChatReader`, whose results are inputs of the stream machine alrea
 counts the usage. So all that has tokens stays on the embedded side.
 
 An attempt that fails before its first delta is repeated at another upstream; after that, the response ends as `failed`
-with the cause. Connections, timeouts and retries are in `client` and `generator`, decisions in pure modules.
+with the cause. Connections, timeouts and retries are in `client` and `attempts`, decisions in pure modules.
 """
 
 from server.upstream.upstreams import NoUpstream, ask, connect
