@@ -17,6 +17,7 @@ import pytest
 from engine.backends.scripted import ScriptedModel
 from tests.server.api.test_reasoning import THINKS
 from tests.server.api.tools.test_tools import HERMES
+from tests.server.upstream.fronts import Served
 from tests.support import wire
 from tests.support.helpers import (
     NAME,
@@ -27,7 +28,6 @@ from tests.support.helpers import (
     get,
     post,
     prompt_text,
-    served,
     text,
     types,
 )
@@ -49,7 +49,9 @@ PNG = (
 
 
 @asynccontextmanager
-async def thinking_or_not(thinks: bool, answer: bytes = b"Hello there, friend.") -> AsyncIterator[Running]:
+async def thinking_or_not(
+    served: Served, thinks: bool, answer: bytes = b"Hello there, friend."
+) -> AsyncIterator[Running]:
     """Serve a model that thinks or does not. Open Responses has names of its own for the events of reasoning."""
     if thinks:
         model = ScriptedModel(lambda message: b"<think>\nHm.\n</think>\n\n" + answer)
@@ -77,37 +79,37 @@ both = pytest.mark.parametrize("thinks", [False, True], ids=["plain", "thinking"
 
 
 @both
-async def test_basic_response(thinks: bool) -> None:
-    async with thinking_or_not(thinks) as running:
+async def test_basic_response(served: Served, thinks: bool) -> None:
+    async with thinking_or_not(served, thinks) as running:
         check(await post(running, model=NAME, input=[message("user", "Say hello in exactly 3 words.")], stream=False))
 
 
 @both
-async def test_streaming_response(thinks: bool) -> None:
-    async with thinking_or_not(thinks) as running:
+async def test_streaming_response(served: Served, thinks: bool) -> None:
+    async with thinking_or_not(served, thinks) as running:
         answer = await post(running, model=NAME, input=[message("user", "Count from 1 to 5.")], stream=True)
     events = wire.open_responses_events(answer.body) if thinks else answer.events
     assert events[-1]["response"]["status"] == "completed"
 
 
 @both
-async def test_system_prompt(thinks: bool) -> None:
+async def test_system_prompt(served: Served, thinks: bool) -> None:
     pirate = message("system", "You are a pirate. Always respond in pirate speak.")
-    async with thinking_or_not(thinks) as running:
+    async with thinking_or_not(served, thinks) as running:
         check(await post(running, model=NAME, input=[pirate, message("user", "Say hello.")], stream=False))
 
 
-async def test_tool_calling() -> None:
+async def test_tool_calling(served: Served) -> None:
     question = message("user", "What's the weather like in San Francisco?")
     async with served(ScriptedModel(lambda message: CALL), template=HERMES) as running:
         response = check(await post(running, model=NAME, input=[question], tools=[WEATHER], stream=False))
     assert "function_call" in [item["type"] for item in response["output"]]
 
 
-async def test_image_input_says_that_the_model_reads_text_only() -> None:
+async def test_image_input_says_that_the_model_reads_text_only(served: Served) -> None:
     """This case fails here: a text model cannot see, and an answer that hides this would be a lie."""
     parts = [{"type": "input_text", "text": "What do you see?"}, {"type": "input_image", "image_url": PNG}]
-    async with thinking_or_not(False) as running:
+    async with thinking_or_not(served, False) as running:
         answer = await post(running, model=NAME, input=[message("user", parts)], stream=False)
     error = answer.json["error"]
     assert (answer.status, error["param"]) == (400, "input[0].content[1]")
@@ -115,24 +117,24 @@ async def test_image_input_says_that_the_model_reads_text_only() -> None:
 
 
 @both
-async def test_multi_turn(thinks: bool) -> None:
+async def test_multi_turn(served: Served, thinks: bool) -> None:
     turns = [
         message("user", "My name is Alice."),
         message("assistant", "Hello Alice! Nice to meet you. How can I help you today?"),
         message("user", "What is my name?"),
     ]
-    async with thinking_or_not(thinks) as running:
+    async with thinking_or_not(served, thinks) as running:
         check(await post(running, model=NAME, input=turns, stream=False))
 
 
 @both
-async def test_assistant_phase(thinks: bool) -> None:
-    async with thinking_or_not(thinks) as running:
+async def test_assistant_phase(served: Served, thinks: bool) -> None:
+    async with thinking_or_not(served, thinks) as running:
         answer = await post(running, model=NAME, input=[*PHASES, message("user", "Repeat the number.")], stream=False)
     assert "responsed" not in check(answer), "a phase is part of the history"
 
 
-async def test_response_output_phase_schema(tmp_path: Path) -> None:
+async def test_response_output_phase_schema(served: Served, tmp_path: Path) -> None:
     """The suite checks a fixture of its own by its schema. Here the phases come back from the store."""
     async with served(ScriptedModel(lambda message: b"Four."), state=tmp_path) as running:
         answer = check(await post(running, model=NAME, input=[*PHASES, message("user", "And?")], stream=False))
@@ -143,13 +145,13 @@ async def test_response_output_phase_schema(tmp_path: Path) -> None:
 
 
 @both
-async def test_compact_response(thinks: bool) -> None:
+async def test_compact_response(served: Served, thinks: bool) -> None:
     turns = [
         message("user", "We agreed to launch on Tuesday and notify support first."),
         message("assistant", "Understood. The launch is Tuesday, with support notified beforehand."),
     ]
     body = encode(model=NAME, prompt_cache_key="openresponses-compact-test", input=turns)
-    async with thinking_or_not(thinks) as running:
+    async with thinking_or_not(served, thinks) as running:
         answer = await exchange(running, "POST", "/v1/responses/compact", body)
     assert (answer.status, answer.json["object"]) == (200, "response.compaction")
     wire.check_against("CompactResource", answer.json, "the compacted conversation")
@@ -157,14 +159,14 @@ async def test_compact_response(thinks: bool) -> None:
 
 
 @pytest.mark.parametrize("model", [{}, {"model": None}], ids=["missing", "null"])
-async def test_compact_missing_model(model: dict[str, None]) -> None:
+async def test_compact_missing_model(served: Served, model: dict[str, None]) -> None:
     body = msgspec.json.encode(model | {"input": [message("user", "Compact this conversation.")]})
-    async with thinking_or_not(False) as running:
+    async with thinking_or_not(served, False) as running:
         answer = await exchange(running, "POST", "/v1/responses/compact", body)
     assert (answer.status, answer.json["error"]["param"]) == (400, "model")
 
 
-async def test_tool_calling_streaming() -> None:
+async def test_tool_calling_streaming(served: Served) -> None:
     question = message("user", "What's the weather like in San Francisco?")
     async with served(ScriptedModel(lambda message: CALL), template=HERMES) as running:
         answer = await post(running, model=NAME, input=[question], tools=[WEATHER], stream=True)
@@ -174,7 +176,7 @@ async def test_tool_calling_streaming() -> None:
     assert {"response.function_call_arguments.delta", "response.function_call_arguments.done"} <= kinds
 
 
-async def test_function_call_roundtrip() -> None:
+async def test_function_call_roundtrip(served: Served) -> None:
     model = ScriptedModel(lambda message: b"It is 18 degrees." if b"temperature_c" in message else CALL)
     asked = {"tools": [WEATHER], "tool_choice": {"type": "function", "name": "get_weather"}}
     async with served(model, template=HERMES) as running:
@@ -188,20 +190,20 @@ async def test_function_call_roundtrip() -> None:
 
 
 @both
-async def test_file_input(thinks: bool) -> None:
+async def test_file_input(served: Served, thinks: bool) -> None:
     """The suite's file is a PDF without compression, which is text."""
     pdf = b"%PDF-1.1\n4 0 obj\nstream\n(Title: OpenResponses File Input Fixture) Tj\nendstream\nendobj\n%%EOF"
     data = f"data:application/pdf;base64,{base64.b64encode(pdf).decode()}"
     file = {"type": "input_file", "filename": "openresponses-fixture.pdf", "file_data": data}
     parts = [{"type": "input_text", "text": "Read the attached file and answer with its title only."}, file]
-    async with thinking_or_not(thinks) as running:
+    async with thinking_or_not(served, thinks) as running:
         answer = await post(running, model=NAME, input=[message("user", parts)], stream=False)
         prompt = prompt_text(running.model)
     assert "responsed" not in check(answer)
     assert "Title: OpenResponses File Input Fixture" in prompt
 
 
-async def test_previous_response_id(tmp_path: Path) -> None:
+async def test_previous_response_id(served: Served, tmp_path: Path) -> None:
     model = ScriptedModel(lambda message: b"papaya" if b"What code word" in message else b"OK")
     async with served(model, state=tmp_path) as running:
         remember = "Remember this code word: papaya. Reply with only OK."
