@@ -25,8 +25,6 @@ class Record:
     first_byte: float | None = None
     deltas: list[float] = field(default_factory=list)
     """Times of the non-empty deltas of text; two in one read have one time."""
-    delta_tokens: list[int] | None = None
-    """Number of tokens of each delta; None if the server does not report it."""
     end: float | None = None
     """Time of the terminal event; None if there was none."""
     asked_tokens: int | None = None

@@ -16,7 +16,6 @@ records = st.builds(
     planned=st.none() | times,
     first_byte=st.none() | times,
     deltas=st.lists(times),
-    delta_tokens=st.none() | st.lists(st.integers(0, 9)),
     end=st.none() | times,
     error=st.text(),
     server_times=st.none() | st.just({"received": 1.5}),
