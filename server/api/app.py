@@ -21,7 +21,7 @@ from server.prompt import Past, prepare
 from server.protocol import request as wire
 from server.protocol.errors import ApiError
 from server.protocol.prompt_cache import ResponseCacheOptions
-from server.served_model import JobOrder, ModelSource
+from server.served_model import JobParams, ModelSource
 from server.session import Responder, ResponseMemory, SessionTurn
 from server.store import AsyncStore
 from server.websocket import WebSocketLimits
@@ -133,8 +133,8 @@ class App:
         """
         request = replace(wire.decode(body), prompt_cache_options=ResponseCacheOptions(prewarm=True))
         prompt = await self._stages.model.prompt(prepare(request, Past()))
-        order = JobOrder(request=request, field="input", sampling=GREEDY, savable=True)
-        return len(prompt), await prompt.job(order)
+        params = JobParams(request=request, field="input", sampling=GREEDY, savable=True)
+        return len(prompt), await prompt.job(params)
 
     def reload(self, config: Config, keys: ApiKeys | None) -> None:
         """Apply new API keys and the settings that need no restart; answers in progress are not affected."""

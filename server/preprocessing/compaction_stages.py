@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from engine.chat_template import Message
 from server.generation import NextStage, Stage
 from server.prompt import PreparedRequest, builder, compaction
-from server.served_model import UNCONSTRAINED, AnsweringModel, JobOrder, Prompt
+from server.served_model import UNCONSTRAINED, AnsweringModel, JobParams, Prompt
 from server.stream import SummaryProcessor
 
 EFFORT = "minimal"
@@ -19,18 +19,18 @@ Answer: TypeAlias = Callable[[str], Awaitable[Stage]]
 
 class CompactionStages:
     def __init__(
-        self, model: AnsweringModel, prepared: PreparedRequest, order: JobOrder, answer: Answer | None
+        self, model: AnsweringModel, prepared: PreparedRequest, params: JobParams, answer: Answer | None
     ) -> None:
-        """`order`: of any job of the request. `answer`: None if the summary is the answer."""
+        """`params`: of any job of the request. `answer`: None if the summary is the answer."""
         self._model = model
         self._prepared = prepared
         request = compaction.summary_request(model.card.n_ctx)
-        self._order = replace(
-            order,
+        self._params = replace(
+            params,
             request=request,
             sampling=builder.sampling(request, model.card.sampling),
             constraints=UNCONSTRAINED,
-            toolbox=replace(order.toolbox, choice="auto"),
+            toolbox=replace(params.toolbox, choice="auto"),
             effort=EFFORT,
             limit=0,
             texts=None,
@@ -49,7 +49,7 @@ class CompactionStages:
         follow: NextStage | None = next_part
         if last:
             follow = None if self._answer is None else lambda *_: self._answer_stage(processor)
-        return Stage(job=await prompt.job(self._order), processor=processor, follow=follow)
+        return Stage(job=await prompt.job(self._params), processor=processor, follow=follow)
 
     async def _answer_stage(self, processor: SummaryProcessor) -> Stage:
         assert self._answer is not None, "a stage follows the summary only if there is an answer"

@@ -17,7 +17,7 @@ from server.protocol import prompt_cache
 from server.protocol.errors import InvalidRequest
 from server.protocol.request import Request
 from server.protocol.response import Response, extended
-from server.served_model import UNCONSTRAINED, AnsweringModel, JobOrder, OutputConstraints, Prompt
+from server.served_model import UNCONSTRAINED, AnsweringModel, JobParams, OutputConstraints, Prompt
 from server.store import AsyncStore
 from server.stream import Processor, ReasoningSealer
 
@@ -64,13 +64,13 @@ class SpecBuilder:
         constraints = await self.constraints(prepared)
         count, prompt = await self._summarised_or_prompt(prepared)
         if prompt is None:
-            spec, order = await self._with_summary(prepared, constraints, requester, repeats, count)
+            spec, params = await self._with_summary(prepared, constraints, requester, repeats, count)
         else:
-            spec, order = await self._built(prepared, prompt, requester, constraints, repeats)
-            spec = replace(spec, follow=self._mcp_stages(prepared, order, spec.processor))
-        return self._with_opening(spec, order, prepared)
+            spec, params = await self._built(prepared, prompt, requester, constraints, repeats)
+            spec = replace(spec, follow=self._mcp_stages(prepared, params, spec.processor))
+        return self._with_opening(spec, params, prepared)
 
-    def _with_opening(self, spec: GenerationSpec, order: JobOrder, prepared: PreparedRequest) -> GenerationSpec:
+    def _with_opening(self, spec: GenerationSpec, params: JobParams, prepared: PreparedRequest) -> GenerationSpec:
         """Return the specification with lists of MCP tools, and with the calls that the user has approved, before it.
 
         The prompt of `spec` has these calls without their outputs.
@@ -84,21 +84,21 @@ class SpecBuilder:
             constraints = await self.constraints(prepared)
             count, prompt = await self._summarised_or_prompt(prepared)
             if prompt is None:
-                return await self._summary_stage(prepared, constraints, order, count, made=made)
-            stage = await self._answer(prepared, constraints, order, prompt)
-            return replace(stage, follow=self._mcp_stages(prepared, order, stage.processor, made))
+                return await self._summary_stage(prepared, constraints, params, count, made=made)
+            stage = await self._answer(prepared, constraints, params, prompt)
+            return replace(stage, follow=self._mcp_stages(prepared, params, stage.processor, made))
 
         opening = (*prepared.mcp.opening, *prepared.mcp.approved[0])
         return replace(spec, opening=opening, follow=ApprovedStages(prepared, first_stage, self._work).follow)
 
     def _mcp_stages(
-        self, prepared: PreparedRequest, order: JobOrder, processor: Processor, made: int = 0
+        self, prepared: PreparedRequest, params: JobParams, processor: Processor, made: int = 0
     ) -> NextStage | None:
         """Return the function that executes the model's calls of MCP tools; None if the request has none."""
 
         async def next_job(prepared: PreparedRequest, written: int) -> Stage:
             prompt = await self._model.prompt(prepared)
-            return await self._answer(prepared, await self.constraints(prepared), order, prompt, written)
+            return await self._answer(prepared, await self.constraints(prepared), params, prompt, written)
 
         return None if prepared.mcp is None else McpStages(prepared, processor, next_job, self._work, made).follow
 
@@ -126,26 +126,26 @@ class SpecBuilder:
         requester: Requester,
         repeats: bool,
         count: int | None = None,
-    ) -> tuple[GenerationSpec, JobOrder]:
+    ) -> tuple[GenerationSpec, JobParams]:
         """Return the specification of a generation that summarises the first `count` messages, and then answers.
 
         Without `count`, the summary of all messages is the answer.
         """
         part = await self._model.summary_prompt(prepared.messages[:count], prepared)
-        spec, order = await self._built(prepared, part[1], requester, constraints, repeats)
-        stage = await self._summary_stage(prepared, constraints, order, count, part)
-        return replace(spec, job=stage.job, processor=stage.processor, follow=stage.follow), order
+        spec, params = await self._built(prepared, part[1], requester, constraints, repeats)
+        stage = await self._summary_stage(prepared, constraints, params, count, part)
+        return replace(spec, job=stage.job, processor=stage.processor, follow=stage.follow), params
 
     async def _summary_stage(
         self,
         prepared: PreparedRequest,
         constraints: OutputConstraints,
-        order: JobOrder,
+        params: JobParams,
         count: int | None,
         part: tuple[int, Prompt] | None = None,
         made: int = 0,
     ) -> Stage:
-        """Return the first stage of a summary, like `order` with another prompt. `part`: that prompt, if it is known.
+        """Return the first stage of a summary, like `params` with another prompt. `part`: that prompt, if it is known.
 
         `made`: calls of MCP tools that the response has made.
         """
@@ -153,30 +153,30 @@ class SpecBuilder:
         async def answer(text: str) -> Stage:
             messages = compaction.with_summary(prepared.messages, count or 0, text)
             shorter = replace(prepared, messages=messages)
-            stage = await self._answer(shorter, constraints, order, await self._model.prompt(shorter))
-            return replace(stage, follow=self._mcp_stages(prepared, order, stage.processor, made))
+            stage = await self._answer(shorter, constraints, params, await self._model.prompt(shorter))
+            return replace(stage, follow=self._mcp_stages(prepared, params, stage.processor, made))
 
         messages = prepared.messages[:count]
         part = part or await self._model.summary_prompt(messages, prepared)
-        stages = CompactionStages(self._model, prepared, order, None if count is None else answer)
+        stages = CompactionStages(self._model, prepared, params, None if count is None else answer)
         return await stages.stage(messages, *part)
 
     async def _answer(
         self,
         prepared: PreparedRequest,
         constraints: OutputConstraints,
-        order: JobOrder,
+        params: JobParams,
         prompt: Prompt,
         written: int = 0,
     ) -> Stage:
-        """Return the stage of the answer, like `order` with this prompt. `written`: tokens of the answer before."""
+        """Return the stage of the answer, like `params` with this prompt. `written`: tokens of the answer before."""
         request = prepared.request
         limited = replace(request, max_output_tokens=_left(request.max_output_tokens, written))
-        limit = _left(order.limit, written) or 0
-        order = replace(
-            order, request=limited, limit=limit, constraints=constraints, toolbox=prepared.toolbox, texts=None
+        limit = _left(params.limit, written) or 0
+        params = replace(
+            params, request=limited, limit=limit, constraints=constraints, toolbox=prepared.toolbox, texts=None
         )
-        job = await prompt.job(order)
+        job = await prompt.job(params)
         return Stage(job=job, processor=prompt.processor(prepared, builder.stops(request)))
 
     async def build(
@@ -201,13 +201,13 @@ class SpecBuilder:
         requester: Requester,
         constraints: OutputConstraints,
         repeats: bool,
-    ) -> tuple[GenerationSpec, JobOrder]:
-        """Return the specification, and the order of its job."""
+    ) -> tuple[GenerationSpec, JobParams]:
+        """Return the specification, and the parameters of its job."""
         request = prepared.request
         first = self._first(prepared, constraints, requester)
         group = prepared.root or builder.affinity(request, requester.client) or first.id
         texts = volatile.stable_items(prepared.items, prepared.messages, self._volatile)
-        order = JobOrder(
+        params = JobParams(
             request=request,
             field=prepared.field,
             sampling=builder.sampling(request, self._model.card.sampling),
@@ -223,12 +223,12 @@ class SpecBuilder:
             texts=texts,
             timed=bool(request.return_token_times),
         )
-        job = await prompt.job(order)
+        job = await prompt.job(params)
         compared = await prompt.compared(replace(prepared, items=texts), first.id, requester.client, group)
         recorded = first.store or first.conversation or self._config.log_content
         items = await self._encoded_items(request, first.id) if recorded else b"[]"
         spec = GenerationSpec(
-            first=_with_lacking(compared.added_to(first), prompt.lacking(order)),
+            first=_with_lacking(compared.added_to(first), prompt.lacking(params)),
             job=job,
             processor=prompt.processor(prepared, builder.stops(request)),
             items=items,
@@ -244,7 +244,7 @@ class SpecBuilder:
             sealer=await self._sealer(request),
             timed_since=requester.began if request.return_token_times else None,
         )
-        return spec, order
+        return spec, params
 
     def _first(self, prepared: PreparedRequest, constraints: OutputConstraints, requester: Requester) -> Response:
         """Return the response as it begins."""

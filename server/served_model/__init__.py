@@ -1,14 +1,14 @@
 """The model that answers: its interface, the loaded model behind it, and the constraints of its output."""
 
 from server.served_model.embedded import EmbeddedModel, ModelDetails
-from server.served_model.interface import AnsweringModel, JobOrder, ModelCard, ModelSource, Prompt
+from server.served_model.interface import AnsweringModel, JobParams, ModelCard, ModelSource, Prompt
 from server.served_model.output_constraints import UNCONSTRAINED, OutputConstraints
 
 __all__ = [
     "UNCONSTRAINED",
     "AnsweringModel",
     "EmbeddedModel",
-    "JobOrder",
+    "JobParams",
     "ModelCard",
     "ModelDetails",
     "ModelSource",

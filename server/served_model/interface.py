@@ -49,8 +49,8 @@ class ModelCard(Struct, frozen=True, kw_only=True):
     """Why llama.cpp does not run the model; empty where it does, or another engine was asked for."""
 
 
-class JobOrder(Struct, frozen=True, kw_only=True):
-    """All that a job has besides its prompt."""
+class JobParams(Struct, frozen=True, kw_only=True):
+    """Parameters of a job, besides its prompt."""
 
     request: Request
     """Request whose limits and logprobs the job has."""
@@ -79,11 +79,11 @@ class Prompt(Protocol):
         """Return the number of tokens, which is an estimate if the model is not here."""
         ...
 
-    async def job(self, order: JobOrder) -> GeneratorJob:
+    async def job(self, params: JobParams) -> GeneratorJob:
         """Return the job that continues the prompt. Raises InvalidRequest if it leaves no space for an answer."""
         ...
 
-    def lacking(self, order: JobOrder) -> tuple[str, ...]:
+    def lacking(self, params: JobParams) -> tuple[str, ...]:
         """Return the fields of the job that have no effect, since the server behind the model lacks them."""
         ...
 

@@ -8,7 +8,7 @@ from engine.job import Job
 from server.prompt import ItemText, PreparedRequest, breakpoints, builder, checkpoints
 from server.prompt_comparison import Compared, PromptComparisons
 from server.protocol.formats import PlainFormat
-from server.served_model.interface import JobOrder
+from server.served_model.interface import JobParams
 from server.served_model.model import ServedModel
 from server.stream import OutputProcessor, ToolCallMapper
 
@@ -25,34 +25,34 @@ class TokenPrompt:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    async def job(self, order: JobOrder) -> Job:
+    async def job(self, params: JobParams) -> Job:
         """Return the job that continues the prompt.
 
         Raises InvalidRequest if the prompt leaves no space for an answer, or if a bias is for an unknown token.
         """
         info, tokens = self._model.served.info, self.tokens
-        builder.check_bias(order.sampling, info.n_vocab)
-        sampling = order.sampling
-        if order.request.ignore_eos:
+        builder.check_bias(params.sampling, info.n_vocab)
+        sampling = params.sampling
+        if params.request.ignore_eos:
             ends = dict.fromkeys(self._model.served.vocabulary.end_tokens, NEVER)
             sampling = replace(sampling, logit_bias=sampling.logit_bias | ends)
-        job = builder.job(order.request, tokens, sampling, info.n_ctx, order.limit, order.field)
+        job = builder.job(params.request, tokens, sampling, info.n_ctx, params.limit, params.field)
         grammar = None
         if job.max_tokens:
-            grammar = await self._model.grammar(order.constraints, tokens, order.effort, job.max_tokens)
+            grammar = await self._model.grammar(params.constraints, tokens, params.effort, job.max_tokens)
         return replace(
             job,
-            client=order.client,
-            affinity=order.affinity,
-            savable=order.savable,
-            cache_seconds=order.cache_seconds,
-            checkpoints=() if order.texts is None else self._checkpoints(order.texts),
+            client=params.client,
+            affinity=params.affinity,
+            savable=params.savable,
+            cache_seconds=params.cache_seconds,
+            checkpoints=() if params.texts is None else self._checkpoints(params.texts),
             grammar=grammar,
-            lane=order.lane,
-            timed=order.timed,
+            lane=params.lane,
+            timed=params.timed,
         )
 
-    def lacking(self, order: JobOrder) -> tuple[()]:
+    def lacking(self, params: JobParams) -> tuple[()]:
         """Return nothing: this server has all of its own fields."""
         return ()
 

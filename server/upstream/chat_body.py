@@ -12,7 +12,7 @@ from engine.chat_template import Message, Tool
 from server.prompt import builder
 from server.protocol.formats import JsonFormat, PlainFormat
 from server.protocol.request import Request
-from server.served_model import JobOrder
+from server.served_model import JobParams
 from server.tools import Toolbox
 
 SAMPLING = ("temperature", "top_p", "seed", "presence_penalty", "frequency_penalty", "logit_bias", "stop")
@@ -23,9 +23,9 @@ NO_THINKING = ("none", "minimal")
 """Reasoning efforts that turn reasoning off in templates that can."""
 
 
-def chat_fields(model: str, messages: Sequence[Message], order: JobOrder, max_tokens: int | None) -> dict[str, Any]:
+def chat_fields(model: str, messages: Sequence[Message], params: JobParams, max_tokens: int | None) -> dict[str, Any]:
     """Return the body. `model`: name at the upstream. `max_tokens`: None for what the upstream allows."""
-    request, toolbox = order.request, order.toolbox
+    request, toolbox = params.request, params.toolbox
     body: dict[str, Any] = {
         "model": model,
         "messages": [chat_message(message) for message in messages],
@@ -35,7 +35,7 @@ def chat_fields(model: str, messages: Sequence[Message], order: JobOrder, max_to
         **_tools(toolbox),
         **_format(request, toolbox),
         **_sampling(request),
-        **_reasoning(order),
+        **_reasoning(params),
     }
     if (top := builder.top_logprobs(request)) is not None:
         body |= {"logprobs": True, "top_logprobs": top}
@@ -96,9 +96,9 @@ def _sampling(request: Request) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _reasoning(order: JobOrder) -> dict[str, Any]:
-    variables = dict(builder.template_variables(order.request))
-    if order.effort in NO_THINKING:
+def _reasoning(params: JobParams) -> dict[str, Any]:
+    variables = dict(builder.template_variables(params.request))
+    if params.effort in NO_THINKING:
         variables.setdefault("enable_thinking", False)
     fields: dict[str, Any] = {"chat_template_kwargs": variables} if variables else {}
-    return fields | ({"reasoning_effort": order.effort} if order.effort else {})
+    return fields | ({"reasoning_effort": params.effort} if params.effort else {})

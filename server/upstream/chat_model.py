@@ -17,7 +17,7 @@ from server.prompt import PreparedRequest, builder, compaction, truncation, vola
 from server.prompt_comparison import Compared
 from server.protocol.errors import InvalidRequest, NotFound
 from server.protocol.formats import Format
-from server.served_model import JobOrder, ModelCard, OutputConstraints
+from server.served_model import JobParams, ModelCard, OutputConstraints
 from server.store import AsyncStore
 from server.tools import NO_TOOLS, GrammarInput, Toolbox
 from server.upstream import output_checks
@@ -139,32 +139,32 @@ class ChatPrompt:
     def __len__(self) -> int:
         return self._tokens
 
-    async def job(self, order: JobOrder) -> ChatJob:
+    async def job(self, params: JobParams) -> ChatJob:
         """Return the job. Its limit of tokens goes to the upstream if the prompt surely leaves room for them.
 
         Otherwise the upstream would refuse the request instead of using the room that there is.
         """
-        request = order.request
+        request = params.request
         limit = min(
-            request.max_output_tokens or order.limit or self._upstream.n_ctx, order.limit or self._upstream.n_ctx
+            request.max_output_tokens or params.limit or self._upstream.n_ctx, params.limit or self._upstream.n_ctx
         )
         sent = limit if request.max_output_tokens or 2 * self._tokens + limit <= self._upstream.n_ctx else None
-        if "tools" in self._upstream.refused and order.toolbox.specs:
+        if "tools" in self._upstream.refused and params.toolbox.specs:
             raise InvalidRequest("The upstream has no tools: leave `tools` out, or use another one.", param="tools")
-        fields = chat_fields(self._upstream.name, self._messages, order, sent)
+        fields = chat_fields(self._upstream.name, self._messages, params, sent)
         return ChatJob(
             body=msgspec.json.encode({key: each for key, each in fields.items() if key not in self._upstream.refused}),
             max_tokens=0 if request.prewarms else limit,
-            lane=order.lane,
-            affinity=order.affinity,
-            calls=order.toolbox.calls,
-            parallel=order.toolbox.parallel,
-            checks=output_checks.output_checks(request, order.toolbox),
+            lane=params.lane,
+            affinity=params.affinity,
+            calls=params.toolbox.calls,
+            parallel=params.toolbox.parallel,
+            checks=output_checks.output_checks(request, params.toolbox),
         )
 
-    def lacking(self, order: JobOrder) -> tuple[str, ...]:
+    def lacking(self, params: JobParams) -> tuple[str, ...]:
         names = self._upstream.refused | self._upstream.ignored
-        fields = chat_fields(self._upstream.name, (), order, None) if names else {}
+        fields = chat_fields(self._upstream.name, (), params, None) if names else {}
         return tuple(sorted(fields.keys() & names))
 
     def processor(self, prepared: PreparedRequest, stops: Sequence[str]) -> ChatProcessor:
