@@ -449,7 +449,6 @@ def types(events: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def statuses(log: str) -> list[int]:
-    """Return the status of each request in a log of level DEBUG."""
-    return [
-        int(status) for status in re.findall(r" req_\w+ \S+ [A-Z]+ \S+ (\d+) .*?[\d.]+ ms(?:; .*)?$", log, re.MULTILINE)
-    ]
+    """Return the status of each request for a response in a log of level DEBUG."""
+    line = r" req_\w+ \S+ [A-Z]+ /v1/responses\S* (\d+) .*?[\d.]+ ms(?:; .*)?$"
+    return [int(status) for status in re.findall(line, log, re.MULTILINE)]

@@ -18,7 +18,8 @@ from agents.result import RunResultBase
 
 from engine.backends.scripted import Reply, ScriptedModel
 from tests.server.api.tools.test_tools import HERMES, call
-from tests.support.helpers import NAME, PATIENCE, served, statuses
+from tests.server.upstream.fronts import Served
+from tests.support.helpers import NAME, PATIENCE, statuses
 from tests.support.processes import Daemon, serving
 
 Run: TypeAlias = Callable[..., Awaitable[RunResultBase]]
@@ -79,7 +80,7 @@ def forecaster(message: bytes) -> bytes:
 @pytest.mark.parametrize("how", [{}, {"auto_previous_response_id": True}], ids=["replayed", "chained"])
 @WAYS
 async def test_agent_calls_its_tools_and_reads_their_outputs(
-    run: Run, how: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    served: Served, run: Run, how: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "responsed.http")
     desk = Desk()
@@ -99,7 +100,7 @@ def clerk(message: bytes) -> bytes:
 
 
 @WAYS
-async def test_agent_hands_over_to_another(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+async def test_agent_hands_over_to_another(served: Served, run: Run, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "responsed.http")
     desk = Desk()
     weather = Agent("weather", instructions="Forecast.", tools=[desk.tool])
@@ -115,7 +116,7 @@ class CityDays(pydantic.BaseModel):
 
 
 @WAYS
-async def test_agent_output_has_the_wanted_type(run: Run) -> None:
+async def test_agent_output_has_the_wanted_type(served: Served, run: Run) -> None:
     """The model has something else in mind, and closes what is open when it can."""
     async with served(scripted(lambda message: b'{"city": "Rome", "days": [1, 2]} is it.')) as running:
         result = await runs(running.url, run, Agent("Picks", output_type=CityDays), "Where?")
@@ -123,7 +124,7 @@ async def test_agent_output_has_the_wanted_type(run: Run) -> None:
 
 
 @WAYS
-async def test_agent_calls_before_output_of_the_wanted_type(run: Run) -> None:
+async def test_agent_calls_before_output_of_the_wanted_type(served: Served, run: Run) -> None:
     def picker(message: bytes) -> bytes:
         return b'{"city": "Rome", "days": [3]}' if b"sunny" in message else forecast("Rome", 3).encode()
 

@@ -21,7 +21,8 @@ from agents import (
 from agents.editor import ApplyPatchOperation, ApplyPatchResult
 
 from tests.server.api.tools.test_tools import HERMES, call
-from tests.support.helpers import served, statuses
+from tests.server.upstream.fronts import Served
+from tests.support.helpers import statuses
 from tests.system.clients.test_agents import WAYS, Run, runs, scripted
 
 
@@ -69,7 +70,9 @@ def steps(*calls: tuple[str, dict[str, Any]]) -> Any:
 
 @WAYS
 @pytest.mark.slow
-async def test_agents_sdk_runs_shell_and_patches(run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_agents_sdk_runs_shell_and_patches(
+    served: Served, run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG, "responsed.http")
     place = Workplace(tmp_path)
     agent = Agent("Coder", tools=[ShellTool(place.shell), ApplyPatchTool(place)])
@@ -90,7 +93,7 @@ async def test_agents_sdk_runs_shell_and_patches(run: Run, tmp_path: Path, caplo
 
 @WAYS
 @pytest.mark.slow
-async def test_agents_sdk_runs_local_shell(run: Run, tmp_path: Path) -> None:
+async def test_agents_sdk_runs_local_shell(served: Served, run: Run, tmp_path: Path) -> None:
     place = Workplace(tmp_path)
     agent = Agent("Coder", tools=[LocalShellTool(place.local_shell)])
     async with served(scripted(steps(("local_shell", {"command": ["ls", "-l"]}))), template=HERMES) as running:

@@ -10,7 +10,7 @@ from openai.types.responses.tool_param import Mcp
 from engine.backends.scripted import ScriptedModel
 from tests.server.api.tools.test_tools import HERMES
 from tests.server.mcp.test_mcp import calculator, mcp_url
-from tests.support.helpers import served
+from tests.server.upstream.fronts import Served
 from tests.system.clients.test_agents import WAYS, Run, runs
 
 __all__ = ["mcp_url"]
@@ -23,7 +23,7 @@ def hosted(url: str, approval: Any, **options: Any) -> HostedMCPTool:
 
 @WAYS
 @pytest.mark.slow
-async def test_agents_sdk_gets_the_answer_of_a_hosted_mcp_tool(run: Run, mcp_url: str) -> None:
+async def test_agents_sdk_gets_the_answer_of_a_hosted_mcp_tool(served: Served, run: Run, mcp_url: str) -> None:
     agent = Agent("Calculator", tools=[hosted(mcp_url, "never")])
     async with served(ScriptedModel(calculator), template=HERMES, allow_mcp=(mcp_url,)) as running:
         result = await runs(running.url, run, agent, "2+3?")
@@ -34,7 +34,9 @@ async def test_agents_sdk_gets_the_answer_of_a_hosted_mcp_tool(run: Run, mcp_url
 @WAYS
 @pytest.mark.slow
 @pytest.mark.parametrize(("approves", "output"), [(True, "It is 5."), (False, "Then not.")])
-async def test_agents_sdk_approves_or_denies_a_call(run: Run, approves: bool, output: str, mcp_url: str) -> None:
+async def test_agents_sdk_approves_or_denies_a_call(
+    served: Served, run: Run, approves: bool, output: str, mcp_url: str
+) -> None:
     asked: list[tuple[str, Any]] = []
 
     def decide(request: MCPToolApprovalRequest) -> Any:

@@ -12,14 +12,15 @@ import trio
 from agents import Agent, OpenAIResponsesWSModel, RunConfig
 
 from tests.server.api.tools.test_tools import HERMES
-from tests.support.helpers import NAME, PATIENCE, served
+from tests.server.upstream.fronts import Served
+from tests.support.helpers import NAME, PATIENCE
 from tests.system.clients.test_agents import WAYS, Desk, Run, forecaster, scripted
 
 
 @pytest.mark.parametrize("how", [{}, {"auto_previous_response_id": True}], ids=["replayed", "chained"])
 @WAYS
 async def test_agent_over_websocket_calls_its_tools(
-    run: Run, how: dict[str, Any], caplog: pytest.LogCaptureFixture
+    served: Served, run: Run, how: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "responsed.http")
     desk = Desk()
@@ -38,5 +39,5 @@ async def test_agent_over_websocket_calls_its_tools(
         await running.app.wait_idle()
     assert sorted(desk.asked) == [("Oslo", 1), ("Rome", 3)]
     assert result.final_output == "It is sunny in both."
-    requests = re.findall(r" req_\w+ \S+ ([A-Z]+ \S+ \d+) ", caplog.text)
+    requests = re.findall(r" req_\w+ \S+ ([A-Z]+ /v1/responses \d+) ", caplog.text)
     assert requests == [*["WEBSOCKET /v1/responses 200"] * 2, "GET /v1/responses 101"]
