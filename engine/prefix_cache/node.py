@@ -58,11 +58,14 @@ class Node:
         """Bytes of the state."""
         return len(self.state.rows) + len(self.state.tail)
 
-    def add_groups(self, groups: Iterable[str]) -> None:
-        """Record affinity groups that had these tokens."""
+    def record_use(self, groups: Iterable[str], savable: bool, keep_until: float) -> None:
+        """Record a job that had these tokens: its affinity groups, whether it allows to write them to a disk, and until
+        when it wants them."""
         self.groups.update(groups)
         if len(self.groups) > MAX_GROUPS:
             self.groups = {EVERYBODY}
+        self.savable = self.savable or savable
+        self.keep_until = max(self.keep_until, keep_until)
 
     def path(self) -> list["Node"]:
         """Return the nodes from the root's child to this one."""

@@ -103,9 +103,7 @@ class PrefixTree:
             self._add_tail(path, run)
         for node in (*path, *added):
             if node.end <= len(run.tokens):
-                node.add_groups(run.groups)
-                node.savable = node.savable or node.end <= savable
-                node.keep_until = max(node.keep_until, keep_until)
+                node.record_use(run.groups, node.end <= savable, keep_until)
         for node in added if past else (*path, *added):
             self._refresh(node, past=past)
         if not past:
@@ -119,9 +117,7 @@ class PrefixTree:
         for node in path:
             self._refresh(node)
             if node.end <= n:
-                node.add_groups({group} if group else ())
-                node.savable = node.savable or savable
-                node.keep_until = max(node.keep_until, keep_until)
+                node.record_use({group} if group else (), savable, keep_until)
 
     def drop(self, group: str | None) -> None:
         """Remove the savable runs that no other affinity group had; None: all savable runs."""
