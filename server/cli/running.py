@@ -21,10 +21,10 @@ from engine.loader import Loaded, catalog, machine
 from engine.model import ModelError
 from engine.runtime import Engine, Snapshots
 from server import daemon
-from server.access import ApiKeys
 from server.api import App, store_limits
 from server.cli.console import ExitStatus
 from server.cli.reloading import Reloading
+from server.cli.serve import DaemonParts
 from server.cli.store import store_place
 from server.config import Config, ConfigError
 from server.generation import Generator
@@ -34,7 +34,7 @@ from server.preprocessing import KEY_NAME
 from server.served_model import ModelDetails, ModelSource
 from server.store import AsyncStore, NewerStore, Store, StoreError, open_database
 from server.stream import replay
-from server.systemd import Notifier, marked
+from server.systemd import marked
 
 SWITCH_SECONDS = 5e-5
 """Seconds until the inference thread gets the GIL after a decode. Python's default of 5 ms equals a whole decode."""
@@ -42,20 +42,11 @@ SWITCH_SECONDS = 5e-5
 log = logging.getLogger("responsed")
 
 
-def run(
-    config: Config,
-    path: Path,
-    loaded: Loaded,
-    state_dir: Path,
-    listening: ListeningSockets,
-    keys: ApiKeys | None,
-    notifier: Notifier,
-    reloading: Reloading,
-    http: HTTPOptions,
-) -> None:
+def run(parts: DaemonParts, path: Path, loaded: Loaded) -> None:
     """Serve until the daemon stops, then close the model."""
+    config = parts.config
     with closing(loaded.model):
-        snapshots = Snapshots(state_dir / "kv", loaded.fingerprint, config.kv_snapshot_megabytes * 1_000_000)
+        snapshots = Snapshots(parts.state_dir / "kv", loaded.fingerprint, config.kv_snapshot_megabytes * 1_000_000)
         engine = Engine(
             loaded.model,
             loaded.vocabulary.end_tokens,
@@ -66,26 +57,17 @@ def run(
         )
         details = _model_details(config, path, loaded)
         labels = {"model": details.name, "engine": details.info.engine}
-        serve(config, engine, details, labels, state_dir, listening, keys, notifier, reloading, http)
+        serve(parts, engine, details, labels)
 
 
-def serve(
-    config: Config,
-    engine: Generator,
-    source: ModelSource,
-    labels: Mapping[str, str],
-    state_dir: Path,
-    listening: ListeningSockets,
-    keys: ApiKeys | None,
-    notifier: Notifier,
-    reloading: Reloading,
-    http: HTTPOptions,
-) -> None:
+def serve(parts: DaemonParts, engine: Generator, source: ModelSource, labels: Mapping[str, str]) -> None:
     """Serve what a generator generates until the daemon stops. `labels` describe the model in the metrics."""
-    with _open_store(config, listening, http) as store, marked(state_dir):
-        stored = AsyncStore(store) if store else None
-        app = App(config, engine, source, stored, keys, _metrics(config, labels, http), state_dir / KEY_NAME)
-        _run(partial(daemon.run, config, listening, engine, app, notifier, partial(reloading.reload, app), http))
+    config, listening, http = parts.config, parts.listening, parts.http
+    reloading = Reloading(parts.flags, parts.values, http)
+    with _open_store(config, listening, http) as store, marked(parts.state_dir):
+        stored, metrics = AsyncStore(store) if store else None, _metrics(config, labels, http)
+        app = App(config, engine, source, stored, parts.keys, metrics, parts.state_dir / KEY_NAME)
+        _run(partial(daemon.run, config, listening, engine, app, parts.notifier, partial(reloading.reload, app), http))
 
 
 def _run(serve_until_stopped: Callable[[], Coroutine[object, object, None]]) -> None:

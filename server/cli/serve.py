@@ -7,20 +7,43 @@ import logging
 import os
 import signal
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.loader import Loaded, Options, catalog, load, machine
 from engine.model import BackendOptions, OptionError
+from server.access import ApiKeys
 from server.cli import models
 from server.cli.console import configure_logs
-from server.config import DATABASES, Config, api_keys, check_upstream_settings, read_prewarm_files, settings
-from server.listening import http_options, listening_sockets
+from server.config import (
+    DATABASES,
+    Config,
+    EffectiveValue,
+    api_keys,
+    check_upstream_settings,
+    read_prewarm_files,
+    settings,
+)
+from server.listening import HTTPOptions, ListeningSockets, http_options, listening_sockets
 from server.systemd import Notifier, marked, report_ends
 
 log = logging.getLogger("responsed")
+
+
+class DaemonParts(NamedTuple):
+    """Everything that a daemon needs besides the model."""
+
+    flags: argparse.Namespace
+    values: Sequence[EffectiveValue]
+    config: Config
+    state_dir: Path
+    listening: ListeningSockets
+    keys: ApiKeys | None
+    notifier: Notifier
+    http: HTTPOptions
 
 
 def add_serve(parser: argparse.ArgumentParser) -> None:
@@ -57,23 +80,20 @@ def serve(flags: argparse.Namespace) -> int:
         notifier = Notifier()
         faulthandler.enable(file=2)  # native code that crashes leaves the stacks of all threads in the log
         report_ends(state_dir)
+        parts = DaemonParts(flags, values, config, state_dir, listening, keys, notifier, http)
         if config.upstreams:
             _restore_default_signals()
             with notifier.extending("asking the upstreams"):
                 upstreams, running = map(importlib.import_module, ("server.upstream", "server.cli.running"))
                 found = upstreams.connect(config)
-            reloading = running.Reloading(flags, values, http)
             labels = {"model": found.model.name, "engine": "upstream"}
-            running.serve(
-                config, found.generator(), found.model, labels, state_dir, listening, keys, notifier, reloading, http
-            )
+            running.serve(parts, found.generator(), found.model, labels)
             return 0
         path = catalog.find(config.model, cache) or _pull(config.model, cache, notifier)
         _restore_default_signals()
         with marked(state_dir, serving=False), notifier.extending(f"loading {path.name}", _ReadShare(path)):
             loaded, running = _load_and_import(path, options(config), cache.parent)
-        reloading = running.Reloading(flags, values, http)
-        running.run(config, path, loaded, state_dir, listening, keys, notifier, reloading, http)
+        running.run(parts, path, loaded)
     return 0
 
 
