@@ -243,6 +243,31 @@ async def test_page_fits_names_of_any_length(tmp_path: Path) -> None:
         await in_browser(tmp_path, look)
 
 
+TRUNCATED = """
+    clearTimeout(timer)
+    refused = true  // no further poll
+    latest.answers = [{...latest.answers[0], client: "192.168.100.101", outcome: "incomplete (max_output_tokens)",
+        age: 59, prompt_tokens: 12345, output_tokens: 4096, ttft: 12.3, cache_miss: "first_prompt"}]
+    render(latest)
+    const region = document.querySelector("#answers").closest(".scroll")
+    region.scrollWidth - region.clientWidth
+"""
+
+
+@pytest.mark.parametrize("width", [1200, 1400])
+async def test_table_of_answers_is_not_cut_beside_the_chat(tmp_path: Path, width: int) -> None:
+    def look(page: BrowserPage) -> None:
+        page.resize(width)
+        page.open(f"http://127.0.0.1:{running.port}/")
+        until(page, "#answers", "completed")
+        assert page.evaluate(TRUNCATED) == 0
+
+    async with served() as running:
+        await post(running, input="Hi")
+        await running.app.wait_idle()
+        await in_browser(tmp_path, look)
+
+
 async def test_page_asks_again_after_the_connection_is_lost(tmp_path: Path) -> None:
     def look(page: BrowserPage) -> None:
         page.open(f"http://127.0.0.1:{running.port}/")
