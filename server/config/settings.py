@@ -60,7 +60,7 @@ def _add_flag(group: argparse._ArgumentGroup, setting: Setting, flag: str, text:
         dest=setting.key,
         type=_argument_type(setting.type),
         action="append" if setting.type.several else "store",
-        metavar=setting.type.metavar,
+        metavar=setting.type.metavar or setting.key.rpartition("_")[2].upper(),
         help=text,
     )
 
