@@ -22,7 +22,8 @@ from engine.backends.scripted import Reply, ScriptedModel
 from server.api.codex_catalogue import INSTRUCTIONS
 from server.prompt.compaction import SUMMARY_PROMPT
 from tests.server.api.tools.test_tools import call
-from tests.support.helpers import NAME, PATIENCE, Running, get, prompt_text, served, statuses
+from tests.server.upstream.fronts import Served
+from tests.support.helpers import NAME, PATIENCE, Running, get, prompt_text, statuses
 
 pytestmark = pytest.mark.slow
 
@@ -139,7 +140,7 @@ def gist(events: Sequence[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
 
 
 @asynccontextmanager
-async def at(home: Path, reply: Reply, name: str = NAME) -> AsyncIterator[Running]:
+async def at(served: Served, home: Path, reply: Reply, name: str = NAME) -> AsyncIterator[Running]:
     """A server that Codex knows, if it is at home there, with a model of that name."""
     model = ScriptedModel(reply, n_ctx=1 << 17, n_slots=1)
     async with served(model, template=TEMPLATE, aliases=(name,)) as running:
@@ -148,10 +149,10 @@ async def at(home: Path, reply: Reply, name: str = NAME) -> AsyncIterator[Runnin
 
 
 async def test_codex_runs_a_call_and_continues_in_next_turn(
-    codex: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    served: Served, codex: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "responsed.http")
-    async with at(tmp_path, writer) as running:
+    async with at(served, tmp_path, writer) as running:
         first = await run(codex, tmp_path, "Write it.")
         second = await run(codex, tmp_path, "resume", "--last", "And again.")
         replayed = prompt_text(running.model)
@@ -188,7 +189,7 @@ plugins = false
 
 
 async def test_codex_goes_on_from_a_compaction_of_the_server(
-    codex: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    served: Served, codex: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def reply(message: bytes) -> bytes:
         if message.endswith(SUMMARY_PROMPT.encode()):
@@ -198,7 +199,7 @@ async def test_codex_goes_on_from_a_compaction_of_the_server(
         return CALL.encode()
 
     caplog.set_level(logging.DEBUG, "responsed")
-    async with at(tmp_path, reply, "gpt-5-codex") as running:
+    async with at(served, tmp_path, reply, "gpt-5-codex") as running:
         (tmp_path / "config.toml").write_text(OPENAI.format(url=running.url))
         events = await run(codex, tmp_path, "Write it.")
         prompt = prompt_text(running.model)
@@ -211,9 +212,9 @@ async def test_codex_goes_on_from_a_compaction_of_the_server(
     assert "Write it." in prompt
 
 
-async def test_codex_reads_the_catalogue_of_the_server(codex: Path, tmp_path: Path) -> None:
+async def test_codex_reads_the_catalogue_of_the_server(served: Served, codex: Path, tmp_path: Path) -> None:
     """Then it knows the model, and sends the short instructions."""
-    async with at(tmp_path, lambda message: b"Hi.", "my-model") as running:
+    async with at(served, tmp_path, lambda message: b"Hi.", "my-model") as running:
         answer = await get(running, "/v1/models?client_version=0.171.0")
         (tmp_path / "models.json").write_bytes(answer.body)
         events = await run(codex, tmp_path, "Say hi.", "-c", f'model_catalog_json="{tmp_path}/models.json"')
@@ -255,7 +256,7 @@ SCRIPT = 'const r = await tools.exec_command({cmd: "echo word >> words.txt; cat 
 
 
 async def test_codex_with_a_known_alias_runs_its_additional_tools(
-    codex: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    served: Served, codex: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def scripter(message: bytes) -> bytes:
         _, called, output = message.partition(b"</tool_call>")
@@ -264,22 +265,27 @@ async def test_codex_with_a_known_alias_runs_its_additional_tools(
         return call("functions__exec", json.dumps({"input": SCRIPT})).encode()
 
     caplog.set_level(logging.DEBUG, "responsed.http")
-    async with at(tmp_path, scripter, ALIAS) as running:
+    async with at(served, tmp_path, scripter, ALIAS) as running:
         events = await run(codex, tmp_path, "Write it.")
         prompt = prompt_text(running.model)
+    if running.config.upstreams:
+        ((kind, reason),) = gist(events)
+        assert kind == "turn.failed"
+        assert "The Lark grammar in `input[0].tools[0].tools[0].format` cannot be enforced by an upstream" in reason
+        return
     assert list(gist(events)) == [("command", "word\n"), ("agent_message", "It has word"), ("turn.completed",)]
     assert statuses(caplog.text) == [200] * 2
     assert '"functions__exec"' in prompt
     assert "additional_tools" not in caplog.text
 
 
-async def test_codex_calls_tool_in_namespace(codex: Path, tmp_path: Path) -> None:
+async def test_codex_calls_tool_in_namespace(served: Served, codex: Path, tmp_path: Path) -> None:
     def closer(message: bytes) -> bytes:
         """It closes somebody who isn't there, and says what it heard."""
         _, called, output = message.partition(b"</tool_call>")
         return output if called else call("multi_agent_v1__close_agent", '{"target": "nobody"}').encode()
 
-    async with at(tmp_path, closer):
+    async with at(served, tmp_path, closer):
         (message, end) = gist(await run(codex, tmp_path, "Close it."))
     assert (message[0], message[1].split(":")[0], end) == (
         "agent_message",
@@ -296,19 +302,19 @@ SCHEMA = {
 }
 
 
-async def test_codex_gets_answer_of_output_schema(codex: Path, tmp_path: Path) -> None:
+async def test_codex_gets_answer_of_output_schema(served: Served, codex: Path, tmp_path: Path) -> None:
     """Its tools are on offer too."""
     (tmp_path / "schema.json").write_text(json.dumps(SCHEMA))
-    async with at(tmp_path, lambda message: b'{"n": 3} is it.'):
+    async with at(served, tmp_path, lambda message: b'{"n": 3} is it.'):
         events = await run(codex, tmp_path, "How many?", "--output-schema", str(tmp_path / "schema.json"))
     assert list(gist(events)) == [("agent_message", '{"n": 3}'), ("turn.completed",)]
 
 
-async def test_codex_gets_call_before_answer_of_output_schema(codex: Path, tmp_path: Path) -> None:
+async def test_codex_gets_call_before_answer_of_output_schema(served: Served, codex: Path, tmp_path: Path) -> None:
     def counter(message: bytes) -> bytes:
         return b'{"n": 1}' if b"</tool_call>" in message else CALL.encode()
 
     (tmp_path / "schema.json").write_text(json.dumps(SCHEMA))
-    async with at(tmp_path, counter):
+    async with at(served, tmp_path, counter):
         events = await run(codex, tmp_path, "How many?", "--output-schema", str(tmp_path / "schema.json"))
     assert list(gist(events)) == [("command", "word\n"), ("agent_message", '{"n": 1}'), ("turn.completed",)]
