@@ -11,14 +11,14 @@ from measures import Objectives, read_floor
 
 def count(text: str) -> int:
     """Parse a number of at least 1."""
-    if (number := int(text)) < 1:
+    if (number := _whole(text)) < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
     return number
 
 
 def count_or_0(text: str) -> int:
     """Parse a number of at least 0."""
-    if (number := int(text)) < 0:
+    if (number := _whole(text)) < 0:
         raise argparse.ArgumentTypeError("must not be negative")
     return number
 
@@ -36,14 +36,14 @@ def field(text: str) -> tuple[str, Any]:
 
 def number_above_0(text: str) -> float:
     """Parse a number above 0, such as of seconds."""
-    if not (number := float(text)) > 0:
+    if not (number := _number(text)) > 0:
         raise argparse.ArgumentTypeError("must be above 0")
     return number
 
 
 def share(text: str) -> float:
     """Parse a share."""
-    if not 0 < (number := float(text)) <= 1:
+    if not 0 < (number := _number(text)) <= 1:
         raise argparse.ArgumentTypeError("must be above 0 and at most 1")
     return number
 
@@ -83,3 +83,17 @@ def objectives(text: str) -> Objectives:
         return Objectives.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from error
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number without a unit") from error

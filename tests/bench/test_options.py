@@ -26,3 +26,23 @@ def test_missing_floor_names_the_command_that_writes_it(
     with pytest.raises(SystemExit):
         parser().parse_args(["--floor", "floor.txt"])
     assert capsys.readouterr().err.endswith(NO_FLOOR)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--rate", "5/s"], "argument --rate: '5/s' is not a number without a unit\n"),
+        (["--duration", "0"], "argument --duration: must be above 0\n"),
+        (["--attainment", "90%"], "argument --attainment: '90%' is not a number without a unit\n"),
+        (["--requests", "1.5"], "argument --requests: '1.5' is not a whole number\n"),
+        (["--warmup", "-1"], "argument --warmup: must not be negative\n"),
+        (["--sweep", "rate=a"], "argument --sweep: 'a' is not a number without a unit\n"),
+        (["--seed", "x"], "argument --seed: invalid int value: 'x'\n"),
+    ],
+)
+def test_value_of_the_wrong_kind_is_named(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit):
+        parser().parse_args(arguments)
+    assert capsys.readouterr().err.endswith(message)
