@@ -1,13 +1,17 @@
 """Ways to serve a scripted model, with each of which real clients work."""
 
+from functools import partial
+
 import pytest
 
-from tests.server.upstream.fronts import Served, fronting
+from tests.server.upstream.fronts import Served, balanced, fronting
 from tests.support import helpers
 
+BALANCED = pytest.param(balanced, marks=pytest.mark.slow, id="fronts on PostgreSQL")
 
-@pytest.fixture(params=[helpers.served, fronting], ids=["embedded", "front"])
+
+@pytest.fixture(params=[pytest.param(helpers.served, id="embedded"), pytest.param(fronting, id="front"), BALANCED])
 def served(request: pytest.FixtureRequest) -> Served:
-    """Serve from the engine in the process, or from upstreams."""
-    found: Served = request.param
-    return found
+    """Serve from the engine in the process, from upstreams, or from two fronts on one database."""
+    way: Served = request.param
+    return partial(balanced, request.getfixturevalue("cluster")) if way is balanced else way
