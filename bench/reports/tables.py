@@ -78,7 +78,7 @@ def facts(result: dict[str, Any]) -> str:
     parts = {"Machine": (environment.get("machine") or {}) | load}
     for target, server in zip(result["targets"], environment.get("servers") or [], strict=False):
         parts[short(target["url"])] = server | (target.get("process") or {})
-    parts["Settings"] = result["settings"]
+    parts["Settings"] = _effective(result["settings"])
     tables = (
         f"<div class=scroll><table class=facts><caption>{escape(title)}</caption>{_pairs(found)}</table></div>"
         for title, found in parts.items()
@@ -87,12 +87,25 @@ def facts(result: dict[str, Any]) -> str:
     return f"<div class=facts-of>{''.join(tables)}</div>"
 
 
+def _effective(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings without those that need another setting which is missing."""
+    uses = {"arrivals": ("rate", "sweep"), "attainment": ("sweep",), "speed": ("replay",)}
+    missing = {name for name, needed in uses.items() if not any(map(settings.get, needed))}
+    if settings.get("scenario") != "idle-connections":
+        missing.add("idle")
+    return {key: value for key, value in settings.items() if key not in missing}
+
+
 def _pairs(found: Mapping[str, Any]) -> str:
     return "".join(
-        f"<tr><td>{escape(key.replace('_', ' '))}</td><td>{escape(_plain(value))}</td></tr>"
+        f"<tr><td>{escape(_label(key))}</td><td>{escape(_plain(value))}</td></tr>"
         for key, value in found.items()
         if value not in (None, "", [], {}, False)
     )
+
+
+def _label(key: str) -> str:
+    return key.replace("_", " ").replace("rss mb", "RSS, MB")
 
 
 def _plain(value: Any) -> str:

@@ -135,7 +135,7 @@ class _File:
 
     def facts(self) -> Iterator[str]:
         """Yield the chosen sizes and the chat template."""
-        yield f"{self._options.n_slots} slots of {self._n_ctx} tokens fit into memory"
+        yield f"slots: {self._options.n_slots}, of {self._n_ctx} tokens; they fit into memory"
         yield f"threads: {self._threads.decode} for a single token, {self._threads.batch} for several"
         dialect = self._template.tool_dialect.name
         yield f"its chat template works; tool calls are parsed in the format {dialect!r}"
