@@ -24,7 +24,7 @@ from server.upstream import output_checks
 from server.upstream.chat_body import chat_fields
 from server.upstream.chat_job import ChatJob, ChatProcessor
 
-OPENAI_DEFAULTS = SamplingParams(temperature=1, top_p=1, top_k=0, min_p=0, repeat_penalty=1.0)
+OPENAI_DEFAULTS = SamplingParams(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, repeat_penalty=1.0)
 """Settings to echo for a request that has none: the upstream applies its own."""
 BYTES_PER_TOKEN = 4
 MESSAGE_TOKENS = 6

@@ -41,6 +41,13 @@ async def test_text_streams_with_its_usage() -> None:
     }
 
 
+async def test_stored_stream_has_the_bytes_that_were_sent(tmp_path: Path) -> None:
+    async with fronted(says("Hello"), state=tmp_path) as front:
+        live = await post(front, model="m", input="Hi", stream=True)
+        replayed = await get(front, f"/v1/responses/{live.events[-1]['response']['id']}?stream=true")
+    assert replayed.body == live.body
+
+
 @pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
 async def test_reasoning_becomes_an_item(field: str) -> None:
     async with fronted(plays(HEAD, delta(**{field: "Hm."}), delta(content="Yes"), end())) as front:
