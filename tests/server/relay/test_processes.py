@@ -25,15 +25,23 @@ DEAD_SECONDS = 40.0
 """Seconds until the others have noticed that a server died: a lease of 20 s, on a busy machine."""
 
 
-@pytest.fixture
-def servers(cluster: Cluster, tmp_path: Path) -> Iterator[list[Daemon]]:
-    model, url = model_files.spm(tmp_path / "model.gguf", context=4096), cluster.create().url
-    flags = ("--model", str(model), "--alias", "scripted", "--slots", "4", "--queue", "64", "--store", url)
+@pytest.fixture(params=["embedded", "front"])
+def servers(request: pytest.FixtureRequest, cluster: Cluster, tmp_path: Path) -> Iterator[list[Daemon]]:
+    """Run two servers on a database, with a model each, or with two upstreams."""
+    model = model_files.spm(tmp_path / "model.gguf", context=4096)
+    embedded = ("--model", str(model), "--slots", "4", "--queue", "64", "--kv-snapshot-megabytes", "0")
     with ExitStack() as stack:
-        folders = [tmp_path / name for name in "ab"]
-        for folder in folders:
-            folder.mkdir()
-        yield [stack.enter_context(serving(each, *flags, "--kv-snapshot-megabytes", "0")) for each in folders]
+
+        def start(name: str, *flags: str) -> Daemon:
+            (tmp_path / name).mkdir()
+            return stack.enter_context(serving(tmp_path / name, "--alias", "scripted", *flags))
+
+        flags: tuple[str, ...] = embedded
+        if request.param == "front":
+            upstreams = [start(name, *embedded, "--store", "off") for name in "cd"]
+            flags = tuple(flag for each in upstreams for flag in ("--upstream", each.url))
+        store = cluster.create().url
+        yield [start(name, *flags, "--store", store) for name in "ab"]
 
 
 class FollowedResponse(Struct):
