@@ -18,7 +18,9 @@ from openai.types.responses import (
 from server.protocol.events import Event
 from server.stream import encode_summary
 from tests.server.api.test_reasoning import THINKS, thinker
-from tests.support.helpers import post, served
+from tests.server.upstream.fronts import Served, fronting
+from tests.support import helpers
+from tests.support.helpers import post
 
 PAGE = Path(__file__).parents[2] / "server" / "docs" / "compatibility.md"
 
@@ -144,7 +146,10 @@ REFERENCES = ("conversation", "previous_response_id", "item_reference")
 """Names whose samples refer to nothing, so that the answer is an error that names them."""
 
 
-async def status(**fields: Any) -> tuple[int, list[str]]:
+WAYS = pytest.mark.parametrize("served", [helpers.served, fronting], ids=["embedded", "front"])
+
+
+async def status(served: Served, **fields: Any) -> tuple[int, list[str]]:
     """Return the HTTP status of a request, and what the response says had no effect."""
     async with served(thinker(), template=THINKS) as running:
         answer = await post(running, **{"input": "Hello"} | fields)
@@ -160,26 +165,30 @@ def expected(status: str, skipped: str) -> tuple[int, list[str]]:
 FIELDS = {name: status for name, status in table("Request fields").items() if name not in REFERENCES}
 
 
+@WAYS
 @pytest.mark.parametrize(("name", "stated"), FIELDS.items())
-async def test_field_has_its_stated_status(name: str, stated: str) -> None:
+async def test_field_has_its_stated_status(served: Served, name: str, stated: str) -> None:
     if name in ("background", "store"):
         return  # they need a store; `test_stored_responses` shows them
-    assert await status(**{name: VALUES[name]}) == expected(stated, name)
+    assert await status(served, **{name: VALUES[name]}) == expected(stated, name)
 
 
+@WAYS
 @pytest.mark.parametrize(("name", "stated"), [row for row in table("Input items").items() if row[0] not in REFERENCES])
-async def test_item_has_its_stated_status(name: str, stated: str) -> None:
+async def test_item_has_its_stated_status(served: Served, name: str, stated: str) -> None:
     items = [{"role": "user", "content": "Hello"}, ITEM | {"type": name}, {"role": "user", "content": "And?"}]
-    assert await status(input=items) == expected(stated, f"item {name}")
+    assert await status(served, input=items) == expected(stated, f"item {name}")
 
 
+@WAYS
 @pytest.mark.parametrize(("name", "stated"), table("Tools").items())
-async def test_tool_has_its_stated_status(name: str, stated: str) -> None:
+async def test_tool_has_its_stated_status(served: Served, name: str, stated: str) -> None:
     if name == "mcp":
         return  # it needs a server; `tests/server/mcp` shows it
-    assert await status(tools=[TOOL | {"type": name}]) == expected(stated, f"tool {name}")
+    assert await status(served, tools=[TOOL | {"type": name}]) == expected(stated, f"tool {name}")
 
 
+@WAYS
 @pytest.mark.parametrize(("name", "stated"), table("Values of `include`").items())
-async def test_value_of_include_has_its_stated_status(name: str, stated: str) -> None:
-    assert await status(include=[name]) == expected(stated, f"include {name}")
+async def test_value_of_include_has_its_stated_status(served: Served, name: str, stated: str) -> None:
+    assert await status(served, include=[name]) == expected(stated, f"include {name}")
