@@ -3,7 +3,7 @@
     python bench/figures.py --model ~/.cache/responsed/models/SmolLM2-135M-Instruct.Q4_1.gguf
 
 It runs the bench once for each load, with `bench/peer.py` as the other server, and `bench/floor.py` for the bare loop:
-5 to 10 minutes on two quiet cores; the time that it took follows the table. The table is Markdown; the last line of
+4 minutes on two quiet cores; the time that it took follows the table. The table is Markdown; the last line of
 stdout is one JSON object with the commands and the results. The exit status is that of the first run that fails.
 """
 
@@ -61,7 +61,8 @@ LOADS: dict[tuple[str, ...], tuple[TableRow, ...]] = {
     ),
     ("--scenario", "interference", "--rounds", "2"): (
         TableRow(
-            "four streams while a 2,000-token prompt arrives: time between tokens, p99", _point("during", "itl", "p99")
+            "four streams while a 2,000-token prompt arrives: longest time between tokens",
+            _point("during", "itl", "max"),
         ),
         TableRow("that prompt's own first token", _point("long prompt", "ttft", "mean")),
     ),
@@ -85,9 +86,9 @@ def measure(flags: Sequence[str], ours: str, theirs: str) -> dict[str, Any]:
 
 def floor(model: str) -> float:
     """Return the milliseconds of a bare step of one sequence. Raises CalledProcessError."""
-    command = [sys.executable, str(FOLDER / "floor.py"), "--model", model, "--threads", "2"]
+    command = [sys.executable, str(FOLDER / "floor.py"), "--model", model, "--threads", "2", "--engine", "llamacpp"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return float(json.loads(done.stdout.splitlines()[-1])["1_step_ms"]["p50"])
+    return float(json.loads(done.stdout.splitlines()[-1])["engines"]["llamacpp"]["1_step_ms"]["p50"])
 
 
 def table(results: Sequence[dict[str, Any]], floor_ms: float | None) -> str:
