@@ -39,6 +39,17 @@ class Usage(Struct, frozen=True):
     total_tokens: int
 
 
+def counted_usage(prompt: int, cached: int, output: int, reasoned: int, forced: int = 0) -> Usage:
+    """Return the usage of one job, from its numbers of tokens."""
+    return Usage(
+        input_tokens=prompt,
+        input_tokens_details=InputTokensDetails(cached, prompt - cached),
+        output_tokens=output,
+        output_tokens_details=OutputTokensDetails(reasoned, forced or UNSET),
+        total_tokens=prompt + output,
+    )
+
+
 def total_usage(usages: Iterable[Usage | None]) -> Usage:
     """Return the sum of usages."""
     found = [usage for usage in usages if usage is not None]

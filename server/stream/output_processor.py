@@ -2,14 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 
-from msgspec import UNSET
-
 from engine.job import EngineOutput, Finished, FinishReason, Progress, Started, StepTimes, Token
 from engine.tokenizer import Detokenizer, StopStrings, Vocabulary
 from server.protocol.errors import ApiError, GrammarMismatch
 from server.protocol.events import PromptProgress
 from server.protocol.output_items import Logprob
-from server.protocol.response import InputTokensDetails, OutputTokensDetails, Usage
+from server.protocol.response import Usage, counted_usage
 from server.stream.inputs import End, ReasoningAdded, StreamInput, TextAdded, failure
 from server.stream.logprobs import PendingLogprobs
 from server.stream.tool_call_mapper import ToolCallMapper
@@ -108,13 +106,7 @@ class OutputProcessor:
 
     @property
     def usage(self) -> Usage:
-        return Usage(
-            input_tokens=self._prompt_tokens,
-            input_tokens_details=InputTokensDetails(self._cached, self._prompt_tokens - self._cached),
-            output_tokens=self.output_tokens,
-            output_tokens_details=OutputTokensDetails(self._reasoned, self._forced or UNSET),
-            total_tokens=self._prompt_tokens + self.output_tokens,
-        )
+        return counted_usage(self._prompt_tokens, self._cached, self.output_tokens, self._reasoned, self._forced)
 
     def cut(self, now: int, reason: str) -> list[StreamInput]:
         """End the output before its end, for `reason`."""

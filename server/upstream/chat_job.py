@@ -8,7 +8,7 @@ from msgspec import Struct
 from engine.job import Lane
 from server.protocol.errors import ApiError
 from server.protocol.events import PromptProgress
-from server.protocol.response import InputTokensDetails, OutputTokensDetails, Usage
+from server.protocol.response import Usage, counted_usage
 from server.stream import End, StreamInput, ToolCallStarted, UpstreamTrace, failure
 from server.upstream.chat_chunks import ReportedUsage
 from server.upstream.output_checks import OutputChecks
@@ -89,13 +89,7 @@ class ChatProcessor:
 
     @property
     def usage(self) -> Usage:
-        return Usage(
-            input_tokens=self._prompt_tokens,
-            input_tokens_details=InputTokensDetails(self._cached, self._prompt_tokens - self._cached),
-            output_tokens=self.output_tokens,
-            output_tokens_details=OutputTokensDetails(self._reasoned),
-            total_tokens=self._prompt_tokens + self.output_tokens,
-        )
+        return counted_usage(self._prompt_tokens, self._cached, self.output_tokens, self._reasoned)
 
     def process(self, output: ChatOutput, now: int) -> list[StreamInput]:
         """Return the stream inputs for an output. Raises the error of a job that failed without any output."""
