@@ -15,19 +15,24 @@ Family: TypeAlias = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFam
 
 def counter(name: str, description: str, value: float | Mapping[str, float], label: str = "") -> Family:
     """Return a counter; of several values, each has its key as the label's value."""
-    if not isinstance(value, Mapping):
-        return CounterMetricFamily(f"responsed_{name}", description, value=value)
-    family = CounterMetricFamily(f"responsed_{name}", description, labels=[label])
-    for key, each in value.items():
-        family.add_metric([key], each)
-    return family
+    return _family(CounterMetricFamily, name, description, value, label)
 
 
 def gauge(name: str, description: str, value: float | Mapping[str, float], label: str = "") -> Family:
     """Return a gauge; of several values, each has its key as the label's value."""
+    return _family(GaugeMetricFamily, name, description, value, label)
+
+
+def _family(
+    kind: type[CounterMetricFamily] | type[GaugeMetricFamily],
+    name: str,
+    description: str,
+    value: float | Mapping[str, float],
+    label: str,
+) -> Family:
     if not isinstance(value, Mapping):
-        return GaugeMetricFamily(f"responsed_{name}", description, value=value)
-    family = GaugeMetricFamily(f"responsed_{name}", description, labels=[label])
+        return kind(f"responsed_{name}", description, value=value)
+    family = kind(f"responsed_{name}", description, labels=[label])
     for key, each in value.items():
         family.add_metric([key], each)
     return family
