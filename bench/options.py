@@ -34,7 +34,10 @@ def parser() -> argparse.ArgumentParser:
     )
     found.add_argument("-h", "--help", action="help", help="Print this help and exit")
     _server(found.add_argument_group("servers"))
-    _load(found.add_argument_group("load"))
+    load = found.add_argument_group("load")
+    _load(load)
+    _open_loop(load)
+    _other_loads(load)
     _requests(found.add_argument_group("requests"))
     _measures(found.add_argument_group("measures"))
     add_output_flags(found.add_argument_group("outputs"))
@@ -128,6 +131,10 @@ def _load(group: argparse._ArgumentGroup) -> None:
         metavar="SECONDS",
         help="Send requests for this many seconds instead of a number of them",
     )
+
+
+def _open_loop(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add(
         "--rate",
         type=number_above_0,
@@ -146,6 +153,10 @@ def _load(group: argparse._ArgumentGroup) -> None:
         metavar="N",
         help="Let requests of an open loop wait while N are in progress (default: no limit)",
     )
+
+
+def _other_loads(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add(
         "--sweep",
         type=levels,
