@@ -95,25 +95,9 @@ async def serve(
                 refusals.warning("a connection from %s is refused: too many are open", address)
             if admission is Admission.RESERVED:
                 with reserve.enter():
-                    await converse(overloaded, stream, impatient(options))
+                    await _converse(overloaded, stream, drain, impatient(options))
             elif admission is Admission.ADMITTED:
-                await converse(app, stream, options)
-
-    async def converse(application: Application, stream: trio.SocketStream, options: HTTPOptions) -> None:
-        if options.tls is None or stream.socket.family == socket.AF_UNIX:
-            await Connection(application, stream, drain, options).run()
-            return
-        encrypted: trio.SSLStream[trio.SocketStream] | Refusal | None = None
-        with drain.wait_for_request(options.limits.idle_seconds, first=True) as waiting:
-            encrypted = await tls.handshake(stream, options.tls)
-        if drain.timed_out(waiting):
-            encrypted = Refusal.HANDSHAKE_TIMEOUT
-        if isinstance(encrypted, Refusal):
-            options.refusals[encrypted] += 1
-        elif encrypted is not None:
-            await Connection(application, encrypted, drain, options).run()
-            with trio.move_on_after(CLOSE_SECONDS), suppress(trio.BrokenResourceError):
-                await encrypted.aclose()  # proves that nothing is missing (RFC 8446, 6.1)
+                await _converse(app, stream, drain, options)
 
     for repeated in (logging.getLogger("trio.serve_listeners"), refusals, proxy_log, tls.log):
         repeated.addFilter(_OncePerMinute())
@@ -130,3 +114,21 @@ async def serve(
     config.errorlog.setLevel(logging.WARNING)  # the daemon logs the addresses itself
     hypercorn.trio.run.TCPServer = serve_connection  # type: ignore[assignment,attr-defined]  # no option replaces it
     await hypercorn.trio.serve(cast("ASGIFramework", app), config, shutdown_trigger=drained, task_status=task_status)
+
+
+async def _converse(app: Application, stream: trio.SocketStream, drain: Drain, options: HTTPOptions) -> None:
+    """Serve a connection, encrypted if the options say so."""
+    if options.tls is None or stream.socket.family == socket.AF_UNIX:
+        await Connection(app, stream, drain, options).run()
+        return
+    encrypted: trio.SSLStream[trio.SocketStream] | Refusal | None = None
+    with drain.wait_for_request(options.limits.idle_seconds, first=True) as waiting:
+        encrypted = await tls.handshake(stream, options.tls)
+    if drain.timed_out(waiting):
+        encrypted = Refusal.HANDSHAKE_TIMEOUT
+    if isinstance(encrypted, Refusal):
+        options.refusals[encrypted] += 1
+    elif encrypted is not None:
+        await Connection(app, encrypted, drain, options).run()
+        with trio.move_on_after(CLOSE_SECONDS), suppress(trio.BrokenResourceError):
+            await encrypted.aclose()  # proves that nothing is missing (RFC 8446, 6.1)
