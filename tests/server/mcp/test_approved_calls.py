@@ -204,15 +204,21 @@ async def interrupted(running: Running, response_id: str, body: dict[str, Any]) 
     assert (onward.status, INTERRUPTED.message in prompt_text(running.model)) == (200, True)
 
 
+async def calling(client: Client, body: dict[str, Any]) -> str:
+    """Create a response whose approved call has begun; return its id."""
+    await client.create(**body, stream=True)
+    id_, _ = await client.created()
+    await client.read_past(b"event: response.mcp_call_arguments.done")
+    return id_
+
+
 async def test_crash_during_an_approved_call_is_told(mcp_url: str, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     model = asking("slow_count", seconds=1)
     async with served(model, template=HERMES, allow_mcp=(mcp_url,), state=tmp_path) as running:
         _, body = await started(running, mcp_url)
         async with await Client.to(running) as client:
-            await client.create(**body, stream=True)
-            id_, _ = await client.created()
-            await client.read_past(b"event: response.mcp_call_arguments.done")
+            id_ = await calling(client, body)
             await trio.sleep(0.1)  # until the call is on its way
             shutil.copytree(tmp_path, copy, ignore=lambda *_: ["copy"])
     async with served(model, template=HERMES, allow_mcp=(mcp_url,), state=copy) as running:
@@ -236,9 +242,7 @@ async def test_hang_up_during_an_approved_call_is_told(mcp_url: str, tmp_path: P
     async with served(model, template=HERMES, allow_mcp=(mcp_url,), state=tmp_path) as running:
         _, body = await started(running, mcp_url)
         async with await Client.to(running) as client:
-            await client.create(**body, stream=True)
-            id_, _ = await client.created()
-            await client.read_past(b"event: response.mcp_call_arguments.done")
+            id_ = await calling(client, body)
         await ended(running, id_)
         await interrupted(running, id_, body)
 
