@@ -1,9 +1,9 @@
 """HTTP over h11 and trio: connections, exchanges, routes."""
 
 from server.http.bodies import Bodies
+from server.http.client import Headers, OutgoingConnection, TLSFailed, connect
 from server.http.drain import Drain
 from server.http.exchange import CLIENT_DISCONNECTED, ClientDisconnected, Exchange, Receive, Scope, Send
-from server.http.h11_patches import apply as patch_h11
 from server.http.router import Handlers, Router
 from server.http.work_thread import ITEM_BYTES, LARGE, Check, WorkThread
 
@@ -17,10 +17,13 @@ __all__ = [
     "Drain",
     "Exchange",
     "Handlers",
+    "Headers",
+    "OutgoingConnection",
     "Receive",
     "Router",
     "Scope",
     "Send",
+    "TLSFailed",
     "WorkThread",
-    "patch_h11",
+    "connect",
 ]

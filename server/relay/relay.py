@@ -13,12 +13,12 @@ import trio
 from msgspec import Struct, structs
 
 from server.generation import stopping
-from server.http import Exchange
+from server.http import Exchange, Headers
 from server.protocol import sse
 from server.protocol.errors import ApiError, Unavailable
 from server.protocol.sse import Encode
 from server.relay.frames import FrameReader
-from server.relay.peer import RELAYED, Headers, PeerAnswer, PeerFailure, ask
+from server.relay.peer import RELAYED, PeerAnswer, PeerFailure, ask
 from server.store import AsyncStore, Stored
 from server.stream import replay
 

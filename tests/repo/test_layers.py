@@ -107,12 +107,12 @@ ALONE = {
         "engine.backends.llamacpp.tokenizer",
     },
     "h11": {
+        "server.http.client",
         "server.http.connection",
         "server.http.h11_patches",
         "server.http.request_head",
         "server.relay.peer",
         "server.upstream.transport.client",
-        "server.upstream.transport.connection",
     },
     "hypercorn": {"server.http.listener"},
     "llguidance": {

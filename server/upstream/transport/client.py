@@ -12,9 +12,9 @@ import h11
 import trio
 from msgspec import Struct
 
+from server.http import Headers, OutgoingConnection, connect
 from server.upstream.transport import faults
 from server.upstream.transport.address import Address
-from server.upstream.transport.connection import Headers, UpstreamConnection
 from server.upstream.transport.faults import UpstreamFault
 
 MAX_IDLE = 64
@@ -41,7 +41,7 @@ class UpstreamAnswer:
     """Head and body of an answer."""
 
     def __init__(
-        self, url: str, connection: UpstreamConnection, head: h11.Response, deadline: float, idle: float
+        self, url: str, connection: OutgoingConnection, head: h11.Response, deadline: float, idle: float
     ) -> None:
         self._url = url
         self._connection = connection
@@ -100,7 +100,7 @@ class UpstreamClient:
         self.address = address
         self._timeouts = timeouts
         self._tls = ssl.create_default_context() if address.tls else None
-        self._idle: list[UpstreamConnection] = []
+        self._idle: list[OutgoingConnection] = []
         self._headers: Headers = [
             (b"host", address.authority.encode()),
             (b"user-agent", b"responsed"),
@@ -131,7 +131,7 @@ class UpstreamClient:
         while self._idle:
             await self._idle.pop().close()
 
-    async def _answer(self, method: str, target: str, body: bytes) -> tuple[UpstreamConnection, UpstreamAnswer]:
+    async def _answer(self, method: str, target: str, body: bytes) -> tuple[OutgoingConnection, UpstreamAnswer]:
         """Send a request; repeat it on a new connection if the upstream has closed an idle one meanwhile."""
         while True:
             connection = await self._connection()
@@ -142,7 +142,7 @@ class UpstreamClient:
                 if not (isinstance(error, UpstreamFault) and error.kind == "cut" and connection.used):
                     raise
 
-    async def _sent(self, connection: UpstreamConnection, method: str, target: str, body: bytes) -> UpstreamAnswer:
+    async def _sent(self, connection: OutgoingConnection, method: str, target: str, body: bytes) -> UpstreamAnswer:
         seconds, url = self._timeouts.first_byte, self.address.url
         deadline = trio.current_time() + seconds
         try:
@@ -155,7 +155,7 @@ class UpstreamClient:
             raise faults.cut(url, str(error) or "the connection broke") from error
         return UpstreamAnswer(url, connection, head, deadline, self._timeouts.idle)
 
-    async def _connection(self) -> UpstreamConnection:
+    async def _connection(self) -> OutgoingConnection:
         while self._idle:
             connection = self._idle.pop()
             if not connection.stale:
@@ -163,32 +163,15 @@ class UpstreamClient:
             await connection.close()
         return await self._connected()
 
-    async def _connected(self) -> UpstreamConnection:
+    async def _connected(self) -> OutgoingConnection:
         address, seconds = self.address, self._timeouts.connect
         try:
             with trio.fail_after(seconds):
-                stream = await trio.open_tcp_stream(address.host, address.port)
-                stream.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NODELAY, 1)
-                if self._tls is None:
-                    return UpstreamConnection(stream)
-                return UpstreamConnection(await self._encrypted(stream, self._tls))
+                return await connect(address.host, address.port, self._tls)
         except trio.TooSlowError as error:
             raise faults.unreachable(address.url, f"no connection within {seconds:g} s") from error
         except OSError as error:
             raise faults.unreachable(address.url, _reason(error)) from error
-
-    async def _encrypted(
-        self, stream: trio.SocketStream, context: ssl.SSLContext
-    ) -> "trio.SSLStream[trio.SocketStream]":
-        encrypted = trio.SSLStream(stream, context, server_hostname=self.address.host, https_compatible=True)
-        try:
-            await encrypted.do_handshake()
-        except BaseException as error:
-            await trio.aclose_forcefully(stream)
-            if isinstance(error, trio.BrokenResourceError):
-                raise OSError(None, f"TLS: {error.__cause__ or error}") from error
-            raise
-        return encrypted
 
 
 def _reason(error: OSError) -> str:

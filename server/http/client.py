@@ -1,13 +1,14 @@
-"""One HTTP/1.1 connection to an upstream, over h11 and trio. It has one request at a time."""
+"""One HTTP/1.1 connection to another server, over h11 and trio. It has one request at a time."""
 
 import select
+import ssl
 from collections.abc import Sequence
 from typing import TypeAlias
 
 import h11
 import trio
 
-from server.http import patch_h11
+from server.http.h11_patches import apply as patch_h11
 
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 READ_BYTES = 1 << 16
@@ -15,7 +16,7 @@ MAX_HEAD_BYTES = 1 << 16
 """Bytes of a response's head at most."""
 
 
-class UpstreamConnection:
+class OutgoingConnection:
     def __init__(self, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream]) -> None:
         patch_h11()
         self._stream = stream
@@ -60,7 +61,7 @@ class UpstreamConnection:
 
     @property
     def stale(self) -> bool:
-        """True if the upstream has closed the idle connection, or has sent what nobody asked for."""
+        """True if the server has closed the idle connection, or has sent what nobody asked for."""
         transport = self._stream
         while isinstance(transport, trio.SSLStream):
             transport = transport.transport_stream
@@ -71,3 +72,24 @@ class UpstreamConnection:
     async def close(self) -> None:
         """Close at once, without a closing alert of TLS."""
         await trio.aclose_forcefully(self._stream)
+
+
+class TLSFailed(OSError):
+    """The handshake failed, or the certificate is not trusted. `strerror` has the reason."""
+
+
+async def connect(host: str, port: int, context: ssl.SSLContext | None) -> OutgoingConnection:
+    """Return a new connection; `context` encrypts it. Raises OSError."""
+    stream = await trio.open_tcp_stream(host, port)
+    stream.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NODELAY, 1)
+    if context is None:
+        return OutgoingConnection(stream)
+    encrypted = trio.SSLStream(stream, context, server_hostname=host, https_compatible=True)
+    try:
+        await encrypted.do_handshake()
+    except BaseException as error:
+        await trio.aclose_forcefully(stream)
+        if isinstance(error, trio.BrokenResourceError):
+            raise TLSFailed(None, f"TLS: {error.__cause__ or error}") from error
+        raise
+    return OutgoingConnection(encrypted)
