@@ -3,6 +3,7 @@
 import argparse
 import json
 import socket
+import sys
 
 import pytest
 from texts import Texts
@@ -82,3 +83,12 @@ def test_run_without_a_server_prints_one_line_and_exits_2(extra: list[str]) -> N
     run = bench("--url", url, *extra)
     assert (run.returncode, run.stdout) == (2, "")
     assert run.stderr == f"bench: {url}: Connection refused; start the server, or correct the address\n"
+
+
+def test_paced_server_sends_as_many_deltas_as_asked() -> None:
+    command = f"{sys.executable} bench/hotpath/paced.py --rate 500 --port {{port}}"
+    run = bench("--serve", command, "--api", "chat", "--requests", "2", "--concurrency", "2", "--tokens", "5")
+    result = json.loads(run.stdout.splitlines()[-1])
+    assert (run.returncode, result["targets"][0]["model"], result["errors"]) == (0, "paced", 0)
+    figures = result["targets"][0]["groups"]["all"]
+    assert [figures["output_tokens"], figures["itl_ms"]["n"]] == [10, 8]
