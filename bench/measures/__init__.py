@@ -5,12 +5,13 @@ from measures.figures import Group, summarize
 from measures.formulas import MEASURES, PER_REQUEST, samples
 from measures.objectives import Objectives
 from measures.percentiles import POINTS, percentile, spread
-from measures.ratios import ratios
+from measures.ratios import RATIO_POINTS, ratios
 
 __all__ = [
     "MEASURES",
     "PER_REQUEST",
     "POINTS",
+    "RATIO_POINTS",
     "Group",
     "Objectives",
     "distance_line",

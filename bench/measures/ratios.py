@@ -3,6 +3,9 @@
 Whole requests are drawn with replacement, within each round: the gaps of one request depend on each other, and a round
 has its own noise. The interval is the middle 95 % of the ratios of `DRAWS` such samples (the percentile method of
 https://doi.org/10.1214/aos/1176344552). Below 1 is faster, except for tokens/s and the cached share.
+
+A maximum grows with the sample, so it has no ratio. A percentile has an interval only if both samples are large enough
+to bound it (`BOUNDED`), and no figure has one that fewer than `MIN_REQUESTS` requests of either server give.
 """
 
 import random
@@ -14,12 +17,14 @@ from record import Record
 
 from measures.figures import Group
 from measures.formulas import MEASURES
-from measures.percentiles import POINTS, percentile, points
+from measures.percentiles import BOUNDED, POINTS, percentile, points
 
 DRAWS = 1000
 MAX_VALUES = 4_000_000
 """Values that all draws of one measure may sort, so that a long run does not end with minutes of arithmetic."""
 MIN_DRAWS = 100
+MIN_REQUESTS = BOUNDED["p50"]
+RATIO_POINTS = tuple(point for point in POINTS if point != "max")
 
 _Sums = Callable[[list[Record], Group], tuple[float, float]]
 
@@ -49,14 +54,14 @@ RATES: dict[str, _Sums] = {
 def ratios(ours: Group, theirs: Group, seed: int = 0) -> dict[str, Any]:
     """Return one group's figures divided by another's: each `{"ratio", "low", "high"}`.
 
-    A percentile that one of the samples cannot carry has no ratio; one request has no interval.
+    A percentile that one of the samples cannot carry has no ratio. `low` and `high` are None without an interval.
     """
     rng = random.Random(seed)
     pair = (ours, theirs)
     result: dict[str, Any] = {}
     for name in ours.measures:
         if name in theirs.measures and name != "delay" and (found := _Measure(name, pair).compare(rng)):
-            result[f"{name}_ms"] = {point: found[point] for point in POINTS if point in found}
+            result[f"{name}_ms"] = {point: found[point] for point in RATIO_POINTS if point in found}
     if "e2e" in ours.measures and "e2e" in theirs.measures:
         for name in RATES:
             result |= _Rate(name, pair).compare(rng)
@@ -81,11 +86,15 @@ class _Comparison:
             return {}
         strata = [_strata(records) for records in self._good]
         drawn: dict[str, list[float]] = defaultdict(list)
-        if all(len(records) > 1 for records in self._good):
+        if all(len(records) >= MIN_REQUESTS for records in self._good):
             for _ in range(max(MIN_DRAWS, min(DRAWS, MAX_VALUES // self.values))):
                 for name, value in self._quotients(_draw(strata[0], rng), _draw(strata[1], rng)).items():
                     drawn[name].append(value)
-        return {name: _interval(ratio, drawn[name]) for name, ratio in wanted.items()}
+        return {name: _interval(ratio, drawn[name] if self.bounds(name) else []) for name, ratio in wanted.items()}
+
+    def bounds(self, name: str) -> bool:
+        """Return whether both samples are large enough for an interval of the statistic."""
+        return True
 
     def _quotients(self, ours: list[Record], theirs: list[Record]) -> dict[str, float]:
         below = self.statistics(1, theirs)
@@ -100,6 +109,10 @@ class _Measure(_Comparison):
         formula = MEASURES[name][1]
         self._values = {id(record): [*formula(record)] for records in self._good for record in records}
         self.values = max(1, sum(len(found) for found in self._values.values()))
+        self._sizes = [sum(len(self._values[id(record)]) for record in records) for records in self._good]
+
+    def bounds(self, name: str) -> bool:
+        return min(self._sizes) >= BOUNDED.get(name, MIN_REQUESTS)
 
     def statistics(self, index: int, drawn: list[Record]) -> dict[str, float]:
         found = points([value for record in drawn for value in self._values[id(record)]])

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from measures import MEASURES, POINTS
+from measures import MEASURES, POINTS, RATIO_POINTS
 
 from reports.rates import RATES
 from reports.scales import number
@@ -61,13 +61,15 @@ def _ratios(title: str, found: Mapping[str, Any]) -> str:
     rows = []
     for name, value in found.items():
         cells = {"ratio": value} if "ratio" in value else value
-        rows.append([name.removesuffix("_ms"), *(_interval(cells.get(point)) for point in ("ratio", *POINTS))])
-    return _table(f"{title}, with 95% confidence intervals", ["ratio", "", *POINTS], rows)
+        rows.append([name.removesuffix("_ms"), *(_interval(cells.get(point)) for point in ("ratio", *RATIO_POINTS))])
+    return _table(f"{title}, with 95% confidence intervals", ["ratio", "", *RATIO_POINTS], rows)
 
 
 def _interval(ratio: Mapping[str, Any] | None) -> str:
     if ratio is None or ratio.get("ratio") is None:
         return "-"
+    if ratio["low"] is None:
+        return f"{ratio['ratio']:.3f}"
     return f"{ratio['ratio']:.3f} ({number(ratio['low'])} to {number(ratio['high'])})"
 
 

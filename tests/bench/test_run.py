@@ -46,11 +46,11 @@ def test_run_with_flags_sends_fields_that_clients_leave_out() -> None:
 def test_run_against_two_servers_alternates_and_compares() -> None:
     slow = [HEAD, *[chunk(data(DELTA))] * 3, chunk(data(DONE)), LAST]
     with fake_server(slow, gap=0.02) as (url, ours), fake_server(slow) as (other, theirs):
-        run = bench("--url", url, "--vs", other, "--requests", "2", "--rounds", "2")
+        run = bench("--url", url, "--vs", other, "--requests", "3", "--rounds", "2")
     result = json.loads(run.stdout.splitlines()[-1])
     assert (run.returncode, run.stderr) == (0, "")
     assert ours.requests == theirs.requests
-    assert [target["groups"]["all"]["ok"] for target in result["targets"]] == [4, 4]
+    assert [target["groups"]["all"]["ok"] for target in result["targets"]] == [6, 6]
     ratios = result["ratios"]["all"]
     assert ratios["ttft_ms"]["p50"]["ratio"] > 1 > ratios["output_tokens_per_s"]["ratio"]
     interval = ratios["ttft_ms"]["p50"]

@@ -173,9 +173,9 @@ def answers(rounds: int, *ends: float) -> Group:
 
 
 def test_ratios_divide_ours_by_theirs() -> None:
-    found = ratios(answers(2, 1.0, 1.0), answers(2, 4.0, 4.0))
+    found = ratios(answers(2, *[1.0] * 3), answers(2, *[4.0] * 3))
     quarter, fourfold = ({"ratio": value, "low": value, "high": value} for value in (0.25, 4.0))
-    points = {"mean": quarter, "p50": quarter, "max": quarter}
+    points = {"mean": quarter, "p50": quarter}
     assert found == {
         "ttft_ms": points,
         "e2e_ms": points,
@@ -189,18 +189,47 @@ def test_ratios_divide_ours_by_theirs() -> None:
     ]
 
 
-def test_ratios_of_one_request_have_no_interval() -> None:
-    found = ratios(answers(1, 1.0), answers(1, 4.0))
-    assert found["ttft_ms"]["p50"] == {"ratio": 0.25, "low": None, "high": None}
+def test_a_maximum_has_no_ratio() -> None:
+    assert [*ratios(answers(1, *[1.0] * 500), answers(1, *[2.0] * 500))["e2e_ms"]] == ["mean", "p50", "p90", "p95", "p99"]
+
+
+@pytest.mark.parametrize(
+    ("requests", "bounded", "without_interval"),
+    [
+        (5, [], ["mean", "p50"]),
+        (6, ["mean", "p50"], []),
+        (28, ["mean", "p50"], ["p90", "p95"]),
+        (29, ["mean", "p50", "p90"], ["p95"]),
+        (298, ["mean", "p50", "p90", "p95"], ["p99"]),
+        (299, ["mean", "p50", "p90", "p95", "p99"], []),
+    ],
+)
+def test_a_ratio_has_an_interval_if_both_samples_can_bound_it(
+    requests: int, bounded: list[str], without_interval: list[str]
+) -> None:
+    found = ratios(answers(1, *[1.0] * requests), answers(1, *[2.0] * 400))["e2e_ms"]
+    expected = dict.fromkeys(bounded, {"ratio": 0.5, "low": 0.5, "high": 0.5})
+    assert found == expected | dict.fromkeys(without_interval, {"ratio": 0.5, "low": None, "high": None})
+
+
+def test_many_gaps_of_few_requests_give_no_interval() -> None:
+    def group(gap: float) -> Group:
+        deltas = [gap * number for number in range(400)]
+        return Group([Record(deltas=deltas, end=deltas[-1], output_tokens=400)] * 5, 9.0, ("itl",))
+
+    alone = {"ratio": 0.5, "low": None, "high": None}
+    assert ratios(group(0.01), group(0.02)) == {"itl_ms": dict.fromkeys(("mean", "p50", "p90", "p95", "p99"), alone)}
 
 
 def test_ratios_of_one_request_a_round_draw_among_the_rounds() -> None:
-    ours = Group([record for end in (1.0, 2.0, 3.0) for record in answers(1, end).records], 6.0, ("e2e",))
-    found = ratios(ours, answers(2, 2.0, 2.0))["e2e_ms"]["mean"]
+    ours = Group([record for end in (1.0, 2.0, 3.0) * 2 for record in answers(1, end).records], 12.0, ("e2e",))
+    for number, record in enumerate(ours.records):
+        record.round = number
+    found = ratios(ours, answers(2, *[2.0] * 3))["e2e_ms"]["mean"]
     assert found["low"] < found["ratio"] == 1.0 < found["high"]
 
 
-@given(st.lists(st.floats(0.5, 2.0), min_size=4, max_size=8), st.integers(0, 9))
+@given(st.lists(st.floats(0.5, 2.0), min_size=6, max_size=10), st.integers(0, 9))
 def test_interval_of_a_ratio_includes_it(ends: list[float], seed: int) -> None:
     found = ratios(answers(1, *ends), answers(1, *reversed(ends)), seed)["e2e_ms"]["p50"]
     assert found["low"] <= found["ratio"] <= found["high"]
