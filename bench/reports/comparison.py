@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reports.noise import relative
+from reports.rates import RATES as TABLE_RATES
 from reports.scales import number
 
 SCHEMA = 1
@@ -40,6 +41,16 @@ class FigureChange:
     def worse(self) -> float:
         """Return the change in the direction in which the figure gets worse."""
         return -self.change if self.figure in RATES else self.change
+
+    @property
+    def known_noise(self) -> float | None:
+        """Return the noise; None for a tail, which the medians of rounds say nothing about."""
+        return self.noise if self.point in GATED else None
+
+    @property
+    def within_noise(self) -> bool:
+        """True if the change is not larger than the noise."""
+        return self.known_noise is not None and abs(self.change) <= self.known_noise
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -116,24 +127,43 @@ def as_json(found: list[FigureChange], budget: float | None) -> dict[str, Any]:
 
 def text(old: Mapping[str, Any], new: Mapping[str, Any], found: list[FigureChange], budget: float | None) -> str:
     """Return the comparison for people."""
-    lines = [f"compared with {old['targets'][0]['url']}, {old.get('date', 'an unknown time')}"]
-    lines += [f"not the same {difference}" for difference in differences(old, new)]
-    lines += ["", f"{'':<44} {'old':>10} {'new':>10} {'change':>9} {'noise':>8}"]
+    lines = [f"compared with the run of {old.get('date', 'an unknown time')} on {old['targets'][0]['url']}"]
+    lines += [f"the runs differ: {difference}" for difference in differences(old, new)]
+    lines += ["", f"{'':<44} {'old':>10} {'new':>10} {'change':>9} {'noise':>8}  finding"]
     past = past_budget(found, budget)
     for each in found:
-        label = f"{each.group} {each.figure.removesuffix('_ms')} {each.point}".rstrip()
-        noise = "-" if each.noise is None or each.point == "p99" else f"±{100 * each.noise:.1f}%"
-        line = f"{label:<44} {number(each.old):>10} {number(each.new):>10} {100 * each.change:>+8.1f}% {noise:>8}"
-        lines.append(f"{line}  {_verdict(each, each in past)}".rstrip())
-    if budget is not None:
-        lines += ["", f"figures that are worse by more than {100 * budget:g}%: {len(past)}"]
-    if any(each.noise is not None and each.worse <= each.noise for each in past):
-        lines.append("a change within the noise is no finding: repeat the run with more --rounds on a quiet machine")
-    return "\n".join(lines)
+        noise = "-" if each.known_noise is None else f"±{100 * each.known_noise:.1f}%"
+        line = (
+            f"{_label(each):<44} {number(each.old):>10} {number(each.new):>10} {100 * each.change:>+8.1f}% {noise:>8}"
+        )
+        lines.append(f"{line}  {_finding(each, each in past)}")
+    return "\n".join([*lines, "", *_footnotes(found, past, budget)])
 
 
-def _verdict(each: FigureChange, past: bool) -> str:
-    words = ["past the budget"] if past else []
-    if each.point in GATED and each.noise is not None and abs(each.change) <= each.noise:
-        words.append("within the noise")
-    return ", ".join(words)
+def _footnotes(found: list[FigureChange], past: list[FigureChange], budget: float | None) -> Iterator[str]:
+    if any(each.known_noise is not None for each in found):
+        yield "noise: half the range of the medians of the rounds, of the noisier run"
+    if any(each.known_noise is None for each in found):
+        yield "better? and worse?: the noise is unknown, as that of every tail; give both runs --rounds 3 for the others"
+    if budget is not None and past:
+        yield f"past the budget of {100 * budget:g}%: {', '.join(map(_label, past))}"
+    elif budget is not None:
+        yield f"no median and no rate is worse by more than the budget of {100 * budget:g}%"
+    if any(each.within_noise for each in past):
+        yield "a change within the noise is no finding: repeat the run with more --rounds on a quiet machine"
+
+
+def _label(each: FigureChange) -> str:
+    """Return the group, the figure and its unit."""
+    if each.figure in TABLE_RATES:
+        return f"{each.group} {TABLE_RATES[each.figure][0]}"
+    return f"{each.group} {each.figure.removesuffix('_ms')} {each.point}, ms"
+
+
+def _finding(each: FigureChange, past: bool) -> str:
+    if not each.change:
+        return "equal"
+    words = "within the noise" if each.within_noise else "worse" if each.worse > 0 else "better"
+    if each.known_noise is None:
+        words += "?"
+    return f"{words}, past the budget" if past else words

@@ -11,7 +11,7 @@ from tests.bench.fake_server import DELTA, DONE, HEAD, LAST, SHORT, bench, chunk
 
 pytestmark = pytest.mark.slow
 
-LOAD = ("--requests", "3", "--rounds", "2", "--model", "tiny")
+LOAD = ("--requests", "3", "--rounds", "2", "--model", "tiny", "--quiet")
 
 
 def test_run_writes_all_files(tmp_path: Path) -> None:

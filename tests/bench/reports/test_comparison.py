@@ -68,17 +68,19 @@ def test_budget_limits_medians_and_rates(
 
 
 TEXT = """\
-compared with http://a, 2026-11-27T01:00:00+00:00
-not the same settings: tokens was 64, is 128
-not the same machine: governor was 'performance', is 'powersave'
+compared with the run of 2026-11-27T01:00:00+00:00 on http://a
+the runs differ: settings: tokens was 64, is 128
+the runs differ: machine: governor was 'performance', is 'powersave'
 
-                                                    old        new    change    noise
-all ttft p50                                        100        104     +4.0%    ±5.0%  past the budget, within the noise
-all ttft p99                                        200        260    +30.0%        -
-all itl p50                                          10         10     +0.0%        -
-all output_tokens_per_s                              50         40    -20.0%        -  past the budget
+                                                    old        new    change    noise  finding
+all ttft p50, ms                                    100        104     +4.0%    ±5.0%  within the noise, past the budget
+all ttft p99, ms                                    200        260    +30.0%        -  worse?
+all itl p50, ms                                      10         10     +0.0%        -  equal
+all output tokens/s overall                          50         40    -20.0%        -  worse?, past the budget
 
-figures that are worse by more than 3%: 2
+noise: half the range of the medians of the rounds, of the noisier run
+better? and worse?: the noise is unknown, as that of every tail; give both runs --rounds 3 for the others
+past the budget of 3%: all ttft p50, ms, all output tokens/s overall
 a change within the noise is no finding: repeat the run with more --rounds on a quiet machine"""
 
 
@@ -87,6 +89,22 @@ def test_text_is_exact() -> None:
     new["settings"]["tokens"] = 128
     new["environment"]["machine"]["governor"] = "powersave"
     assert text(old, new, changes(old, new), 0.03) == TEXT
+
+
+def test_text_says_which_change_is_better() -> None:
+    noisy = {"noise": {"output_tokens_per_s": {"rounds": 2, "min": 49.0, "median": 50.0, "max": 51.0}}}
+    old, new = run(**noisy), run(output_tokens_per_s=60.0, ttft_ms={"n": 9, "p50": 110.0, "p99": None}, **noisy)
+    lines = text(old, new, changes(old, new), 0.2).splitlines()
+    assert lines[2:] == [
+        "                                                    old        new    change    noise  finding",
+        "all ttft p50, ms                                    100        110    +10.0%        -  worse?",
+        "all itl p50, ms                                      10         10     +0.0%        -  equal",
+        "all output tokens/s overall                          50         60    +20.0%    ±2.0%  better",
+        "",
+        "noise: half the range of the medians of the rounds, of the noisier run",
+        "better? and worse?: the noise is unknown, as that of every tail; give both runs --rounds 3 for the others",
+        "no median and no rate is worse by more than the budget of 20%",
+    ]
 
 
 def test_runs_of_one_load_and_machine_have_no_differences() -> None:
