@@ -32,13 +32,13 @@ def lines(status: Status, width: int, height: int, blocks: str = BLOCKS) -> list
         ),
         "",
         *_upstream_lines(status.upstreams or ()),
-        *_table([LATENCY_HEAD, *_latency_rows(status.latency)]),
+        *_latency_lines(status.latency),
         "",
-        *_table([STREAM_HEAD, *(_stream_row(each, blocks) for each in status.streams)]),
+        *_table_or("No requests are running.", STREAM_HEAD, [_stream_row(each, blocks) for each in status.streams]),
         "",
     ]
     answers = status.answers[: max(height - len(head) - 2, 1)]
-    answer_table = _table([ANSWER_HEAD, *map(_answer_row, answers)])
+    answer_table = _table_or("No request has ended yet.", ANSWER_HEAD, list(map(_answer_row, answers)))
     return [line[:width].rstrip() for line in (*head, *answer_table)]
 
 
@@ -74,6 +74,12 @@ def bars(gaps: Sequence[float], blocks: str = BLOCKS) -> str:
     """Return one bar for each gap, as high as the gap is long."""
     longest = max(gaps, default=0.0) or 1.0
     return "".join(blocks[min(int(gap / longest * len(blocks)), len(blocks) - 1)] for gap in gaps)
+
+
+def _latency_lines(latency: LatencyStatus) -> list[str]:
+    if not latency.ttft.n and not latency.itl.n:
+        return [f"No tokens in the last {latency.seconds / 60:.0f} minutes."]
+    return _table([LATENCY_HEAD, *_latency_rows(latency)])
 
 
 def _latency_rows(latency: LatencyStatus) -> list[tuple[str, ...]]:
@@ -117,6 +123,11 @@ def _answer_row(each: EndedAnswer) -> tuple[str, ...]:
 
 def _rate(tokens_per_second: float) -> str:
     return f"{tokens_per_second:.1f}" if tokens_per_second else "-"
+
+
+def _table_or(sentence: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the table, or the sentence if it has no rows."""
+    return _table([head, *rows]) if rows else [sentence]
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:

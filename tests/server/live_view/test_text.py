@@ -1,6 +1,7 @@
 """The status as text for a terminal."""
 
 import pytest
+from msgspec.structs import replace
 
 from server.live_view.text import ASCII, BLOCKS, bars, duration, lines, size
 from server.monitoring.latencies import LatencyStatus, Percentiles
@@ -66,6 +67,25 @@ queued   laptop  /v1/responses                   30       -       0       -     
 
 def test_lines_of_a_busy_server_are_tables() -> None:
     assert "".join(f"{line}\n" for line in lines(STATUS, 200, 100)) == TEXT
+
+
+NOTHING = """\
+responsed 1.2 | smollm2 (llamacpp) | 8,192 tokens of context | up 2 h
+slots 0/2 | waiting 0/16 | 0.0 tokens/s | 25% of prompts cached | memory 594 MB, 459 MB of its own
+
+No tokens in the last 5 minutes.
+
+No requests are running.
+
+No request has ended yet.
+"""
+
+
+def test_lines_of_an_idle_server_are_sentences() -> None:
+    none = Percentiles(0, None, None, None, None)
+    latency = replace(STATUS.latency, ttft=none, itl=none)
+    idle = replace(STATUS, running=0, waiting=0, streams=(), answers=(), latency=latency)
+    assert "".join(f"{line}\n" for line in lines(idle, 200, 100)) == NOTHING
 
 
 def test_lines_are_cut_to_the_terminal() -> None:
