@@ -144,7 +144,7 @@ def _footnotes(found: list[FigureChange], past: list[FigureChange], budget: floa
     if any(each.known_noise is not None for each in found):
         yield "noise: half the range of the medians of the rounds, of the noisier run"
     if any(each.known_noise is None for each in found):
-        yield "better? and worse?: the noise is unknown, as that of every tail; give both runs --rounds 3 for the others"
+        yield "better? and worse?: the noise is unknown, as of every tail; give both runs --rounds 3 for the others"
     if budget is not None and past:
         yield f"past the budget of {100 * budget:g}%: {', '.join(map(_label, past))}"
     elif budget is not None:

@@ -79,7 +79,7 @@ all itl p50, ms                                      10         10     +0.0%    
 all output tokens/s overall                          50         40    -20.0%        -  worse?, past the budget
 
 noise: half the range of the medians of the rounds, of the noisier run
-better? and worse?: the noise is unknown, as that of every tail; give both runs --rounds 3 for the others
+better? and worse?: the noise is unknown, as of every tail; give both runs --rounds 3 for the others
 past the budget of 3%: all ttft p50, ms, all output tokens/s overall
 a change within the noise is no finding: repeat the run with more --rounds on a quiet machine"""
 
@@ -102,7 +102,7 @@ def test_text_says_which_change_is_better() -> None:
         "all output tokens/s overall                          50         60    +20.0%    ±2.0%  better",
         "",
         "noise: half the range of the medians of the rounds, of the noisier run",
-        "better? and worse?: the noise is unknown, as that of every tail; give both runs --rounds 3 for the others",
+        "better? and worse?: the noise is unknown, as of every tail; give both runs --rounds 3 for the others",
         "no median and no rate is worse by more than the budget of 20%",
     ]
 
