@@ -1,6 +1,7 @@
 """From a name to a checked, loaded model. Imports `backends`, `chat_template`, `gguf`, `tokenizer` and the root."""
 
 from engine.loader.loader import Loaded, Options, context, inspect, load, thread_counts
+from engine.loader.tokenizer_file import read as read_tokenizer
 
 __all__ = [
     "Loaded",
@@ -8,5 +9,6 @@ __all__ = [
     "context",
     "inspect",
     "load",
+    "read_tokenizer",
     "thread_counts",
 ]

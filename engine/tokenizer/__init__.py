@@ -4,6 +4,7 @@ from engine.tokenizer.byte_alphabet import BYTE_TO_UNICODE, UNICODE_TO_BYTE
 from engine.tokenizer.detokenizer import Detokenizer, StopStrings
 from engine.tokenizer.encoders import Encode
 from engine.tokenizer.entries import TokenType
+from engine.tokenizer.tokenizer_json import read as read_tokenizer_json
 from engine.tokenizer.vocabulary import Progress, Vocabulary, no_progress
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "TokenType",
     "Vocabulary",
     "no_progress",
+    "read_tokenizer_json",
 ]

@@ -58,6 +58,21 @@ def _encoder(tokenizer: "Tokenizer") -> Encode:
     return lambda text: tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
 
 
+def file_encoder(data: bytes) -> tuple[Encode, Sequence[int]]:
+    """Return the encoder of a `tokenizer.json`, and the tokens that it begins every prompt with. Raises GGUFError."""
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_buffer(data)
+    except Exception as error:  # the library raises nothing more specific
+        raise GGUFError(str(error)) from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    first = tokenizer.encode("").ids
+    tokenizer.encode_special_tokens = True  # their names in a text are ordinary text
+    return _encoder(tokenizer), first
+
+
 def _bpe(header: Header, entries: TokenEntries, native: Native) -> Encode:
     from tokenizers import Regex, Tokenizer, pre_tokenizers
     from tokenizers.models import BPE
