@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from engine.grammar.json_numbers import is_plain_number, spellings
 from engine.grammar.json_patterns import escaped_pattern, name_pattern
 from engine.grammar.lark import Rules, not_equal_to, pattern, string_literal
-from engine.json_schema import JSON, Schema, listed_values, type_of, types_of
+from engine.json_schema import JSON, Schema, counts, listed_values, type_of, types_of
 
 # Models write one space, or a line break and an indent, wherever JSON permits whitespace; longer runs are excluded.
 _WHITESPACE = r"(\n {0,16}| )"
@@ -38,6 +38,8 @@ MAX_ITEMS = 64
 MAX_PROPERTIES = 128
 """Properties of one object."""
 _TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
+_ALL_TYPES: JSON = [name for name in _TYPES if name != "integer"]
+"""Types of any value: an integer is a number."""
 _NUMBERS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 _KEYWORDS: Mapping[str, tuple[str, ...]] = {
     "null": (),
@@ -96,13 +98,23 @@ class _Writer:
         if not isinstance(schema, dict):
             return self._as_leaf(schema)
         schema = _plain(schema)
-        return self._union(schema) or self._listed(schema) or self._typed(schema) or self._as_leaf(schema)
+        return (
+            self._of_types(schema)
+            or self._combined(schema)
+            or self._listed(schema)
+            or self._typed(schema)
+            or self._as_leaf(schema)
+        )
 
-    def _union(self, schema: Schema) -> str:
-        """Return an expression for a reference or of alternatives; empty for other schemas."""
-        types = schema.get("type", [name for name in _TYPES if name != "integer"])
-        if isinstance(types, list) and set(map(str, types)) <= set(_TYPES) and schema.keys() <= _KEYWORDS_OF_TYPES:
-            return f"({' | '.join(self._value({**schema, 'type': each}) for each in types)})"
+    def _of_types(self, schema: Schema) -> str:
+        """Return an expression for the values of several types; empty for other schemas."""
+        types = schema.get("type", _ALL_TYPES)
+        if not isinstance(types, list) or not {*map(str, types)} <= {*_TYPES} or schema.keys() - _KEYWORDS_OF_TYPES:
+            return ""
+        return f"({' | '.join(self._value({**schema, 'type': each}) for each in types)})"
+
+    def _combined(self, schema: Schema) -> str:
+        """Return an expression for a reference, or for alternatives; empty for other schemas."""
         if len(schema) > 1:
             return ""
         match schema:
@@ -143,25 +155,19 @@ class _Writer:
         return self._rules.rule(json_directive(whole))
 
     def _text(self, schema: Schema) -> str:
-        least, most = schema.get("minLength", 0), schema.get("maxLength")
-        if not isinstance(least, int) or not isinstance(most, int | None) or max(least, most or 0) > MAX_LENGTH:
+        limits, patterns = _limits(schema, "minLength", "maxLength", MAX_LENGTH), _patterns(schema)
+        if limits is None or patterns is None:
             return self._as_leaf(schema)
-        if most is not None and most < least:
-            return self._as_leaf(schema)
-        patterns = _patterns(schema)
-        if patterns is None:
-            return self._as_leaf(schema)
+        least, most = limits
         times = "*" if (least, most) == (0, None) else f"{{{least},{'' if most is None else most}}}"
         bodies = patterns if patterns and times == "*" else [f"{_TEXT}{times}", *patterns]
         return self._rules.terminal(" & ".join(pattern(f'"{body}"') for body in bodies))
 
     def _array(self, schema: Schema) -> str:
-        least, most = schema.get("minItems", 0), schema.get("maxItems")
-        items = schema.get("items", True)
-        if not isinstance(least, int) or not isinstance(most, int | None) or max(least, most or 0) > MAX_ITEMS:
+        limits, items = _limits(schema, "minItems", "maxItems", MAX_ITEMS), schema.get("items", True)
+        if limits is None or items is False or (limits[1] is not None and limits[1] < 1):
             return self._as_leaf(schema)
-        if items is False or (most is not None and most < max(least, 1)):
-            return self._as_leaf(schema)
+        least, most = limits
         return self._list(self._rules.rule(self._value(items)), least, most)
 
     def _list(self, item: str, least: int, most: int | None) -> str:
@@ -224,19 +230,30 @@ def _plain(schema: Schema) -> Schema:
     return {key: value for key, value in schema.items() if key not in others}
 
 
+def _limits(schema: Schema, least: str, most: str, largest: int) -> tuple[int, int | None] | None:
+    """Return the limits of a length; None if llguidance should compile the schema."""
+    found = counts(schema, least, most)
+    if found is None:
+        return None
+    lower, upper = found[0], found[0] if found[1] is None else found[1]
+    return found if lower <= upper and max(lower, upper) <= largest else None
+
+
 def _patterns(schema: Schema) -> list[str] | None:
     """Return the regexes of a text's JSON; None if llguidance should compile the schema."""
     parts = schema.get("allOf", [])
     if not isinstance(parts, list):
         return None
-    patterns = [schema["pattern"]] if "pattern" in schema else []
-    for part in parts:
+    own: list[JSON] = [{"pattern": schema["pattern"]}] if "pattern" in schema else []
+    found: list[str] = []
+    for part in [*own, *parts]:
         if not isinstance(part, dict) or part.keys() != {"pattern"}:
             return None
-        patterns.append(part["pattern"])
-    found = [escaped_pattern(each) if isinstance(each, str) else None for each in patterns]
-    exact = [each for each in found if each is not None]
-    return exact if len(exact) == len(found) else None
+        escaped = escaped_pattern(part["pattern"]) if isinstance(part["pattern"], str) else None
+        if escaped is None:
+            return None
+        found.append(escaped)
+    return found
 
 
 def _permitted_values(schema: Schema) -> list[JSON]:

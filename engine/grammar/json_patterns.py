@@ -90,36 +90,57 @@ def _pieces(body: str, is_name: bool) -> list[str] | None:
             return None
         at = part.end()
         depth += bool(part["open"]) - (part["end"] == ")")
-        if (part["class"] or part["one"]) is not None:
-            piece = _one(part["class"] or part["one"], is_name)
-        else:
-            piece = "(?:" if part["open"] else part["end"] or part["repetition"]
+        piece = _piece(part, is_name)
         if piece is None or depth < 0:
             return None
         pieces.append(piece)
     return pieces if depth == 0 else None
 
 
+def _piece(part: re.Match[str], is_name: bool) -> str | None:
+    if part["open"]:
+        return "(?:"
+    atom = part["class"] or part["one"]
+    return part["end"] or part["repetition"] if atom is None else _one(atom, is_name)
+
+
 @lru_cache(maxsize=1000)
 def _one(atom: str, is_name: bool, dotall: bool = False) -> str | None:
     """Return the regex of the JSON of the characters that an atom matches; None if Python cannot read the atom."""
-    readable = _NUMBER.sub(lambda found: rf"\U{int(found[1], 16):08x}", _PROPERTY.sub(_members, atom))
-    if readable != atom and not atom.startswith("["):
-        readable = f"[{readable}]"
-    found = _ranges(readable, dotall)
+    found = _ranges(_readable(atom), dotall)
     if found is None:
         return None
-    ranges, has_pairs = _common(found[0], _ESCAPED if is_name else _ESCAPABLE), found[1] and not is_name
+    ranges, has_pairs = found
+    common = _common(ranges, _ESCAPED if is_name else _ESCAPABLE)
+    escapes = _short_escapes(common) if is_name else [*_short_escapes(common), *_long_escapes(common, has_pairs)]
+    unescaped = _unescaped(atom) if any(map(_has_unescaped, ranges)) else ""
+    if not escapes:
+        return unescaped or None
+    alternatives = filter(None, (f"{_BACKSLASH}(?:{'|'.join(escapes)})", unescaped))
+    return f"(?:{'|'.join(alternatives)})"
+
+
+def _readable(atom: str) -> str:
+    """Return an atom as Python writes it."""
+    readable = _NUMBER.sub(lambda found: rf"\U{int(found[1], 16):08x}", _PROPERTY.sub(_members, atom))
+    return readable if readable == atom or atom.startswith("[") else f"[{readable}]"
+
+
+def _short_escapes(ranges: Sequence[Range]) -> list[str]:
+    """Return the regex of the short escapes of all characters in the ranges, behind the backslash."""
     short = [escape for char, escape in _SHORT.items() if any(first <= ord(char) <= last for first, last in ranges)]
-    escapes = [f"[{''.join(short)}]"] * bool(short) + [_PAIRS] * has_pairs
-    if not is_name and (units := _units(ranges)):
-        escapes.append(f"u{units}")
-    alternatives = [f"{_BACKSLASH}(?:{'|'.join(escapes)})"] * bool(escapes)
-    if any(chr(n) not in '"\\' for first, last in found[0] for n in range(max(first, 32), last + 1)):
-        alternatives.append(_unescaped(atom))
-    if len(alternatives) == 1 and not escapes:
-        return alternatives[0]
-    return f"(?:{'|'.join(alternatives)})" if alternatives else None
+    return [f"[{''.join(short)}]"] if short else []
+
+
+def _long_escapes(ranges: Sequence[Range], has_pairs: bool) -> list[str]:
+    """Return regexes of the `\\u` escapes of the characters in the ranges, and of pairs of them."""
+    units = _units(ranges)
+    return [_PAIRS] * has_pairs + ([f"u{units}"] if units else [])
+
+
+def _has_unescaped(characters: Range) -> bool:
+    """True if one of the characters may stand for itself in JSON."""
+    return any(chr(n) not in '"\\' for n in range(max(characters[0], 32), characters[1] + 1))
 
 
 def _unescaped(atom: str) -> str:
@@ -185,23 +206,28 @@ def _common(ours: Iterable[Range], theirs: Iterable[Range]) -> list[Range]:
 
 def _units(ranges: Sequence[Range]) -> str:
     """Return the regex of the four hexadecimal digits of all numbers in the ranges, or in the first of them."""
-    found = _digits(tuple(ranges), 4)
+    found = _digits(ranges, 4)
     return found if len(found) <= MAX_UNITS else _units(ranges[: len(ranges) // 2])
 
 
-def _digits(ranges: tuple[Range, ...], n: int) -> str:
+def _digits(ranges: Sequence[Range], n: int) -> str:
     """Return the regex of `n` hexadecimal digits for all numbers in the ranges; empty if there are none."""
     size = 16 ** (n - 1)
     firsts: dict[str, list[int]] = {}
     for digit in range(16):
-        low, high = digit * size, (digit + 1) * size - 1
-        inner = tuple((max(a, low) - low, min(b, high) - low) for a, b in ranges if a <= high and b >= low)
-        if inner == ((0, size - 1),) or (inner and n == 1):
-            firsts.setdefault(f"{_HEX}{{{n - 1}}}" if n > 1 else "", []).append(digit)
-        elif inner:
-            firsts.setdefault(_digits(inner, n - 1), []).append(digit)
+        first = digit * size
+        inner = _common(ranges, [(first, first + size - 1)])
+        if inner:
+            firsts.setdefault(_last_digits([(a - first, b - first) for a, b in inner], n - 1), []).append(digit)
     alternatives = [f"{_digit(digits)}{rest}" for rest, digits in firsts.items()]
-    return alternatives[0] if len(alternatives) == 1 else f"(?:{'|'.join(alternatives)})" if alternatives else ""
+    return f"(?:{'|'.join(alternatives)})" if len(alternatives) > 1 else "".join(alternatives)
+
+
+def _last_digits(ranges: Sequence[Range], n: int) -> str:
+    """Return the regex of the `n` digits behind the first one; empty if there are none."""
+    if n == 0:
+        return ""
+    return f"{_HEX}{{{n}}}" if ranges == [(0, 16**n - 1)] else _digits(ranges, n)
 
 
 def _digit(digits: list[int]) -> str:

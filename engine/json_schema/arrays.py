@@ -6,7 +6,17 @@ from collections.abc import Sequence
 
 from engine.json_schema.negations import any_of, complement
 from engine.json_schema.references import Document
-from engine.json_schema.values import JSON, TYPES, Schema, is_listed, listed_values, types_of, with_all_of, without
+from engine.json_schema.values import (
+    JSON,
+    TYPES,
+    Schema,
+    counts,
+    is_listed,
+    listed_values,
+    types_of,
+    with_all_of,
+    without,
+)
 
 MAX_UNIQUE = 4
 """Values in a list without repetition: the grammar has every permutation."""
@@ -46,9 +56,10 @@ def _distinct_values(schema: Schema) -> list[JSON] | None:
 
 def _orders(values: list[JSON], schema: Schema) -> list[tuple[JSON, ...]] | None:
     """Return the permutations that the schema's limits permit; None if they are too many, or a limit is invalid."""
-    least, most = schema.get("minItems", 0), schema.get("maxItems")
-    if not isinstance(least, int) or least < 0 or not isinstance(most, int | None):
+    limits = counts(schema, "minItems", "maxItems")
+    if limits is None or limits[0] < 0:
         return None
+    least, most = limits
     most = min(len(values) if most is None else most, len(values))
     if len(values) > (MAX_PAIRED if most <= 2 else MAX_UNIQUE):
         return None
@@ -65,24 +76,29 @@ def without_contains(schema: Schema, document: Document) -> Schema:
 
     These must be among the first MAX_POSITIONS items, or fewer if there are many ways to place them.
     """
-    contained, least, most = schema.get("contains"), schema.get("minContains", 1), schema.get("maxContains")
-    if "contains" not in schema or not isinstance(least, int) or not isinstance(most, int | None) or least < 0:
+    limits = counts(schema, "minContains", "maxContains", default=1)
+    if "contains" not in schema or limits is None or limits[0] < 0:
         return schema
-    rest = without(schema, "contains", "minContains", "maxContains")
+    (least, most), contained = limits, schema["contains"]
     anything: list[JSON] = [True]
-    negated = complement(contained, {}, document) if most is not None else anything
+    negated = anything if most is None else complement(contained, {}, document)
     if negated is None:
         return schema
-    if least == 0 and most is None:
+    rest = without(schema, "contains", "minContains", "maxContains")
+    if (least, most) == (0, None):
         return rest
-    n_items = schema.get("maxItems")
-    n_positions = min(n_items, MAX_POSITIONS) if isinstance(n_items, int) else MAX_POSITIONS
-    sizes = range(least, (least if most is None else most) + 1)
+    placements = _placements(least, least if most is None else most, schema.get("maxItems"))
+    return with_all_of(rest, [any_of([_with_contained(each, contained, any_of(negated)) for each in placements])])
+
+
+def _placements(least: int, most: int, max_items: JSON) -> list[tuple[int, ...]]:
+    """Return the positions of `least` to `most` contained items in a list of at most `max_items`."""
+    n_positions = min(max_items, MAX_POSITIONS) if isinstance(max_items, int) else MAX_POSITIONS
+    sizes = range(least, min(most, MAX_POSITIONS) + 1)
     while n_positions > least and sum(math.comb(n_positions, size) for size in sizes) > MAX_PLACEMENTS:
         n_positions -= 1
-    placed = [chosen for size in sizes for chosen in itertools.combinations(range(n_positions), size)]
-    lists = [_with_contained(chosen, contained, any_of(negated)) for chosen in placed[:MAX_PLACEMENTS]]
-    return with_all_of(rest, [any_of(lists)])
+    placed = itertools.chain.from_iterable(itertools.combinations(range(n_positions), size) for size in sizes)
+    return list(itertools.islice(placed, MAX_PLACEMENTS))
 
 
 def _with_contained(chosen: Sequence[int], contained: JSON, others: JSON) -> JSON:

@@ -144,10 +144,12 @@ class _Check:
     def _note_origins(self, original: Schema, schema: Schema, place: str) -> None:
         """Note the keyword that was rewritten into each new part of a schema, for errors."""
         gone = next((key for key in original if key in ENFORCED and key not in schema), None)
+        if gone is None:
+            return
         for key, value in schema.items():
-            if gone is not None and key not in original:
+            if key not in original:
                 self._origins[_at(place, key)] = _at(place, gone)
-            elif gone is not None and isinstance(value, list) and isinstance(before := original[key], list):
+            elif isinstance(value, list) and isinstance(before := original[key], list):
                 added = range(len(before), len(value))
                 self._origins |= {f"{_at(place, key)}[{n}]": _at(place, gone) for n in added}
 

@@ -1,5 +1,8 @@
 """Rewrite `if` and keywords for properties that depend on others into alternatives, which llguidance enforces. Pure."""
 
+from itertools import chain
+from typing import TypeGuard
+
 from msgspec import Struct
 
 from engine.json_schema.negations import any_of, complement, property_of
@@ -10,6 +13,7 @@ from engine.json_schema.values import (
     Schema,
     is_listed,
     listed_values,
+    required_names,
     type_of,
     types_of,
     with_all_of,
@@ -76,7 +80,7 @@ def without_chosen_if(schema: Schema, document: Document) -> Schema:
     parts = schema.get("allOf")
     if not isinstance(parts, list):
         return schema
-    conditionals = [part for part in parts if isinstance(part, dict) and "if" in part and part.keys() <= _CONDITIONAL]
+    conditionals = [part for part in parts if _is_conditional(part)]
     if len(conditionals) < 2:
         return schema
     others = [part for part in parts if part not in conditionals]
@@ -85,9 +89,20 @@ def without_chosen_if(schema: Schema, document: Document) -> Schema:
     return schema if cases is None else with_all_of(rest, [any_of(cases)])
 
 
-_CONDITIONAL = {"if", "then", "else"}
+def _is_conditional(part: JSON) -> TypeGuard[Schema]:
+    return isinstance(part, dict) and "if" in part and part.keys() <= {"if", "then", "else"}
+
+
 MAX_CASES = 64
 """Values of the property on which conditionals depend."""
+
+
+class _Condition(Struct, frozen=True):
+    """A condition that constrains one property: the values that it permits, and whether the property is required."""
+
+    name: str
+    values: list[JSON]
+    is_required: bool
 
 
 def _branches(schema: Schema, rest: Schema, document: Document) -> list[JSON] | None:
@@ -105,32 +120,32 @@ def _cases(conditionals: list[Schema], rest: Schema, document: Document) -> list
     if conditions is None or types_of(rest) != {"object"}:
         return None
     name = conditions[0].name
-    values: list[JSON] = []
-    values += [value for condition in conditions for value in condition.values if not is_listed(value, values)]
+    values = _listed(conditions)
     others = complement({"enum": values}, document.follow(property_of(rest, name)), document)
     if others is None or len(values) > MAX_CASES:
         return None
-
-    def case(part: JSON, required: list[JSON], matches: list[bool]) -> JSON:
-        branches = ["then" if each else "else" for each in matches]
-        ends = [each.get(branch, True) for each, branch in zip(conditionals, branches, strict=True)]
-        return {"properties": {name: part}, "required": required, "allOf": [each for each in ends if each is not True]}
-
-    cases = [case({"const": value}, [name], [is_listed(value, each.values) for each in conditions]) for value in values]
+    cases: list[JSON] = []
+    for value in values:
+        consequences = _consequences(conditionals, [is_listed(value, each.values) for each in conditions])
+        cases.append({"properties": {name: {"const": value}}, "required": [name], "allOf": consequences})
     if others:
-        cases.append(case(any_of(others), [name], [False] * len(conditions)))
-    required = rest.get("required")
-    if not isinstance(required, list) or name not in required:
-        cases.append(case(False, [], [not each.is_required for each in conditions]))
+        consequences = _consequences(conditionals, [False] * len(conditions))
+        cases.append({"properties": {name: any_of(others)}, "required": [name], "allOf": consequences})
+    if name not in required_names(rest):
+        consequences = _consequences(conditionals, [not each.is_required for each in conditions])
+        cases.append({"properties": {name: False}, "required": [], "allOf": consequences})
     return cases
 
 
-class _Condition(Struct, frozen=True):
-    """A condition that constrains one property: the values that it permits, and whether the property is required."""
+def _listed(conditions: list[_Condition]) -> list[JSON]:
+    return list(chain.from_iterable(each.values for each in conditions))
 
-    name: str
-    values: list[JSON]
-    is_required: bool
+
+def _consequences(conditionals: list[Schema], are_met: list[bool]) -> list[JSON]:
+    """Return the `then` of each conditional that is met, and the `else` of each other one."""
+    branches = ["then" if is_met else "else" for is_met in are_met]
+    schemas = [each.get(branch, True) for each, branch in zip(conditionals, branches, strict=True)]
+    return [each for each in schemas if each is not True]
 
 
 def _conditions_on_one_property(conditionals: list[Schema]) -> list[_Condition] | None:
@@ -141,16 +156,30 @@ def _conditions_on_one_property(conditionals: list[Schema]) -> list[_Condition] 
 
 
 def _condition(condition: JSON) -> _Condition | None:
-    if not isinstance(condition, dict) or condition.keys() & ENFORCED - {"properties", "required", "type"}:
+    found = _only_property(condition)
+    if found is None:
         return None
-    properties, required = condition.get("properties"), condition.get("required", [])
-    if not isinstance(properties, dict) or len(properties) != 1 or condition.get("type", "object") != "object":
+    name, inner, required = found
+    values = _only_values(inner)
+    return None if values is None or required not in ([], [name]) else _Condition(name, values, bool(required))
+
+
+def _only_property(schema: JSON) -> tuple[str, JSON, JSON] | None:
+    """Return name and schema of the only property that a schema constrains, and `required`; None for other schemas."""
+    if not isinstance(schema, dict) or schema.keys() & ENFORCED - {"properties", "required", "type"}:
+        return None
+    properties = schema.get("properties")
+    if not isinstance(properties, dict) or len(properties) != 1 or schema.get("type", "object") != "object":
         return None
     ((name, inner),) = properties.items()
-    if not isinstance(inner, dict) or inner.keys() & ENFORCED - {"const", "enum", "type"}:
+    return name, inner, schema.get("required", [])
+
+
+def _only_values(schema: JSON) -> list[JSON] | None:
+    """Return the values that the schema lists, without those of other types; None if it has further keywords."""
+    if not isinstance(schema, dict) or schema.keys() & ENFORCED - {"const", "enum", "type"}:
         return None
-    values = listed_values(inner)
-    if values is None or {"const", "enum"} <= inner.keys() or required not in ([], [name]):
+    values, types = listed_values(schema), types_of(schema)
+    if values is None or {"const", "enum"} <= schema.keys():
         return None
-    types = types_of(inner)
-    return _Condition(name, [value for value in values if type_of(value) in types], bool(required))
+    return [value for value in values if type_of(value) in types]

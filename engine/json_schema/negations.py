@@ -19,6 +19,7 @@ from engine.json_schema.values import (
     is_listed,
     is_number,
     listed_values,
+    required_names,
     type_of,
     types_of,
     with_all_of,
@@ -57,15 +58,18 @@ def complement(schema: JSON, whole: Schema, document: Document, depth: int = 0) 
         return [] if schema else [True]
     if not isinstance(schema, dict) or depth > MAX_NEGATED_DEPTH or not document.take_step():
         return None
-    found: list[JSON] = []
-    for key in filter(ENFORCED.__contains__, schema):
-        if types := _TYPES_OF_KEYWORDS.get(key, frozenset(TYPES)) & types_of(whole):
-            negate = _NEGATIONS.get(key)
-            negated = negate(_Negated(schema, whole, types, document, depth)) if negate else None
-            if negated is None:
-                return None
-            found += negated
-    return found if len(found) <= MAX_NEGATED else None
+    keys = filter(ENFORCED.__contains__, schema)
+    found = _all(_without_keyword(key, schema, whole, document, depth) for key in keys)
+    return found if found is not None and len(found) <= MAX_NEGATED else None
+
+
+def _without_keyword(key: str, schema: Schema, whole: Schema, document: Document, depth: int) -> list[JSON] | None:
+    """Return alternatives for the values of `whole` that one keyword forbids; None if they cannot be written."""
+    types = _TYPES_OF_KEYWORDS.get(key, frozenset(TYPES)) & types_of(whole)
+    if not types:
+        return []
+    negate = _NEGATIONS.get(key)
+    return negate(_Negated(schema, whole, types, document, depth)) if negate else None
 
 
 class _Negated:
@@ -108,15 +112,20 @@ def _not_listed(at: _Negated) -> list[JSON] | None:
     if (listed := listed_values(at.whole)) is not None:
         left = [each for each in listed if not is_listed(each, values)]
         return [{"enum": left}] if left else []
-    types = {type_of(value) for value in values}
-    types |= {"number"} if "integer" in types else set()
-    others: list[JSON] = [type_ for type_ in TYPES if type_ in at.types - types]
-    listed_types = at.types & types - ({"integer"} if "number" in at.types else set())
-    of_types = (_unlisted(type_, values) for type_ in TYPES if type_ in listed_types)
+    return _unlisted(at.types, values)
+
+
+def _unlisted(types: frozenset[str], values: list[JSON]) -> list[JSON] | None:
+    """Return alternatives for the values of some types that are not listed."""
+    listed_types = {type_of(value) for value in values}
+    listed_types |= {"number"} if "integer" in listed_types else set()
+    others: list[JSON] = [type_ for type_ in TYPES if type_ in types - listed_types]
+    partly_listed = types & listed_types - ({"integer"} if "number" in types else set())
+    of_types = (_unlisted_of_type(type_, values) for type_ in TYPES if type_ in partly_listed)
     return _all(chain([[{"type": others}] if others else []], of_types))
 
 
-def _unlisted(type_: str, values: list[JSON]) -> list[JSON] | None:
+def _unlisted_of_type(type_: str, values: list[JSON]) -> list[JSON] | None:
     """Return alternatives for the values of a type that are not listed."""
     match type_:
         case "null":
@@ -124,19 +133,22 @@ def _unlisted(type_: str, values: list[JSON]) -> list[JSON] | None:
         case "boolean":
             return [{"const": value} for value in (True, False) if not is_listed(value, values)]
         case "string":
-            pattern = other_texts([value for value in values if isinstance(value, str)])
-            return None if pattern is None else [{"type": "string", "pattern": pattern}]
+            return _unlisted_texts(values)
         case "number" | "integer":
-            return gaps(type_, [value for value in values if is_number(value)])
+            return gaps(type_, list(filter(is_number, values)))
     return None
+
+
+def _unlisted_texts(values: list[JSON]) -> list[JSON] | None:
+    pattern = other_texts([value for value in values if isinstance(value, str)])
+    return None if pattern is None else [{"type": "string", "pattern": pattern}]
 
 
 def _not_required(at: _Negated) -> list[JSON] | None:
     names = at.schema["required"]
     if not isinstance(names, list):
         return None
-    whole = at.whole.get("required")
-    possible = [name for name in map(str, names) if not isinstance(whole, list) or name not in whole]
+    possible = [name for name in map(str, names) if name not in required_names(at.whole)]
     return [{"type": "object", "properties": {name: False}} for name in possible]
 
 

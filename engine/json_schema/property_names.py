@@ -2,7 +2,7 @@
 
 import re
 
-from engine.json_schema.values import ANNOTATIONS, JSON, Schema, listed_values, without
+from engine.json_schema.values import ANNOTATIONS, JSON, Schema, counts, listed_values, without
 
 
 def without_property_names(schema: Schema) -> Schema:
@@ -34,9 +34,10 @@ def _pattern(rule: Schema) -> str | None:
     """Return the regex of the permitted names; None if the rule is more than a pattern or a length."""
     if rule.keys() == {"pattern"}:
         return rule["pattern"] if isinstance(rule["pattern"], str) else None
-    least, most = rule.get("minLength", 0), rule.get("maxLength")
-    if rule.keys() - {"minLength", "maxLength"} or not isinstance(least, int) or not isinstance(most, int | None):
+    limits = counts(rule, "minLength", "maxLength")
+    if limits is None or rule.keys() - {"minLength", "maxLength"}:
         return None
+    least, most = limits
     return rf"^[\s\S]{{{least},{'' if most is None else most}}}$"
 
 

@@ -5,6 +5,7 @@ Keywords that forbid nothing are removed. Keywords of older drafts become those 
 
 from collections.abc import Sequence
 from itertools import chain, combinations, islice
+from typing import TypeAlias
 
 from engine.json_schema.arrays import without_contains, without_unique_items
 from engine.json_schema.conditionals import without_chosen_if, without_dependencies, without_dependents, without_if
@@ -16,7 +17,22 @@ from engine.json_schema.references import Document
 from engine.json_schema.texts import without_lookaheads
 from engine.json_schema.unevaluated import without_unevaluated
 from engine.json_schema.unions import exclusive
-from engine.json_schema.values import ENFORCED, JSON, Schema, listed_values, type_of, types_of, with_all_of, without
+from engine.json_schema.values import (
+    ENFORCED,
+    JSON,
+    Schema,
+    counts,
+    listed_values,
+    type_of,
+    types_of,
+    with_all_of,
+    without,
+)
+
+Limits: TypeAlias = tuple[int, int | None]
+"""Least and greatest number of properties."""
+Names: TypeAlias = tuple[list[JSON], list[str]]
+"""Names of the required properties, and of the optional ones."""
 
 
 def rewritten(schema: Schema, document: Document) -> Schema:
@@ -72,38 +88,53 @@ MAX_SUBSETS = 64
 """Sets of properties into which an object with a number of properties is split."""
 
 
+_PROPERTY_COUNTS = ("minProperties", "maxProperties")
+
+
 def _without_property_counts(schema: Schema, document: Document) -> Schema:
     """Rewrite `minProperties` and `maxProperties` beside optional properties into an `anyOf` of required ones."""
-    limits, names = _property_limits(schema), _named_properties(schema)
-    if limits is None or names is None:
+    limits, names = counts(schema, *_PROPERTY_COUNTS), _named_properties(schema)
+    if limits is None or names is None or not schema.keys() & {*_PROPERTY_COUNTS}:
         return schema
-    (least, most), (required, optional) = limits, names
-    rest = without(schema, "minProperties", "maxProperties")
-    is_closed = schema.get("additionalProperties") is False and "patternProperties" not in schema
-    first = max(least - len(required), 0)
-    last = len(optional) if most is None else min(most - len(required), len(optional))
-    if first == 0 and (most is None or (is_closed and last == len(optional))):
+    rest, optional = without(schema, *_PROPERTY_COUNTS), names[1]
+    if _permits_all_counts(schema, limits, names):
         return rest
-    if is_closed:
-        sizes = range(first, (first if most is None else last) + 1)
-        alternatives = _alternatives(optional, sizes, more=most is None)
-    elif least <= max(len(required), 1):
-        counts: Schema = {key: schema[key] for key in ("minProperties", "maxProperties") if key in schema}
-        alternatives = [{**each, **counts} for each in _alternatives(optional, range(len(optional) + 1), more=False)]
-    else:
+    alternatives = _counted_objects(schema, limits, names)
+    if not optional or alternatives is None or len(alternatives) > MAX_SUBSETS:
         return schema
-    return with_all_of(rest, [any_of(list(alternatives))]) if optional and len(alternatives) <= MAX_SUBSETS else schema
+    return with_all_of(rest, [any_of(list(alternatives))])
 
 
-def _property_limits(schema: Schema) -> tuple[int, int | None] | None:
-    """Return the least and the greatest number of properties; None if the schema limits none."""
-    least, most = schema.get("minProperties", 0), schema.get("maxProperties")
-    if not schema.keys() & {"minProperties", "maxProperties"}:
+def _permits_all_counts(schema: Schema, limits: Limits, names: Names) -> bool:
+    """True if every object with the required properties is within the limits."""
+    sizes = _optional_sizes(limits, names)
+    return sizes == range(len(names[1]) + 1) and (limits[1] is None or _is_closed(schema))
+
+
+def _counted_objects(schema: Schema, limits: Limits, names: Names) -> list[Schema] | None:
+    """Return a schema for each set of optional properties within the limits; None if the limits cannot be enforced."""
+    (least, most), (required, optional) = limits, names
+    if _is_closed(schema):
+        sizes = _optional_sizes(limits, names)
+        return _alternatives(optional, sizes[:1], more=True) if most is None else _alternatives(optional, sizes)
+    if least > max(len(required), 1):
         return None
-    return (least, most) if isinstance(least, int) and isinstance(most, int | None) else None
+    limited: Schema = {key: schema[key] for key in _PROPERTY_COUNTS if key in schema}
+    return [{**each, **limited} for each in _alternatives(optional, range(len(optional) + 1))]
 
 
-def _named_properties(schema: Schema) -> tuple[list[JSON], list[str]] | None:
+def _optional_sizes(limits: Limits, names: Names) -> range:
+    """Return the numbers of optional properties that an object with the required ones may have."""
+    (least, most), (required, optional) = limits, names
+    last = len(optional) if most is None else min(most - len(required), len(optional))
+    return range(max(least - len(required), 0), last + 1)
+
+
+def _is_closed(schema: Schema) -> bool:
+    return schema.get("additionalProperties") is False and "patternProperties" not in schema
+
+
+def _named_properties(schema: Schema) -> Names | None:
     """Return the names of the required properties and of the optional ones."""
     properties, required = schema.get("properties", {}), schema.get("required", [])
     if not isinstance(properties, dict) or not isinstance(required, list):
@@ -111,7 +142,7 @@ def _named_properties(schema: Schema) -> tuple[list[JSON], list[str]] | None:
     return required, [name for name, inner in properties.items() if inner is not False and name not in required]
 
 
-def _alternatives(optional: Sequence[str], sizes: range, more: bool) -> list[Schema]:
+def _alternatives(optional: Sequence[str], sizes: range, more: bool = False) -> list[Schema]:
     """Return a schema for each choice of that many optional properties; too many are cut behind MAX_SUBSETS."""
     sets = chain.from_iterable(combinations(optional, size) for size in sizes)
     return [_of_properties(chosen, optional, more) for chosen in islice(sets, MAX_SUBSETS + 1)]

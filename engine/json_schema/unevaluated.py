@@ -1,6 +1,6 @@
 """Rewrite `unevaluatedProperties` and `unevaluatedItems` into keywords beside all properties and items. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
 
@@ -48,17 +48,25 @@ def _without(key: str, schema: Schema, document: Document) -> Schema | None:
     if base is None:
         return None
     if not branches:
-        if key == "unevaluatedProperties" and not {"$ref", "allOf"} & rest.keys() and not base.all_properties:
-            return {**rest, "additionalProperties": value}
-        return with_all_of(rest, _closure(key, value, base))
+        return _with_closure(key, value, rest, base)
     if branches in (["anyOf"], ["oneOf"]):
         return _with_closed_options(key, value, branches[0], rest, base, document)
     if branches[0] == "if" and {*branches} <= {"if", "then", "else"}:
-        then, otherwise = rest.get("then", True), rest.get("else", True)
-        if_true = _closed(key, value, then, base, [rest["if"], then], document)
-        if_false = _closed(key, value, otherwise, base, [otherwise], document)
-        return None if if_true is None or if_false is None else {**rest, "then": if_true, "else": if_false}
+        return _with_closed_branches(key, value, rest, base, document)
     return None
+
+
+def _with_closure(key: str, value: JSON, rest: Schema, base: _Evaluated) -> Schema:
+    if key == "unevaluatedProperties" and not {"$ref", "allOf"} & rest.keys() and not base.all_properties:
+        return {**rest, "additionalProperties": value}
+    return with_all_of(rest, _closure(key, value, base))
+
+
+def _with_closed_branches(key: str, value: JSON, rest: Schema, base: _Evaluated, document: Document) -> Schema | None:
+    then, otherwise = rest.get("then", True), rest.get("else", True)
+    if_true = _closed(key, value, then, base, [rest["if"], then], document)
+    if_false = _closed(key, value, otherwise, base, [otherwise], document)
+    return None if if_true is None or if_false is None else {**rest, "then": if_true, "else": if_false}
 
 
 def _with_closed_options(
@@ -105,24 +113,33 @@ def _evaluated(schema: JSON, document: Document, depth: int = 0) -> _Evaluated |
         return _Evaluated()
     if depth > MAX_FOLLOWED or any(key in schema for key in _BRANCHES) or "contains" in schema:
         return None
+    evaluated = _evaluated_by_keywords(schema)
+    for part in _parts(schema, document):
+        more = _evaluated(part, document, depth + 1)
+        if evaluated is None or more is None:
+            return None
+        evaluated += more
+    return evaluated
+
+
+def _evaluated_by_keywords(schema: Schema) -> _Evaluated | None:
+    """Return the properties and items that a schema itself evaluates; None if it is malformed."""
     properties, patterns = schema.get("properties", {}), schema.get("patternProperties", {})
     prefix = schema.get("prefixItems", [])
     if not isinstance(properties, dict) or not isinstance(patterns, dict) or not isinstance(prefix, list):
         return None
-    evaluated = _Evaluated(
+    return _Evaluated(
         tuple(properties),
         tuple(patterns),
         bool({"additionalProperties", "unevaluatedProperties"} & schema.keys()),
         len(prefix),
         bool({"items", "unevaluatedItems"} & schema.keys()),
     )
-    parts = schema.get("allOf", [])
-    inner: list[JSON] = list(parts) if isinstance(parts, list) else []
+
+
+def _parts(schema: Schema, document: Document) -> Iterator[JSON]:
+    """Yield the schemas of `allOf`, and the one that `$ref` refers to."""
+    parts = schema.get("allOf")
+    yield from parts if isinstance(parts, list) else ()
     if "$ref" in schema:
-        inner.append(document.follow({"$ref": schema["$ref"]}))
-    for part in inner:
-        more = _evaluated(part, document, depth + 1)
-        if more is None:
-            return None
-        evaluated += more
-    return evaluated
+        yield document.follow({"$ref": schema["$ref"]})

@@ -2,7 +2,7 @@
 
 from engine.json_schema.negations import any_of, complement
 from engine.json_schema.references import Document
-from engine.json_schema.values import JSON, TYPES, Schema, is_listed, listed_values, types_of
+from engine.json_schema.values import JSON, TYPES, Schema, is_listed, listed_values, required_names, types_of
 
 MAX_ALTERNATIVES = 64
 """Alternatives of one `oneOf` that are compared with one another, or into which each of them is split."""
@@ -16,11 +16,10 @@ def exclusive(options: list[JSON], whole: Schema, document: Document) -> list[JS
     options = [option for option in options if option is not False]
     if len(options) > MAX_ALTERNATIVES:
         return None
-    followed = [document.follow(option) for option in options]
+    followed = [(option, document.follow(option)) for option in options]
     exact: list[JSON] = []
-    for n, option in enumerate(options):
-        others = [(each, followed[m]) for m, each in enumerate(options) if m != n]
-        excluded = _exclusions(followed[n], others, whole, document)
+    for n, (option, target) in enumerate(followed):
+        excluded = _exclusions(target, followed[:n] + followed[n + 1 :], whole, document)
         if excluded is None:
             return None
         if False not in excluded:
@@ -66,7 +65,7 @@ def _without_undeclared(one: Schema, other: Schema, whole: Schema) -> list[JSON]
     if types_of(one) & types_of(whole) != {"object"}:
         return None
     known = [properties for each in (one, whole) if isinstance(properties := each.get("properties"), dict)]
-    names = [name for name in _names(other) if not any(name in properties for properties in known)]
+    names = [name for name in required_names(other) if not any(name in properties for properties in known)]
     return [{"type": "object", "properties": {name: False}} for name in names] or None
 
 
@@ -81,7 +80,7 @@ def disjoint(one: Schema, other: Schema, whole: Schema, document: Document) -> b
         return _above(one, other) or _above(other, one)
     if types != {"object"}:
         return False
-    required = {*_names(one), *_names(other), *_names(whole)}
+    required = {*required_names(one), *required_names(other), *required_names(whole)}
     return any(_disjoint_property(name, one, other, document) for name in required)
 
 
@@ -100,11 +99,6 @@ def _property(schema: Schema, name: str) -> JSON:
     if isinstance(properties, dict) and name in properties:
         return properties[name]
     return False if schema.get("additionalProperties") is False and not schema.get("patternProperties") else None
-
-
-def _names(schema: Schema) -> list[str]:
-    required = schema.get("required")
-    return [name for name in required if isinstance(name, str)] if isinstance(required, list) else []
 
 
 def _above(one: Schema, other: Schema) -> bool:

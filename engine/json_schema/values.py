@@ -86,6 +86,17 @@ def listed_values(schema: Mapping[str, JSON]) -> list[JSON] | None:
     return listed if isinstance(listed, list) else None
 
 
+def counts(schema: Schema, least: str, most: str, default: int = 0) -> tuple[int, int | None] | None:
+    """Return the values of two keywords that limit a number; None if one of them is malformed."""
+    lower, upper = schema.get(least, default), schema.get(most)
+    return (lower, upper) if isinstance(lower, int) and isinstance(upper, int | None) else None
+
+
+def required_names(schema: Schema) -> list[str]:
+    required = schema.get("required")
+    return [name for name in required if isinstance(name, str)] if isinstance(required, list) else []
+
+
 def same_value(one: JSON, other: JSON) -> bool:
     """True if both values are equal by JSON Schema: 1 equals 1.0, true does not equal 1."""
     if type_of(one) != type_of(other):

@@ -7,6 +7,7 @@ alone, with long texts; other schemas are tried with a short answer.
 
 import re
 from collections.abc import Iterator
+from itertools import chain
 from random import Random
 
 import numpy as np
@@ -53,19 +54,20 @@ def is_risky(schema: JSON) -> bool:
 def bounded_texts(schema: JSON) -> Iterator[Schema]:
     """Yield the schemas of texts whose patterns count far, or which have several patterns."""
     for part in _parts(schema):
-        parts = part.get("allOf")
-        inner = [each for each in parts if isinstance(each, dict)] if isinstance(parts, list) else []
-        all_of: list[JSON] = [found for each in inner if (found := _of_text(each))]
-        whole = {**_of_text(part), **({"allOf": all_of} if all_of else {})}
-        if _counts_far(whole):
-            yield {**whole, "type": "string"}
         names = part.get("patternProperties")
-        for name in names if isinstance(names, dict) else ():
-            if _counts_far({"pattern": name}):
-                yield {"type": "string", "pattern": name}
+        patterns: list[Schema] = [{"pattern": name} for name in names] if isinstance(names, dict) else []
+        yield from ({**text, "type": "string"} for text in (_text(part), *patterns) if _counts_far(text))
 
 
-def _of_text(schema: Schema) -> Schema:
+def _text(schema: Schema) -> Schema:
+    """Return the keywords of a schema and its `allOf` that constrain texts."""
+    parts = schema.get("allOf")
+    inner = [each for each in parts if isinstance(each, dict)] if isinstance(parts, list) else []
+    all_of: list[JSON] = list(filter(None, map(_text_keywords, inner)))
+    return {**_text_keywords(schema), **({"allOf": all_of} if all_of else {})}
+
+
+def _text_keywords(schema: Schema) -> Schema:
     return {key: schema[key] for key in _TEXT_KEYWORDS if key in schema}
 
 
@@ -73,10 +75,14 @@ def _counts_far(schema: Schema) -> bool:
     """True if a text has more than two patterns, or a pattern beside a large number."""
     parts = list(_parts(schema))
     patterns = [pattern for part in parts if isinstance(pattern := part.get("pattern"), str)]
-    numbers = [part[key] for part in parts for key in ("minLength", "maxLength") if key in part]
-    numbers += [int(n) for pattern in patterns for found in _COUNT.findall(pattern) for n in found if n]
-    large = any(isinstance(number, int) and number > MAX_PLAIN_NUMBER for number in numbers)
-    return len(patterns) > 2 or (bool(patterns) and large)
+    lengths = [part.get(key) for part in parts for key in ("minLength", "maxLength")]
+    numbers = [*lengths, *chain.from_iterable(map(_repetitions, patterns))]
+    has_large = any(isinstance(number, int) and number > MAX_PLAIN_NUMBER for number in numbers)
+    return len(patterns) > 2 or (bool(patterns) and has_large)
+
+
+def _repetitions(pattern: str) -> list[int]:
+    return [int(number) for found in _COUNT.findall(pattern) for number in found if number]
 
 
 def _parts(schema: JSON) -> Iterator[Schema]:

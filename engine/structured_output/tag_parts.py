@@ -47,9 +47,7 @@ class TagParts:
         """
         self.vocabulary = vocabulary
         self.answer = answer
-        if answer is not None and reasoning is not None and self._ends_all(reasoning.close):
-            reasoning = None  # no answer could follow the reasoning
-        self.reasoning = reasoning
+        self.reasoning = reasoning = self._continued(reasoning)
         self.ends = np.array(sorted(vocabulary.end_tokens))
         self.open = self._marker(reasoning.open, None) if reasoning is not None and reasoning.open else None
         self.close = None if reasoning is None else self._marker(reasoning.close, answer)
@@ -59,6 +57,12 @@ class TagParts:
         self.calls = {self._marker(each.marker, each.grammar): each.grammar for each in triggers}
         self.forbidden = [forbidden_marker(vocabulary, text, prefix) for text in forbidden]
         self.interruptions = self._interruptions()
+
+    def _continued(self, reasoning: ReasoningSpec | None) -> ReasoningSpec | None:
+        """Return the reasoning; None if the marker after it would end the text before the answer."""
+        if self.answer is None or reasoning is None or not self._ends_all(reasoning.close):
+            return reasoning
+        return None
 
     def with_budget(self, budget: int | None) -> Self:
         """Return a copy with another budget of reasoning tokens."""
