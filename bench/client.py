@@ -67,6 +67,8 @@ class StreamClient:
         self.ended = 0
         """Number of complete responses."""
         self.reads = 0
+        self.interrupted = False
+        """True after `interrupt`: no further request can be started."""
         self._endpoint = endpoint
         self.keep_alive = keep_alive
         self._stall = stall
@@ -77,7 +79,9 @@ class StreamClient:
         self._next_check = 0.0
 
     def start(self, request: WireRequest, planned: float | None = None) -> Recording:
-        """Start a request, on an idle connection if there is one."""
+        """Start a request, on an idle connection if there is one. Raises KeyboardInterrupt after an interrupt."""
+        if self.interrupted:
+            raise KeyboardInterrupt
         recording = Recording(perf_counter(), planned=planned, asked_tokens=request.asked_tokens)
         stream = OpenStream(recording, request.data, self._connection())
         stream.connection.request(request.data)
@@ -101,6 +105,15 @@ class StreamClient:
         if stream := self._streams.get(id(recording)):
             recording.dropped = True
             self._end(stream)
+
+    def interrupt(self) -> None:
+        """Hang up all streams. An interrupt may come in the middle of any method, so no other state is used."""
+        self.interrupted = True
+        for stream in self._streams.values():
+            stream.recording.dropped = True
+            stream.connection.socket.close()
+        self._streams.clear()
+        self.close()
 
     def close(self) -> None:
         """Close the idle connections."""

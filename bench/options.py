@@ -18,7 +18,7 @@ from transport import Tls
 
 EPILOG = """\
 Exit status: 0 if all requests were answered, 1 if some failed or a figure is past --budget, 2 if a server
-is unreachable or the arguments are wrong.
+is unreachable or the arguments are wrong, 130 if Ctrl-C or SIGTERM ended the run, with the figures so far.
 The tables are for people; the very last line of stdout is one JSON object for scripts."""
 
 

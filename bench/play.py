@@ -3,8 +3,10 @@
 import argparse
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from load import Lengths
 from load.progress import Expected, ProgressLine
@@ -83,8 +85,16 @@ def sweep(args: argparse.Namespace) -> Sweep:
     return Sweep(kind, args.slo or Objectives.parse(SWEEP_OBJECTIVES), args.attainment, levels, first)
 
 
-def play(targets: list[Target], meters: list[ProcessMeter | None], args: argparse.Namespace) -> list[Groups]:
-    """Return the groups of each target over all rounds."""
+class Played(NamedTuple):
+    """Groups of each target over all rounds. After an interrupt, these are the complete requests of loads, and the
+    complete rounds of scenarios that compare several requests."""
+
+    groups: list[Groups]
+    interrupted: bool
+
+
+def play(targets: list[Target], meters: list[ProcessMeter | None], args: argparse.Namespace) -> Played:
+    """Play all rounds, or as many as there are before an interrupt."""
     part = chosen(args)
     lengths = Lengths(args.prompt_words, args.tokens, args.input_tokens, args.output_tokens)
     size = Size(
@@ -92,24 +102,33 @@ def play(targets: list[Target], meters: list[ProcessMeter | None], args: argpars
     )
     salt = "" if part.name in REPLAYED else time.time_ns()
     results: list[Groups] = [defaultdict(Group) for _ in targets]
-    for target in targets:
-        texts = Texts(f"{args.seed} warm-up {salt}")
-        target.client().play([size.lengths.draw(target, texts) for _ in range(args.warmup)], 1)
     progress = None if args.quiet else ProgressLine(args.rounds * len(targets), part.expected)
-    begin = time.perf_counter()
-    for number in range(args.rounds):
-        for index, target in enumerate(targets):
-            time.sleep(PAUSE_SECONDS)
-            watch = Watch(progress, meters[index])
-            watch.begin(f"round {number + 1} of {args.rounds}, {target.url}", target)
-            played = part.play(target, Texts(f"{args.seed} {number} {salt}"), size)
-            watch.end()
-            for name, group in played.items():
-                place(group.records, index, number, name, begin)
-                results[index][name] += group
-    if progress:
-        progress.close()
-    return results
+    try:
+        for target in targets:
+            texts = Texts(f"{args.seed} warm-up {salt}")
+            target.client().play([size.lengths.draw(target, texts) for _ in range(args.warmup)], 1)
+        begin = time.perf_counter()
+        for number in range(args.rounds):
+            for index, target in enumerate(targets):
+                time.sleep(PAUSE_SECONDS)
+                name = f"round {number + 1} of {args.rounds}, {target.url}"
+                with Watch(progress, meters[index]).watching(name, target):
+                    played = part.play(target, Texts(f"{args.seed} {number} {salt}"), size)
+                for name, group in played.items():
+                    place(group.records, index, number, name, begin)
+                    results[index][name] += group
+                if target.client().interrupted:
+                    raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        return Played([_not_empty(groups) for groups in results], interrupted=True)
+    finally:
+        if progress:
+            progress.close()
+    return Played(results, interrupted=False)
+
+
+def _not_empty(groups: Groups) -> Groups:
+    return {name: group for name, group in groups.items() if group.records}
 
 
 class Watch:
@@ -120,16 +139,15 @@ class Watch:
         self._progress = progress
         self._meter = meter
 
-    def begin(self, name: str, target: Target) -> None:
-        """Begin to watch a target's client."""
+    @contextmanager
+    def watching(self, name: str, target: Target) -> Iterator[None]:
+        """Watch a target's client during one part."""
         if self._progress:
             self._progress.begin(name, target.client())
         if self._meter:
             self._meter.begin()
         target.client().on_turn = self._tick
-
-    def end(self) -> None:
-        """End the part."""
+        yield
         if self._meter:
             self._meter.end()
         if self._progress:

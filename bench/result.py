@@ -9,7 +9,7 @@ from typing import Any
 from load import Length
 from measures import Group, Objectives, distances, ratios, summarize
 from options import deviations
-from play import chosen, sweep
+from play import Played, chosen, sweep
 from processes import ProcessMeter
 from scenarios import COMPARED, Groups
 from target import Target
@@ -22,14 +22,15 @@ _PRIVATE = {"api_key"}
 
 
 def build(
-    targets: list[Target], meters: list[ProcessMeter | None], played: list[Groups], args: argparse.Namespace
+    targets: list[Target], meters: list[ProcessMeter | None], run: Played, args: argparse.Namespace
 ) -> dict[str, Any]:
     """Return the result of a run."""
-    load = chosen(args).name
+    load, played = chosen(args).name, run.groups
     objectives = sweep(args).objectives if args.sweep else args.slo
     parts = [{name: summarize(group, objectives) for name, group in groups.items()} for groups in played]
     result: dict[str, Any] = {
         "schema": SCHEMA,
+        "interrupted": run.interrupted,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "environment": {},
         "settings": settings(args) | {"load": load},
@@ -71,7 +72,7 @@ def warnings(groups: dict[str, dict[str, Any]], load: str) -> Iterator[str]:
 def within(groups: Groups, load: str) -> dict[str, Any]:
     """Return the ratios of the two groups that the load compares; empty if one was not played."""
     name, base = COMPARED.get(load, ("", ""))
-    if load == "soak":
+    if load == "soak" and len(groups) > 1:
         base, *_, name = groups
     if name not in groups or base not in groups:
         return {}

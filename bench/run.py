@@ -46,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"bench: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        print("bench: interrupted before there was a figure", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -60,15 +61,17 @@ def _run(args: argparse.Namespace, stack: ExitStack) -> int:
         meters.append(meter)
     outputs.watch(targets, [None if meter is None else meter.pid for meter in meters])
     played = play(targets, meters, args)
+    records = results.all_records(played.groups)
+    if played.interrupted and not records:
+        raise KeyboardInterrupt
     result = results.build(targets, meters, played, args)
-    records = results.all_records(played)
     outputs.complete(result, targets, records)
     status = outputs.write(result, records)  # before stdout, which may be a pipe that nobody reads any more
     if not outputs.replaces_tables:
         show(result)
     outputs.show(result)
     print(json.dumps(result))
-    return status
+    return INTERRUPTED if played.interrupted else status
 
 
 def _servers(args: argparse.Namespace) -> list[tuple[str | None, str | None, int | None]]:

@@ -25,9 +25,8 @@ class Sweep:
     levels: Sequence[float] = ()
     first: float = 1.0
 
-    def run(self, measure: Callable[[float], Group]) -> dict[str, Group]:
-        """Measure levels and return their groups by name."""
-        groups: dict[str, Group] = {}
+    def run(self, measure: Callable[[float], Group], groups: dict[str, Group]) -> None:
+        """Measure levels and add their groups by name."""
 
         def holds(level: float) -> bool:
             groups[self.name(level)] = group = measure(level)
@@ -38,7 +37,6 @@ class Sweep:
                 holds(level)
         else:
             self._search(holds)
-        return groups
 
     def name(self, level: float) -> str:
         """Return the name of a level's group."""

@@ -96,7 +96,11 @@ def past_budget(found: list[FigureChange], budget: float | None) -> list[FigureC
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Return how the two runs differ, so that a change may not be the server's."""
-    pairs: list[tuple[str, dict[str, Any], dict[str, Any]]] = [("settings", _load(old), _load(new))]
+    cut_then, cut_now = ({"interrupted": run.get("interrupted", False)} for run in (old, new))
+    pairs: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+        ("run", cut_then, cut_now),
+        ("settings", _load(old), _load(new)),
+    ]
     for name, keys in (("machine", _MACHINE), ("server", _SERVER)):
         then, now = ({key: _facts(run, name).get(key) for key in keys} for run in (old, new))
         pairs.append((name, then, now))

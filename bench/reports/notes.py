@@ -7,12 +7,14 @@ from reports.noise import relative
 from reports.scales import number
 from reports.series import short
 
+CUT = "these are the figures of the complete requests; of a scenario with several groups, of the complete rounds"
 _NOISY = ("ttft_ms", "itl_ms", "tpot_ms", "e2e_ms", "output_tokens_per_s")
 
 
 def notes(result: dict[str, Any]) -> str:
     """Return the lines."""
-    return "\n".join([*_noise(result), *_machine(result)])
+    cut = [f"INTERRUPTED: {CUT}"] if result.get("interrupted") else []
+    return "\n".join([*_noise(result), *_machine(result), *cut])
 
 
 def _machine(result: dict[str, Any]) -> Iterator[str]:

@@ -10,6 +10,7 @@ from record import Record
 
 from reports.cards import cards
 from reports.figure import Figure
+from reports.notes import CUT
 from reports.plots import distribution, histogram, over_time, stages, sweep, ttft_against_rate
 from reports.series import series, short
 from reports.tables import facts, figures_table, ratios_tables
@@ -47,7 +48,8 @@ def page(result: dict[str, Any], records: Sequence[Record]) -> str:
 def warnings(result: dict[str, Any]) -> list[str]:
     """Return the sentences that a reader must know before the figures."""
     busy = (result["environment"].get("load") or {}).get("busy") or []
-    found = [f"The machine is busy: {sentence}." for sentence in busy]
+    found = [f"The run was interrupted: {CUT}."] if result.get("interrupted") else []
+    found += [f"The machine is busy: {sentence}." for sentence in busy]
     for target in result["targets"]:
         for name, group in target["groups"].items():
             place = f"{short(target['url'])}, {name}"

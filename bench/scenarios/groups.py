@@ -44,9 +44,9 @@ def group(recordings: Sequence[Recording], measures: tuple[str, ...] | None = No
 
 
 def wall_seconds(recordings: Iterable[Recording]) -> float:
-    """Return the time from the first start to the last read."""
+    """Return the time from the first start to the last read; 0 without recordings, as after an interrupt."""
     last = max((recording.reads[-1][0] for recording in recordings if recording.reads), default=0.0)
-    return max(0.0, last - min(recording.start for recording in recordings))
+    return max(0.0, last - min((recording.start for recording in recordings), default=last))
 
 
 def slices(streams: Sequence[Recording], records: Sequence[Record], begin: float, end: float) -> list[Record]:

@@ -1,5 +1,6 @@
 """Scenarios of requests that arrive one after another, or together."""
 
+from load import closed_loop, until_interrupted
 from target import Target
 from texts import Texts
 
@@ -12,17 +13,18 @@ CLIENTS = 8
 def single(target: Target, texts: Texts, size: Size) -> Groups:
     """Send requests one after another, or `--concurrency` at a time."""
     requests = [size.lengths.draw(target, texts) for _ in range(size.requests)]
-    return {"all": group(target.client().play(requests, size.concurrency))}
+    return {"all": group(closed_loop(target.client(), requests, size.concurrency))}
 
 
 def concurrent(target: Target, texts: Texts, size: Size) -> Groups:
     """Send requests with 1, 2, 4 and 8 at a time; each level has as many requests as streams, or `--requests` if
     more."""
-    groups = {}
-    for level in LEVELS:
-        count = max(level, size.requests)
-        requests = [size.lengths.draw(target, texts) for _ in range(count)]
-        groups[f"{level} at a time"] = group(target.client().play(requests, level))
+    groups: Groups = {}
+    with until_interrupted(target.client()):
+        for level in LEVELS:
+            count = max(level, size.requests)
+            requests = [size.lengths.draw(target, texts) for _ in range(count)]
+            groups[f"{level} at a time"] = group(closed_loop(target.client(), requests, level))
     return groups
 
 

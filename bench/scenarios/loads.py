@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from load import arrivals, open_loop, timed_loop
+from load import arrivals, closed_loop, open_loop, timed_loop, until_interrupted
 from load.sweep import Sweep
 from load.trace import Arrival
 from measures import Group
@@ -60,19 +60,28 @@ class Swept:
     """Seconds of each level; None: `--requests` of them."""
 
     def play(self, target: Target, texts: Texts, size: Size) -> Groups:
-        """Measure one level after another."""
+        """Measure one level after another. An interrupt leaves out the level that it cuts, which proves nothing."""
+        groups: Groups = {}
 
         def measure(level: float) -> Group:
-            if self.sweep.kind == "rate":
-                opened = Opened(level, self.arrivals, self.limit, self.seconds)
-                return opened.play(target, texts, size)["all"]
-            if self.seconds is not None:
-                return Timed(self.seconds).play(target, texts, replace(size, concurrency=int(level)))["all"]
-            count = max(size.requests, 2 * int(level))
-            requests = [size.lengths.draw(target, texts) for _ in range(count)]
-            return group(target.client().play(requests, int(level)))
+            found = self._level(level, target, texts, size)
+            if target.client().interrupted:
+                raise KeyboardInterrupt
+            return found
 
-        return self.sweep.run(measure)
+        with until_interrupted(target.client()):
+            self.sweep.run(measure, groups)
+        return groups
+
+    def _level(self, level: float, target: Target, texts: Texts, size: Size) -> Group:
+        if self.sweep.kind == "rate":
+            opened = Opened(level, self.arrivals, self.limit, self.seconds)
+            return opened.play(target, texts, size)["all"]
+        if self.seconds is not None:
+            return Timed(self.seconds).play(target, texts, replace(size, concurrency=int(level)))["all"]
+        count = max(size.requests, 2 * int(level))
+        requests = [size.lengths.draw(target, texts) for _ in range(count)]
+        return group(closed_loop(target.client(), requests, int(level)))
 
 
 @dataclass(slots=True, frozen=True)
@@ -105,11 +114,12 @@ class SoakLoad:
         """Run the parts one after another; each is parsed before the next, so that memory does not grow."""
         part = self.seconds / SLICES
         groups: Groups = {}
-        for number in range(SLICES):
-            name = f"from {number * part:g} s"
-            if self.opened is None:
-                groups |= {name: Timed(part).play(target, texts, size)["all"]}
-            else:
-                count = max(1, round(self.opened.rate * part))
-                groups |= {name: self.opened.run(target, texts, size, count)}
+        with until_interrupted(target.client()):
+            for number in range(SLICES):
+                name = f"from {number * part:g} s"
+                if self.opened is None:
+                    groups |= {name: Timed(part).play(target, texts, size)["all"]}
+                else:
+                    count = max(1, round(self.opened.rate * part))
+                    groups |= {name: self.opened.run(target, texts, size, count)}
         return groups

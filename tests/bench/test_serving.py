@@ -154,13 +154,19 @@ print(status, sorted(name for name in sys.modules if name.partition(".")[0] in (
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_bench_stops_its_server_and_exits_130(number: signal.Signals) -> None:
+def test_interrupted_bench_stops_its_server_prints_the_figures_and_exits_130(number: signal.Signals) -> None:
     command = [sys.executable, str(ROOT / "bench" / "run.py"), "--serve", FAKE, "--duration", "60"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as run:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as run:
         children = Path(f"/proc/{run.pid}/task/{run.pid}/children")
         while not (started := children.read_text().split()):
             time.sleep(0.02)
-        time.sleep(1)
+        time.sleep(3)
         run.send_signal(number)
-        assert (run.communicate(timeout=30), run.returncode) == ((b"", b""), 130)
+        output, errors = run.communicate(timeout=30)
+        assert (errors, run.returncode) == ("", 130)
     assert not Path(f"/proc/{started[0]}").exists()
+    assert "INTERRUPTED: these are the figures of the complete requests" in output
+    result = json.loads(output.splitlines()[-1])
+    figures = result["targets"][0]["groups"]["all"]
+    assert (result["interrupted"], figures["ok"] > 3, figures["errors"]) == (True, True, 0)
+    assert figures["output_tokens"] == 3 * figures["ok"]

@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -201,6 +202,12 @@ def level(seconds: float, good: int, count: int) -> Group:
     return Group([Record(end=seconds if index < good else 9.0, output_tokens=1) for index in range(count)], 1.0)
 
 
+def swept(sweep: Sweep, measure: Callable[[float], Group]) -> dict[str, Group]:
+    groups: dict[str, Group] = {}
+    sweep.run(measure, groups)
+    return groups
+
+
 @pytest.mark.parametrize(
     ("limit", "tried", "knee"),
     [
@@ -213,21 +220,21 @@ def level(seconds: float, good: int, count: int) -> Group:
 )
 def test_sweep_searches_the_knee(limit: float, tried: list[int], knee: int | None) -> None:
     sweep = Sweep("concurrency", Objectives.parse("e2e=1s"))
-    groups = sweep.run(lambda users: level(0.5, 10 if users <= limit else 5, 10))
+    groups = swept(sweep, lambda users: level(0.5, 10 if users <= limit else 5, 10))
     assert [entry["level"] for entry in sweep.entries(groups)] == tried
     assert sweep.knee(groups) == knee
 
 
 def test_sweep_of_rates_halves_the_interval() -> None:
     sweep = Sweep("rate", Objectives.parse("e2e=1s"), first=0.5)
-    groups = sweep.run(lambda rate: level(0.5, 10 if rate <= 1.3 else 5, 10))
+    groups = swept(sweep, lambda rate: level(0.5, 10 if rate <= 1.3 else 5, 10))
     assert [entry["level"] for entry in sweep.entries(groups)] == [0.5, 1, 1.25, 1.375, 1.5, 2]
     assert sweep.knee(groups) == 1.25
 
 
 def test_knee_is_below_the_first_level_that_breaks() -> None:
     sweep = Sweep("concurrency", Objectives.parse("e2e=1s"), levels=[1, 2, 3])
-    groups = sweep.run(lambda users: level(0.5, 5 if users == 2 else 10, 10))
+    groups = swept(sweep, lambda users: level(0.5, 5 if users == 2 else 10, 10))
     assert [entry["holds"] for entry in sweep.entries(groups)] == [True, False, True]
     assert sweep.knee(groups) == 1
 
