@@ -48,18 +48,18 @@ class App:
         store: AsyncStore | None = None,
         keys: ApiKeys | None = None,
         metrics: Metrics | None = None,
-        seal_key: Path | None = None,
+        state_dir: Path | None = None,
     ) -> None:
         """`store`: responses and conversations; None if the server stores none. `keys`: None if anybody may call it.
 
-        `metrics`: None if the server counts nothing. `seal_key`: file of the key for
-        sealed reasoning; None for a key of this run only.
+        `metrics`: None if the server counts nothing. `state_dir`: folder of the key for sealed reasoning, and of the
+        deletions that were followed; None for a key of this run only.
         """
         self._metrics = metrics
         self.keys = keys
         self._access = _access_policy(config)
         self._memory = ResponseMemory(config.max_body_bytes)
-        self._stages = Stages(config, engine, served, store, seal_key, self._record_answer)
+        self._stages = Stages(config, engine, served, store, state_dir, self._record_answer)
         self._generations = self._stages.generations
         self.work = self._stages.work
         self.websockets = self._websocket_handler(config)
@@ -95,7 +95,7 @@ class App:
         """Run the tasks of all generations until cancelled. Serve requests only while this runs."""
         async with trio.open_nursery() as nursery:
             if self._stages.store is not None:
-                nursery.start_soon(self._stages.store.keep_alive)
+                nursery.start_soon(self._stages.store.keep_alive, self._stages.forgetting.follow)
             await self._generations.host(task_status=task_status)
 
     @property

@@ -8,7 +8,6 @@ import msgspec
 from msgspec import UNSET, Raw, Struct
 
 from server.config import LiveConfig
-from server.generation import Generator
 from server.http import ITEM_BYTES, Bodies, Exchange, WorkThread
 from server.preprocessing import References, conversation_not_found
 from server.prompt import InputReader, stored_items
@@ -16,8 +15,8 @@ from server.protocol import request
 from server.protocol.errors import InvalidRequest, NotFound
 from server.protocol.request import Listing, TypeAndRole
 from server.protocol.stored_objects import Addition, Change, Creation, Deleted
-from server.served_model import AnsweringModel
-from server.store import AsyncStore, Conversation, Missing, StoredItem, split
+from server.relay import Forgetting
+from server.store import AsyncStore, Conversation, Deletion, Missing, StoredItem, split
 
 
 class ConversationObject(Struct, frozen=True):
@@ -37,16 +36,14 @@ class ConversationsHandler:
     def __init__(
         self,
         config: LiveConfig,
-        engine: Generator,
         bodies: Bodies,
         store: AsyncStore | None,
-        model: AnsweringModel,
+        forgetting: Forgetting,
         work: WorkThread,
     ) -> None:
         self._bodies = bodies
-        self._engine = engine
         self._store = store
-        self._model = model
+        self._forgetting = forgetting
         self._work = work
         self._references = References(config, store, work)
 
@@ -79,8 +76,7 @@ class ConversationsHandler:
         store = self._required(conversation_id)
         if not await store.run(store.conversations.delete, conversation_id):
             raise conversation_not_found(conversation_id)
-        self._model.forget_conversation(conversation_id)
-        await self._engine.drop_cached(conversation_id)
+        await self._forgetting.forget(Deletion(conversation_id, conversation_id))
         await exchange.answer(200, msgspec.json.encode(Deleted(conversation_id, "conversation.deleted")))
 
     async def add_items(self, exchange: Exchange, conversation_id: str) -> None:
@@ -122,8 +118,7 @@ class ConversationsHandler:
         store = self._required(conversation_id)
         if not await store.run(store.conversations.delete_item, conversation_id, item_id, time.monotonic()):
             raise await self._no_item(conversation_id, item_id)
-        self._model.forget_conversation(conversation_id)
-        await self._engine.drop_cached(conversation_id)
+        await self._forgetting.forget(Deletion(conversation_id, conversation_id))
         await self.retrieve(exchange, conversation_id)
 
     async def _body(self, exchange: Exchange) -> bytes:

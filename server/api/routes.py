@@ -19,8 +19,8 @@ from server.http import Bodies, Handlers, Router, WorkThread
 from server.mcp import ApprovedCalls, McpAccess, McpSessions
 from server.monitoring import LiveStatus, Metrics, StatusHandler
 from server.page import StatusPage
-from server.preprocessing import BodyReader, History, ReasoningSeal, References, RequestReader, SpecBuilder
-from server.relay import Relay
+from server.preprocessing import KEY_NAME, BodyReader, History, ReasoningSeal, References, RequestReader, SpecBuilder
+from server.relay import Forgetting, Relay
 from server.served_model import ModelSource
 from server.store import AsyncStore, Limits
 
@@ -34,7 +34,7 @@ class Stages:
         engine: Generator,
         served: ModelSource,
         store: AsyncStore | None,
-        seal_key: Path | None,
+        state_dir: Path | None,
         on_end: Callable[[GenerationSummary], None],
     ) -> None:
         """`on_end` is called with each generation that has ended; see `App` for the others."""
@@ -50,10 +50,11 @@ class Stages:
         self.admission = AdmissionControl(self.model.card.n_slots, config.queue)
         self.generations = Generations(engine, store, _timeouts(config), self.admission, self.busy, on_end)
         self.relay = Relay(store)
+        self.forgetting = Forgetting(engine, self.model, store, state_dir)
         history = History(store, self.generations, work)
         references = References(live, store, work)
         self.body_reader = BodyReader(live, self.bodies, self.model, work)
-        seal = ReasoningSeal(seal_key, work, store)
+        seal = ReasoningSeal(state_dir and state_dir / KEY_NAME, work, store)
         self.mcp = McpAccess(*_mcp_servers(config))
         mcp = McpSessions(self.mcp, ApprovedCalls(store))
         self.reader = RequestReader(live, self.body_reader, history, references, seal, mcp, work)
@@ -124,7 +125,7 @@ def _generation_routes(stages: Stages, websockets: WebSocketHandler) -> dict[str
 def _stored_response_routes(stages: Stages) -> dict[str, Handlers]:
     """Return routes whose pattern matches some of the others, which come first."""
     names = stages.live.now.reasoning_events
-    stored = StoredResponsesHandler(stages.engine, stages.generations, stages.store, stages.model, stages.relay, names)
+    stored = StoredResponsesHandler(stages.generations, stages.store, stages.relay, stages.forgetting, names)
     return {
         "/v1/responses/{id}": {"GET": stored.retrieve, "DELETE": stored.delete},
         "/v1/responses/{id}/cancel": {"POST": stored.cancel},
@@ -133,9 +134,7 @@ def _stored_response_routes(stages: Stages) -> dict[str, Handlers]:
 
 
 def _conversation_routes(stages: Stages) -> dict[str, Handlers]:
-    conversations = ConversationsHandler(
-        stages.live, stages.engine, stages.bodies, stages.store, stages.model, stages.work
-    )
+    conversations = ConversationsHandler(stages.live, stages.bodies, stages.store, stages.forgetting, stages.work)
     return {
         "/v1/conversations": {"POST": conversations.create},
         "/v1/conversations/{id}": {

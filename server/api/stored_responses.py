@@ -8,7 +8,7 @@ import trio
 from msgspec import Raw, Struct
 
 from server.api.streaming import stream_events
-from server.generation import Generations, Generator
+from server.generation import Generations
 from server.http import Exchange
 from server.prompt import stored_items
 from server.protocol import request, sse
@@ -16,9 +16,8 @@ from server.protocol.errors import ApiError, InvalidRequest, NotFound
 from server.protocol.request import Listing, Retrieval
 from server.protocol.sse import Encode
 from server.protocol.stored_objects import Deleted
-from server.relay import Relay, RunningElsewhere, replayed
-from server.served_model import AnsweringModel
-from server.store import AsyncStore, Missing, Stored
+from server.relay import Forgetting, Relay, RunningElsewhere, replayed
+from server.store import AsyncStore, Deletion, Missing, Stored
 
 RESPONSE_ID = re.compile(r"resp_[0-9A-Za-z_-]+")
 """Id of a response, made by this or another server."""
@@ -42,17 +41,15 @@ class _Origin(Struct):
 class StoredResponsesHandler:
     def __init__(
         self,
-        engine: Generator,
         generations: Generations,
         store: AsyncStore | None,
-        model: AnsweringModel,
         relay: Relay,
+        forgetting: Forgetting,
         reasoning_events: str,
     ) -> None:
-        self._engine = engine
         self._generations = generations
         self._store = store
-        self._model = model
+        self._forgetting = forgetting
         self._reasoning_events = reasoning_events
         self._relay = relay
 
@@ -83,12 +80,11 @@ class StoredResponsesHandler:
         elif (running := await self._running_elsewhere(response_id)) is not None:
             await self._relay.answer(exchange, running)
             return
-        group = await self._affinity_group(response_id)
-        deleted = self._store is not None and await self._store.run(self._store.responses.delete, response_id)
+        deletion = Deletion(response_id, await self._affinity_group(response_id))
+        deleted = self._store is not None and await self._store.run(self._store.responses.delete, response_id, deletion)
         if not (self._generations.remove_unstored(response_id) or deleted):
             raise _not_found(response_id)
-        self._model.forget(response_id)
-        await self._engine.drop_cached(group)
+        await self._forgetting.forget(deletion)
         await exchange.answer(200, msgspec.json.encode(Deleted(response_id, "response")))
 
     async def _affinity_group(self, response_id: str) -> str | None:

@@ -30,7 +30,6 @@ from server.config import Config, ConfigError
 from server.generation import Generator
 from server.listening import HTTPOptions, ListeningSockets
 from server.monitoring import Metrics
-from server.preprocessing import KEY_NAME
 from server.served_model import ModelDetails, ModelSource
 from server.store import AsyncStore, NewerStore, Store, StoreError, open_database
 from server.stream import replay
@@ -66,7 +65,7 @@ def serve(parts: DaemonParts, engine: Generator, source: ModelSource, labels: Ma
     reloading = Reloading(parts.flags, parts.values, http)
     with _open_store(config, listening, http) as store, marked(parts.state_dir):
         stored, metrics = AsyncStore(store) if store else None, _metrics(config, labels, http)
-        app = App(config, engine, source, stored, parts.keys, metrics, parts.state_dir / KEY_NAME)
+        app = App(config, engine, source, stored, parts.keys, metrics, parts.state_dir)
         _run(partial(daemon.run, config, listening, engine, app, parts.notifier, partial(reloading.reload, app), http))
 
 

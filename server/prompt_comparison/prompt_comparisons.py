@@ -99,12 +99,9 @@ class PromptComparisons:
             compared, reason=found.reason or "input_changed", place=_place(found), note=_note(found, repeated)
         )
 
-    def forget(self, response_id: str) -> None:
-        """Forget the prompt of a deleted response, and all prompts of its conversation, which may contain it."""
-        self._recent.forget_response(response_id)
-
-    def forget_conversation(self, conversation_id: str) -> None:
-        self._recent.forget_group(conversation_id)
+    def forget(self, deleted_id: str, affinity: str | None) -> None:
+        """Forget the prompts of an affinity group; None: of the deleted response's, or all if that is not known."""
+        self._recent.forget(deleted_id, affinity)
 
     async def _without_prompt(self, response_id: str) -> Diagnostics:
         if self._store is None:

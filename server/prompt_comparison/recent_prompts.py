@@ -66,13 +66,12 @@ class RecentPrompts:
         own = [prompt for prompt in reversed(self._prompts.values()) if prompt.client == client]
         return next((prompt for prompt in own if prompt.group == group), own[0] if own else None)
 
-    def forget_response(self, response_id: str) -> None:
-        """Forget the prompts of a response's affinity group: they may contain its texts."""
-        if (prompt := self._prompts.get(response_id)) is not None:
-            self.forget_group(prompt.group)
-
-    def forget_group(self, group: str) -> None:
-        for prompt in [prompt for prompt in self._prompts.values() if prompt.group == group]:
+    def forget(self, response_id: str, group: str | None) -> None:
+        """Forget the prompts of an affinity group; None: of a response's, which may contain its texts, or all if its
+        prompt is not among the recent ones."""
+        if group is None and (prompt := self._prompts.get(response_id)) is not None:
+            group = prompt.group
+        for prompt in [prompt for prompt in self._prompts.values() if group in (None, prompt.group)]:
             self._remove(prompt.response_id)
 
     def _remove(self, response_id: str) -> None:

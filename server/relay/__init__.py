@@ -1,5 +1,6 @@
-"""Requests about a response that another server of the same database generates: that server answers them."""
+"""Servers on one database: requests about a response go to the server that generates it, and deletions to all."""
 
+from server.relay.forgetting import Forgetting
 from server.relay.relay import Relay, RunningElsewhere, replayed
 
-__all__ = ["Relay", "RunningElsewhere", "replayed"]
+__all__ = ["Forgetting", "Relay", "RunningElsewhere", "replayed"]

@@ -92,11 +92,8 @@ class EmbeddedModel:
         )
         return count, self._prompt(tokens)
 
-    def forget(self, response_id: str) -> None:
-        self._comparisons.forget(response_id)
-
-    def forget_conversation(self, conversation_id: str) -> None:
-        self._comparisons.forget_conversation(conversation_id)
+    def forget(self, deleted_id: str, affinity: str | None) -> None:
+        self._comparisons.forget(deleted_id, affinity)
 
     def _prompt(self, tokens: list[int]) -> TokenPrompt:
         return TokenPrompt(self._model, self._comparisons, tokens)

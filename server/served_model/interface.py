@@ -145,7 +145,8 @@ class AnsweringModel(Protocol):
         """
         ...
 
-    def forget(self, response_id: str) -> None:
-        """Forget the prompt of a deleted response, and all prompts of its conversation, which may contain it."""
+    def forget(self, deleted_id: str, affinity: str | None) -> None:
+        """Forget the prompts of the affinity group of a deleted response or conversation, which may contain it.
 
-    def forget_conversation(self, conversation_id: str) -> None: ...
+        `affinity`: None if it is unknown.
+        """

@@ -2,6 +2,7 @@
 
 from server.store.async_store import AsyncStore
 from server.store.conversations import Conversation, StoredItem, split
+from server.store.deletions import Deletion
 from server.store.errors import NewerStore, OlderStore, StoreError
 from server.store.eviction import Limits, Missing, StoreUsage
 from server.store.inventory import Entry, Inventory
@@ -11,6 +12,7 @@ from server.store.responses import Store, Stored
 __all__ = [
     "AsyncStore",
     "Conversation",
+    "Deletion",
     "Entry",
     "Inventory",
     "Limits",

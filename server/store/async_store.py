@@ -6,7 +6,7 @@ A method that has begun runs to its end, even if its caller is cancelled. A meth
 import functools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import ParamSpec, TypeVar
 
 import trio
@@ -44,8 +44,11 @@ class AsyncStore:
         except StoreError:
             self._discarded.add(response_id)
 
-    async def keep_alive(self) -> None:
-        """Let the other servers know that this one lives, until cancelled. Nobody asks about a store of its own."""
+    async def keep_alive(self, follow: Callable[[], Awaitable[None]]) -> None:
+        """Let the other servers know that this one lives, until cancelled. Nobody asks about a store of its own.
+
+        `follow` reads what the others have changed, and may raise StoreError.
+        """
         trouble = ""
         while self.responses.shared:
             try:
@@ -53,6 +56,7 @@ class AsyncStore:
                 for each in tuple(self._discarded):
                     self._discarded.remove(each)
                     await self.discard(each)
+                await follow()
                 trouble = ""
             except StoreError as error:
                 if trouble != (trouble := str(error)):

@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from server.store.database import Database
+from server.store.deletions import Deletion, Deletions
 from server.store.eviction import Missing, UsageIndex
 
 SCHEMA = """
@@ -59,9 +60,10 @@ class Page(Struct, frozen=True):
 class Conversations:
     """Table of conversations. Each method is one transaction and may raise StoreError."""
 
-    def __init__(self, database: Database, usage: UsageIndex) -> None:
+    def __init__(self, database: Database, usage: UsageIndex, deletions: Deletions) -> None:
         self._database = database
         self._usage = usage
+        self._deletions = deletions
 
     def create(self, conversation: Conversation, items: Sequence[StoredItem], now: float) -> None:
         with self._database.transaction():
@@ -98,6 +100,7 @@ class Conversations:
             found = self._exists(conversation_id)
             if found:
                 self._usage.remove(conversation_id)
+                self._deletions.add(Deletion(conversation_id, conversation_id))
         return found
 
     def add(self, conversation_id: str, items: Sequence[StoredItem], now: float) -> None:
@@ -159,6 +162,8 @@ class Conversations:
                 "DELETE FROM items WHERE conversation = ? AND id = ?", conversation_id, item_id
             )
             self._update_size(conversation_id, now)
+            if changed:
+                self._deletions.add(Deletion(conversation_id, conversation_id))
         return changed > 0
 
     def _exists(self, conversation_id: str) -> bool:

@@ -12,10 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from server.store.database import Database, Row
+from server.store.database import Database, Row, Schema
 from server.store.errors import StoreError
 from server.store.postgres_tables import LOCK, NAME, SCHEMA, Peer, prepare
-from server.store.schema import Schema
 
 if TYPE_CHECKING:
     from psycopg import Connection, Cursor

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
+from server.store import deletions
+from server.store.database import Schema
 from server.store.errors import NewerStore, OlderStore
-from server.store.schema import Schema
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -73,7 +74,7 @@ TABLES = """
     CREATE INDEX calls_of ON calls (response);
 """
 
-SCHEMA = Schema(TABLES)
+SCHEMA = Schema(TABLES + deletions.TABLES, steps=(deletions.TABLES,))
 """PostgreSQL's tables and their versions."""
 
 log = logging.getLogger("responsed.store")

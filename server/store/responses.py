@@ -12,9 +12,9 @@ from msgspec import Struct
 
 from server.store import conversations, eviction
 from server.store.conversations import Conversations, StoredItem, split
-from server.store.database import Database
+from server.store.database import Database, Schema
+from server.store.deletions import Deletion, Deletions
 from server.store.eviction import Limits, Missing, StoreUsage, UsageIndex
-from server.store.schema import Schema
 
 CALLS = """
     CREATE TABLE calls (
@@ -104,7 +104,8 @@ class Store:
         self._interrupted = interrupted
         try:
             self._usage = UsageIndex(self._database, limits, now)
-            self.conversations = Conversations(self._database, self._usage)
+            self.deletions = Deletions(self._database)
+            self.conversations = Conversations(self._database, self._usage, self.deletions)
             with self._database.transaction():
                 self._end_unfinished(now)
                 self._usage.evict(now)
@@ -200,12 +201,17 @@ class Store:
         self._usage.record_uses([stored.id for stored in chain], now)
         return chain[::-1]
 
-    def delete(self, response_id: str) -> bool:
-        """Delete a response; return False if it does not exist. Its successors lose their chain."""
+    def delete(self, response_id: str, deletion: Deletion | None = None) -> bool:
+        """Delete a response; return False if it does not exist. Its successors lose their chain.
+
+        `deletion`: what the other servers forget; None if its prompt may stay in their caches.
+        """
         with self._database.transaction():
             found = self._database.row("SELECT 1 FROM responses WHERE id = ?", response_id) is not None
             if found:
                 self._usage.remove(response_id)
+                if deletion is not None:
+                    self.deletions.add(deletion)
         return found
 
     @property

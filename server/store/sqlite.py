@@ -15,9 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from server.store.damaged_copies import put_aside
-from server.store.database import Database, Row
+from server.store.database import Database, Row, Schema
 from server.store.errors import ADVICE, DAMAGED, NewerStore, StoreError, code, translated
-from server.store.schema import Schema
 
 LOCK_SECONDS = 1.0
 """Seconds to wait until another server unlocks the file."""

@@ -8,9 +8,8 @@ import sqlite3
 from collections.abc import Collection
 from pathlib import Path
 
-from server.store.database import Row
+from server.store.database import Row, Schema
 from server.store.errors import NewerStore, OlderStore, StoreError, translated
-from server.store.schema import Schema
 from server.store.sqlite import APPLICATION_ID, BUSY_SECONDS
 
 

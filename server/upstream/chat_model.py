@@ -123,10 +123,7 @@ class ChatModel:
         asked = compaction.with_summary_prompt(messages[:count])
         return count, ChatPrompt(self._upstream, volatile.moved(asked, self._volatile), toolbox)
 
-    def forget(self, response_id: str) -> None:
-        """Do nothing: prompts are not compared."""
-
-    def forget_conversation(self, conversation_id: str) -> None:
+    def forget(self, deleted_id: str, affinity: str | None) -> None:
         """Do nothing: prompts are not compared."""
 
 

@@ -59,7 +59,6 @@ DRAWN = {
     "server.http": "access listening protocol websocket",
     "server.page": "http",
     "server.prompt_comparison": "engine.tokenizer http prompt protocol store",
-    "server.relay": "generation http protocol store stream",
     "server.upstream.transport": "http protocol",
     "server.served_model": (
         "config engine.chat_template engine.constraint engine.gguf engine.job engine.json_schema "
@@ -71,6 +70,7 @@ DRAWN = {
         "access config engine.chat_template engine.job engine.platform generation http mcp prompt "
         "protocol served_model store stream"
     ),
+    "server.relay": "engine.platform generation http protocol served_model store stream",
     "server.upstream": (
         "config engine.chat_template engine.constraint engine.job engine.runtime engine.scheduler "
         "generation http prompt prompt_comparison protocol served_model store stream tools "
@@ -86,8 +86,8 @@ DRAWN = {
     "server.cli": (
         "access api cli.console config daemon engine.backends engine.backends.llamacpp "
         "engine.chat_template engine.gguf engine.loader engine.model engine.platform engine.runtime "
-        "engine.tuner generation listening live_view monitoring preprocessing served_model store stream "
-        "systemd upstream"
+        "engine.tuner generation listening live_view monitoring served_model store stream systemd "
+        "upstream"
     ),
     "server.__main__": "bench_command cli",
 }

@@ -133,14 +133,14 @@ def wired(
     cache_bytes: int = DEFAULT_CACHE_BYTES,
     keys: Mapping[str, str | ApiKey] | None = None,
     metrics: PrometheusMetrics | None = None,
-    seal_key: Path | None = None,
+    state: Path | None = None,
 ) -> tuple[Engine, App]:
     """The parts of a daemon around a scripted model, as the command wires them."""
     vocabulary = scripted.vocabulary()
     engine = Engine(model, vocabulary.end_tokens, snapshots=snapshots, cache_bytes=cache_bytes)
     compiled = ChatTemplate(template, vocabulary)
     details = ModelDetails(NAME, CREATED, model.info, vocabulary, compiled)
-    return engine, App(config, engine, details, store, None if keys is None else api_keys(keys), metrics, seal_key)
+    return engine, App(config, engine, details, store, None if keys is None else api_keys(keys), metrics, state)
 
 
 def api_keys(keys: Mapping[str, str | ApiKey]) -> ApiKeys:
@@ -185,14 +185,13 @@ async def served(
     http = http_options(config)
     described = {"model": NAME, "engine": "scripted"}
     metrics = PrometheusMetrics("1.2", described, http.refusals) if config.metrics else None
-    seal_key = state / "reasoning.key" if state else None
     ready = Ready()
     with listening_sockets(config.hosts, 0, {}) as listening, contextlib.ExitStack() as stack:
         port, responses = listening.port, None
         if place is not None:
             store = open_store(place, kind, f"http://127.0.0.1:{port}")
             responses = AsyncStore(stack.enter_context(contextlib.closing(store)))
-        engine, app = wired(model, config, responses, template, kv, cache_bytes, keys, metrics, seal_key)
+        engine, app = wired(model, config, responses, template, kv, cache_bytes, keys, metrics, state)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(partial(daemon.run, config, listening, engine, app, ready, options=http))
             try:

@@ -174,7 +174,12 @@ def test_recent_prompts_forget_the_conversation_of_a_deleted_response() -> None:
     recent = RecentPrompts()
     for each in (prompt("a"), prompt("b"), prompt("c", group="h")):
         recent.add(each)
-    recent.forget_response("a")
-    recent.forget_response("unknown")
+    recent.forget("unknown", "another group")
+    recent.forget("a", None)
     found: list[Any] = [name for name in "abc" if recent.find(name, "ada")]
     assert found == ["c"]
+    recent.add(prompt("d"))
+    recent.forget("unknown", "h")
+    assert [name for name in "abcd" if recent.find(name, "ada")] == ["d"]
+    recent.forget("unknown", None)
+    assert [name for name in "abcd" if recent.find(name, "ada")] == []

@@ -11,14 +11,16 @@ import pytest
 import trio
 from msgspec.structs import replace
 
+from server.store import deletions
 from server.store.conversations import Conversation, StoredItem
+from server.store.database import Schema
+from server.store.deletions import Deletion
 from server.store.errors import NewerStore, OlderStore, StoreError
 from server.store.eviction import Missing
 from server.store.locations import PostgresURL, open_inventory
 from server.store.postgres import PostgresDatabase
 from server.store.postgres_tables import SCHEMA, Peer
 from server.store.responses import Store
-from server.store.schema import Schema
 from tests.server.store.cluster import Cluster
 from tests.server.store.test_responses import NOW, begun, ended, finish, items, put, store
 from tests.support.helpers import AMPLE
@@ -55,9 +57,9 @@ def test_tables_have_the_columns_of_sqlite(place: PostgresURL, cluster: Cluster,
     query = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'responsed'"
     found = set(cluster.execute(query, name(place)))
     extra = {("entries", "rowid"), ("responses", "owner"), ("version", "number")}
-    extra |= {("servers", each) for each in ("id", "address", "seen")} | {
-        ("secrets", each) for each in ("name", "value")
-    }
+    extra |= {("servers", each) for each in ("id", "address", "seen")}
+    extra |= {("secrets", each) for each in ("name", "value")}
+    extra |= {("deletions", each) for each in ("number", "id", "affinity", "server")}
     with closing(sqlite3.connect(tmp_path / "s.db")) as connection:
         tables = ("entries", "conversations", "items", "responses", "held", "calls")
         ours = {(table, row[1]) for table in tables for row in connection.execute(f"PRAGMA table_info({table})")}
@@ -66,27 +68,28 @@ def test_tables_have_the_columns_of_sqlite(place: PostgresURL, cluster: Cluster,
 
 
 def test_migration_runs_all_missing_steps_once(place: PostgresURL) -> None:
-    first = Schema(SCHEMA.tables + "CREATE TABLE notes (text TEXT);")
-    second = Schema("", ("ALTER TABLE notes ADD language TEXT; UPDATE notes SET language = 'en';",))
+    first = Schema(SCHEMA.tables + "CREATE TABLE notes (text TEXT);", SCHEMA.steps)
+    step = "ALTER TABLE notes ADD language TEXT; UPDATE notes SET language = 'en';"
+    second = Schema("", (*SCHEMA.steps, step))
     with closing(PostgresDatabase(place.url, None, A, first)) as database:
         database.change("INSERT INTO notes VALUES ('hello')")
-    with pytest.raises(OlderStore, match=r"the tables are of an older version \(1\); start the server"):
+    with pytest.raises(OlderStore, match=r"the tables are of an older version \(2\); start the server"):
         PostgresDatabase(place.url, None, None, second)
     for _ in range(2):
         with closing(PostgresDatabase(place.url, None, A, second)) as database:
             assert database.rows("SELECT * FROM notes") == [("hello", "en")]
-    message = r"was written by a newer responsed \(tables of version 2; this one reads up to 1\): upgrade"
+    message = r"was written by a newer responsed \(tables of version 3; this one reads up to 2\): upgrade"
     with pytest.raises(NewerStore, match=message):
         PostgresDatabase(place.url, None, A)
 
 
 def test_migration_that_fails_changes_nothing(place: PostgresURL) -> None:
     PostgresDatabase(place.url, None, A).close()
-    wrong = Schema("", ("CREATE TABLE more (a TEXT);", "UPDATE nowhere SET a = 1;"))
+    wrong = Schema("", (*SCHEMA.steps, "CREATE TABLE more (a TEXT);", "UPDATE nowhere SET a = 1;"))
     with pytest.raises(StoreError, match='relation "nowhere" does not exist'):
         PostgresDatabase(place.url, None, A, wrong)
     with closing(PostgresDatabase(place.url, None, A)) as database:
-        assert database.rows("SELECT to_regclass('more') IS NULL, number FROM version") == [(True, 1)]
+        assert database.rows("SELECT to_regclass('more') IS NULL, number FROM version") == [(True, 2)]
 
 
 def test_store_without_tables_is_older_for_an_inventory(place: PostgresURL) -> None:
@@ -236,6 +239,42 @@ def test_server_that_stops_leaves_nothing_in_progress(place: PostgresURL) -> Non
         found = b.get("r1", NOW)
         assert found is not None
         assert found.status == "failed"
+
+
+def test_deletions_are_read_once_by_each_other_server(peers: tuple[Store, Store]) -> None:
+    a, b = peers
+    put(a, begun("r1"))
+    a.conversations.create(Conversation("conv", 7, b"{}"), items("i1"), NOW)
+    assert (a.deletions.after(None), b.deletions.after(None)) == ((0, ()), (0, ()))
+    assert b.delete("r1", first := Deletion("r1", None))
+    assert not b.delete("r1", Deletion("r1", None))
+    assert a.deletions.after(0) == (1, [first])
+    assert a.conversations.delete_item("conv", "i1", NOW)
+    assert not a.conversations.delete_item("conv", "i1", NOW)
+    assert b.conversations.delete("conv")
+    second = Deletion("conv", "conv")
+    assert a.deletions.after(1) == (3, [second]), "its own is left out"
+    assert b.deletions.after(1) == (3, [second])
+    assert (a.deletions.after(3), a.deletions.after(None)) == ((3, ()), (3, ()))
+
+
+def test_server_that_missed_deletions_forgets_all(peers: tuple[Store, Store], monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = peers
+    monkeypatch.setattr(deletions, "LISTED", 2)
+    for number in range(4):
+        put(a, begun(f"r{number}"))
+        b.delete(f"r{number}", Deletion(f"r{number}", f"r{number}"))
+    assert a.deletions.after(2) == (4, [Deletion("r2", "r2"), Deletion("r3", "r3")])
+    assert a.deletions.after(1) == (4, (deletions.ALL,)), "the second one is not listed any more"
+    assert a.deletions.after(5) == (4, (deletions.ALL,)), "the number is of another database"
+
+
+def test_tables_of_the_first_version_get_the_list_of_deletions(place: PostgresURL) -> None:
+    PostgresDatabase(place.url, None, A, Schema(SCHEMA.tables.removesuffix(deletions.TABLES))).close()
+    with closing(opened(place, A)) as a:
+        put(a, begun("r1"))
+        a.delete("r1", Deletion("r1", None))
+        assert a.deletions.after(0) == (1, [])
 
 
 APPENDER = """

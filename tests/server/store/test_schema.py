@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from server.store.database import Schema
 from server.store.errors import NewerStore, StoreError
 from server.store.eviction import Limits
 from server.store.responses import SCHEMA, Stored
-from server.store.schema import Schema
 from server.store.sqlite import APPLICATION_ID, SQLiteDatabase
 from tests.server.store.test_responses import NOW, begun, ended, put, store, stored_ids
 

@@ -323,7 +323,7 @@ class FullForItems(Store):
 
     def __init__(self, *values: Any) -> None:
         super().__init__(*values)
-        self.conversations = self.Full(self._database, self._usage)
+        self.conversations = self.Full(self._database, self._usage, self.deletions)
 
 
 @pytest.mark.parametrize("stream", [True, False])
