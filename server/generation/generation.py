@@ -26,7 +26,7 @@ from server.generation.readers import Reader, Readers
 from server.generation.recorder import Recorder
 from server.generation.response_events import ResponseEvents
 from server.generation.spec import GenerationSpec, Stage, Timeouts
-from server.generation.stages import can_cut, load_of, with_opening, with_usage_of_all
+from server.generation.stages import can_cut, load_of, with_usage_of_all
 from server.generation.summary import GenerationSummary, SlotTime, Timings, content, summarize
 from server.generation.token_clock import TokenClock
 from server.protocol.errors import ApiError
@@ -61,7 +61,6 @@ class Generation:
         self._readers = Readers(self._scope, self._seconds_without_reader)
         self._earlier: Usage | None = None
         """Usage of the jobs before this one."""
-        self._opening = spec.opening
         self._steered = False
         """True if the client has further input for the model."""
         self._earlier_tokens = 0
@@ -115,7 +114,7 @@ class Generation:
     @property
     def queued(self) -> bool:
         """True if it waits for a slot."""
-        return not self._spec.processor.started and self._events.stream.pending_call is None
+        return not self._spec.processor.started and not self._events.stream.waits_for_server
 
     @property
     def lane(self) -> Lane:
@@ -181,8 +180,8 @@ class Generation:
     async def run(self) -> None:
         """Produce all events, exactly one of which is terminal, even after an error."""
         async with trio.open_nursery() as nursery:
-            if not self._recorder.begun and self._spec.begins_with_call:
-                await self.begin()  # a crash must not hide the call
+            if not self._recorder.begun and self._spec.opening:
+                await self.begin()  # a crash must not hide the list or the call
             if not self._recorder.begun:
                 nursery.start_soon(self.begin)  # in parallel, so that the first token does not wait for the disk
             last = await self._generate()
@@ -220,36 +219,38 @@ class Generation:
     async def _consume(self) -> StreamInput:
         """Run all stages; return the last input of the last one, or of one that failed.
 
-        A stage whose inputs end with a call runs no job: the call is executed, and the next stage follows.
+        A stage may run no job: an MCP server lists its tools or executes a call, and the next stage follows.
         """
-        if self._spec.begins_with_call:
+        runs = not self._spec.opening
+        if self._spec.opening:
             begin = [InProgress()] if self._events.state is State.QUEUED else []
-            await self._apply_stored([*begin, *self._opening])
-            self._opening = ()
+            await self._apply_stored([*begin, *self._spec.opening])
         last: End | None = None
         while True:
-            if self._events.stream.pending_call is None:
+            if runs:
                 ended = with_usage_of_all(await self._run_job(), self._earlier)
                 if self._spec.follow is None or not isinstance(ended, End):
                     return ended
                 last = ended
             stage = await self._next_stage()
             if stage is None:
-                assert last, "a stage follows every call"
+                assert last, "a stage follows every list and every approved call"
                 return last
             self._earlier = last.usage if last is not None and stage.adds_usage else None
             self._earlier_tokens = self.generated_tokens
             await self._apply_stored(stage.inputs)
-            self._spec = replace(self._spec, job=stage.job, processor=stage.processor, follow=stage.follow)
+            self._spec = self._spec.at(stage)
+            runs = stage.runs
 
     async def _next_stage(self) -> Stage | None:
-        """Execute the pending call, if any, and return the next stage."""
-        assert self._spec.follow, "a stage follows every call"
-        call, began = self._events.stream.pending_call, trio.current_time()
+        """Have the MCP server do what is pending, if anything is, and return the next stage."""
+        assert self._spec.follow, "a stage follows every list and every call"
+        stream, began = self._events.stream, trio.current_time()
+        waits = stream.waits_for_server
         try:
-            return await self._spec.follow(self.response, call)
+            return await self._spec.follow(self.response, stream.pending_call)
         finally:
-            self.timings.end_job(0.0 if call is None else trio.current_time() - began)
+            self.timings.end_job(trio.current_time() - began if waits else 0.0)
 
     async def _run_job(self) -> StreamInput:
         """Run the present job; return its last input."""
@@ -282,13 +283,11 @@ class Generation:
         self.timings.record(trio.current_time(), slot_since, processor.output_tokens > tokens)
         last = inputs.pop() if processor.ended else None
         inputs = [*self._heartbeat.due_events(self._events.state, processor, trio.current_time()), *inputs]
-        if self._opening and processor.started:
-            inputs, self._opening = with_opening(inputs, self._opening), ()
         self._apply(inputs)
         return last
 
     async def _apply_stored(self, inputs: Sequence[StreamInput]) -> None:
-        """Apply inputs of calls, and store them before anything else happens."""
+        """Apply inputs of lists and calls, and store them before anything else happens."""
         self._apply(inputs)
         if inputs:
             await self._recorder.advance(self._events.inputs)

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from server.protocol.events import PromptProgress
 from server.stream import InProgress, Processor, State, StreamInput
 
-ITEM_STATES = (State.WRITING, State.CALLING)
+ITEM_STATES = (State.WRITING, State.CALLING, State.LISTING)
 """States of a stream that has an item."""
 PROGRESS_SECONDS = 1.0
 """Seconds between two progress events, at least."""

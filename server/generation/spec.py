@@ -5,13 +5,14 @@ from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from server.access import Caller
 from server.generation.generator import GeneratorJob
 from server.generation.summary import EarlierPrompt, Origin
 from server.protocol.builtin_calls import McpCall
 from server.protocol.response import Response
-from server.stream import Processor, ReasoningSealer, StreamInput, ToolCallStarted
+from server.stream import Processor, ReasoningSealer, StreamInput
 
 
 class Stage(Struct, frozen=True, kw_only=True):
@@ -20,7 +21,11 @@ class Stage(Struct, frozen=True, kw_only=True):
     job: GeneratorJob
     processor: Processor
     inputs: tuple[StreamInput, ...] = ()
-    """Inputs of the stream before those of the job. If they end with a call, the job does not run."""
+    """Inputs of the stream before those of the job."""
+    runs: bool = True
+    """False if the job does not run, and the next stage follows the inputs."""
+    earlier: EarlierPrompt | None = None
+    """Comparison with an earlier prompt; None: that of the stage before."""
     adds_usage: bool = False
     """True if the usage of the response includes that of the jobs before."""
     follow: "NextStage | None" = None
@@ -28,7 +33,7 @@ class Stage(Struct, frozen=True, kw_only=True):
 
 
 NextStage: TypeAlias = Callable[[Response, McpCall | None], Awaitable[Stage | None]]
-"""Function of the response so far and its call that waits for execution; None ends the response."""
+"""Function of the response so far and its call that waits for execution, if any; None ends the response."""
 
 
 class GenerationSpec(Struct, frozen=True, kw_only=True):
@@ -52,7 +57,7 @@ class GenerationSpec(Struct, frozen=True, kw_only=True):
     follow: NextStage | None = None
     """Function that returns the stage after `job`, once that has ended; None if there is none."""
     opening: tuple[StreamInput, ...] = ()
-    """Inputs of the stream before those of the job, once it is in progress. If they end with a call, `job` does not
+    """First inputs of the stream, which begin a list of tools or a call of an MCP server. With them, `job` does not
     run: it is like those of the next stages."""
     repeats: bool = False
     """True if heartbeats are `response.in_progress` events; otherwise they are SSE comments."""
@@ -61,10 +66,10 @@ class GenerationSpec(Struct, frozen=True, kw_only=True):
     timed_since: float | None = None
     """Time at which the request was received, by `time.perf_counter`, if the response has the times of its tokens."""
 
-    @property
-    def begins_with_call(self) -> bool:
-        """True if a call that the user has approved is executed before any job."""
-        return any(isinstance(each, ToolCallStarted) for each in self.opening)
+    def at(self, stage: Stage) -> "GenerationSpec":
+        """Return the specification with a further stage."""
+        earlier = stage.earlier or self.earlier
+        return replace(self, job=stage.job, processor=stage.processor, follow=stage.follow, earlier=earlier)
 
     @property
     def mode(self) -> str:

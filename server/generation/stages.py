@@ -1,4 +1,4 @@
-"""Inputs of a stream whose generation has several jobs: those before the first job, and the usage of all."""
+"""Demand, cuts and usage of a generation that has several jobs."""
 
 from collections.abc import Sequence
 
@@ -8,15 +8,7 @@ from server.access import Caller
 from server.generation.admission import Load
 from server.generation.generator import GeneratorJob
 from server.protocol.response import Usage, total_usage
-from server.stream import End, Failure, InProgress, NotStored, Processor, State, StreamInput, ToolCallStarted
-
-
-def with_opening(inputs: Sequence[StreamInput], opening: Sequence[StreamInput]) -> list[StreamInput]:
-    """Return the first inputs of a job with the opening ones behind the change to `in_progress`."""
-    begun = 0
-    while begun < len(inputs) and isinstance(inputs[begun], InProgress | NotStored):
-        begun += 1
-    return [*inputs[:begun], *opening, *inputs[begun:]]
+from server.stream import End, Failure, Processor, State, StreamInput, ToolCallStarted
 
 
 def load_of(job: GeneratorJob, caller: Caller, processor: Processor, seconds: float) -> Load:

@@ -110,7 +110,7 @@ class Timings:
         self.jobs = 0
         """Number of jobs that generated tokens."""
         self.tools = self.tools_first = 0.0
-        """Seconds in which MCP servers executed calls: in all, and before the first token."""
+        """Seconds in which MCP servers listed tools and executed calls: in all, and before the first token."""
 
     def record(self, now: float, slot_since: float | None, has_tokens: bool) -> None:
         """Record an arrival of outputs from the engine. `slot_since` is None before it has a slot."""
@@ -127,7 +127,7 @@ class Timings:
         self._last_token = now
 
     def end_job(self, tools: float) -> None:
-        """Begin the next job, behind a call that took `tools` seconds. The pause is no gap between tokens."""
+        """Begin the next job, behind a list or a call that took `tools` seconds. The pause is no gap between tokens."""
         self._last_token = None
         self.tools += tools
         if self.first_token is None:
@@ -154,7 +154,7 @@ class GenerationSummary(Struct, frozen=True):
     """Until it got a slot, or until its end without one; without the time of calls."""
     duration: float
     tools: float
-    """Time of `duration` in which MCP servers executed calls."""
+    """Time of `duration` in which MCP servers listed tools and executed calls."""
     first_token: float | None
     """Until the first token; None without one; without the time of calls."""
     gaps: Sequence[float]

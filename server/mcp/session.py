@@ -28,6 +28,7 @@ class ListItem(Struct, frozen=True):
 
     server_label: str
     tools: list[McpListedTool]
+    error: str | None = None
 
 
 class ApprovalRequestItem(Struct, frozen=True):
@@ -55,14 +56,54 @@ class McpSession(Struct, frozen=True):
     approvals: ApprovedCalls
     clients: Mapping[str, McpClient]
     """By the label of the server."""
-    tools: Sequence[Raw]
-    """Tools of the request, with the functions of each server in its entry (`server.tools`)."""
-    opening: tuple[StreamInput, ...] = ()
-    """First inputs of the stream: lists of tools."""
+    raw_tools: Sequence[Raw]
+    """Tools of the request."""
+    servers: Mapping[int, McpTool]
+    """Tools of the type `mcp`, by their index."""
+    listed: Mapping[str, Sequence[McpListedTool]]
+    """Tools of each server that has a list, by its label."""
     approved: tuple[tuple[StreamInput, ...], ...] = ()
     """Inputs that begin each approved call, up to its execution, in order."""
     answered: Mapping[str, Raw] = {}
     """Calls that were approved or denied, as items for the prompt, by the id of the approval request."""
+
+    @property
+    def tools(self) -> list[Raw]:
+        """Tools of the request, with the functions of each server in its entry (`server.tools`)."""
+        tools = list(self.raw_tools)
+        for index, tool in self.servers.items():
+            tools[index] = _with_functions(tool, self.listed.get(tool.server_label))
+        return tools
+
+    @property
+    def unlisted(self) -> list[str]:
+        """Labels of the servers without a list, in order."""
+        return [tool.server_label for tool in self.servers.values() if tool.server_label not in self.listed]
+
+    async def list_tools(self) -> McpToolsListed:
+        """Return the tools of the first server without a list. Raises ConnectorFailed."""
+        index, label = next(
+            (index, tool.server_label) for index, tool in self.servers.items() if tool.server_label not in self.listed
+        )
+        try:
+            return McpToolsListed(label, await self.clients[label].tools())
+        except McpFailure as failure:
+            message = f"Error retrieving tool list from MCP server: {label!r}. {failure}"
+            raise ConnectorFailed(message, param=f"tools[{index}]") from failure
+
+    def with_list(self, listed: McpToolsListed) -> "McpSession":
+        return replace(self, listed={**self.listed, listed.server_label: listed.tools})
+
+    async def with_all_lists(self) -> "McpSession":
+        """Return the session with all lists. Raises ConnectorFailed."""
+        session = self
+        while session.unlisted:
+            session = session.with_list(await session.list_tools())
+        return session
+
+    def without_lists(self) -> "McpSession":
+        """Return the session of a request whose answer calls no tool: servers without a list have no tools."""
+        return replace(self, listed={**dict.fromkeys(self.unlisted, ()), **self.listed}, approved=())
 
     def shown(self, raws: Sequence[Raw]) -> list[Raw]:
         """Return the items for the prompt: a call in the place of its approval, no list of functions that it has."""
@@ -101,27 +142,20 @@ class McpSessions:
         self._access = access
         self._approvals = approvals
 
-    async def open(self, tools: Sequence[Raw], past: Sequence[Raw], items: Sequence[Raw]) -> McpSession | None:
-        """Return the session of a request; None if it has no MCP tool. Raises InvalidRequest, ConnectorFailed.
+    def open(self, tools: Sequence[Raw], past: Sequence[Raw], items: Sequence[Raw]) -> McpSession | None:
+        """Return the session of a request; None if it has no MCP tool. Raises InvalidRequest.
 
         `past`: items of earlier turns. `items`: input of the request.
         """
-        wanted = dict(_mcp_tools(tools))
-        if not wanted:
+        servers = dict(_mcp_tools(tools))
+        if not servers:
             return None
-        clients = _clients(self._access, wanted)
+        clients = _clients(self._access, servers)
         earlier = _by_type([*past, *items])
         approved, answered = _answered(clients, earlier, items)
-        listed = {item.server_label: tuple(item.tools) for item in _items(earlier, "mcp_list_tools", ListItem)}
-        opening: list[StreamInput] = []
-        rewritten = list(tools)
-        for index, tool in wanted.items():
-            label = tool.server_label
-            if label not in listed:
-                listed[label] = await _tools(clients[label], label, f"tools[{index}]")
-                opening.append(McpToolsListed(label, listed[label]))
-            rewritten[index] = _with_functions(tool, listed[label])
-        return McpSession(self._approvals, clients, rewritten, tuple(opening), approved, answered)
+        lists = _items(earlier, "mcp_list_tools", ListItem)
+        listed = {item.server_label: item.tools for item in lists if item.error is None}
+        return McpSession(self._approvals, clients, tools, servers, listed, approved, answered)
 
 
 def _clients(access: McpAccess, tools: Mapping[int, McpTool]) -> dict[str, McpClient]:
@@ -142,15 +176,7 @@ def _mcp_tools(tools: Sequence[Raw]) -> Iterator[tuple[int, McpTool]]:
             yield index, part(raw, McpTool, place)
 
 
-async def _tools(client: McpClient, label: str, place: str) -> tuple[McpListedTool, ...]:
-    try:
-        return await client.tools()
-    except McpFailure as failure:
-        message = f"The tools of the MCP server {label!r} could not be listed: {failure}"
-        raise ConnectorFailed(message, param=place) from failure
-
-
-def _with_functions(tool: McpTool, listed: Sequence[McpListedTool]) -> Raw:
+def _with_functions(tool: McpTool, listed: Sequence[McpListedTool] | None) -> Raw:
     """Return the tool as `server.tools` reads it: without secrets, with the functions that the model may call."""
     functions = [
         {
@@ -159,7 +185,7 @@ def _with_functions(tool: McpTool, listed: Sequence[McpListedTool]) -> Raw:
             "parameters": each.input_schema,
             "approval": tool.needs_approval(each),
         }
-        for each in listed
+        for each in listed or ()
         if tool.allows(each)
     ]
     fields = {
@@ -171,6 +197,7 @@ def _with_functions(tool: McpTool, listed: Sequence[McpListedTool]) -> Raw:
         "allowed_tools": tool.allowed_tools,
         "require_approval": tool.require_approval,
         "functions": functions,
+        "listed": listed is not None,
     }
     return Raw(msgspec.json.encode(fields))
 

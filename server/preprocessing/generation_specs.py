@@ -1,18 +1,21 @@
 """Middle stages of a request: build the prompt, compile its constraints, and specify the generation."""
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
 from server.config import Config, LiveConfig
-from server.generation import EarlierPrompt, GenerationSpec, Generator, NextStage, Stage
+from server.generation import GenerationSpec, Generator, NextStage, Stage
 from server.http import ITEM_BYTES, WorkThread
 from server.preprocessing.compaction_stages import CompactionStages
 from server.preprocessing.entry_limits import EntryLimits
 from server.preprocessing.initial_response import initial_response
 from server.preprocessing.lanes import lane_of
-from server.preprocessing.mcp_stages import ApprovedStages, McpStages
+from server.preprocessing.mcp_stages import ApprovedStages, ListStages, McpStages
+from server.preprocessing.prompt_facts import NOT_COMPARED, earlier_prompt, prompt_made
 from server.preprocessing.reasoning_seal import ReasoningSeal
 from server.preprocessing.requester import Requester, origin_of
-from server.prompt import PreparedRequest, builder, compaction, stored_items, volatile
+from server.prompt import ItemText, PreparedRequest, builder, compaction, stored_items, volatile
 from server.protocol import prompt_cache
 from server.protocol.errors import InvalidRequest
 from server.protocol.request import Request
@@ -73,23 +76,32 @@ class SpecBuilder:
     def _with_opening(self, spec: GenerationSpec, params: JobParams, prepared: PreparedRequest) -> GenerationSpec:
         """Return the specification with lists of MCP tools, and with the calls that the user has approved, before it.
 
-        The prompt of `spec` has these calls without their outputs.
+        The prompt of `spec` has no tools of these lists, and these calls without their outputs.
         """
-        if prepared.mcp is None:
+        if prepared.mcp is None or not (prepared.mcp.unlisted or prepared.mcp.approved):
             return spec
-        if not prepared.mcp.approved:
-            return replace(spec, opening=prepared.mcp.opening)
+        lists = bool(prepared.mcp.unlisted)
 
         async def first_stage(prepared: PreparedRequest, made: int) -> Stage:
             constraints = await self.constraints(prepared)
             count, prompt = await self._summarised_or_prompt(prepared)
             if prompt is None:
-                return await self._summary_stage(prepared, constraints, params, count, made=made)
-            stage = await self._answer(prepared, constraints, params, prompt)
-            return replace(stage, follow=self._mcp_stages(prepared, params, stage.processor, made))
+                stage = await self._summary_stage(prepared, constraints, params, count, made=made)
+            else:
+                texts = None if made else params.texts
+                stage = await self._answer(prepared, constraints, params, prompt, texts=texts)
+                stage = replace(stage, follow=self._mcp_stages(prepared, params, stage.processor, made))
+                if lists and not made:
+                    items = replace(prepared, items=params.texts or ())
+                    found = await prompt.compared(items, spec.first.id, params.client, params.affinity)
+                    return replace(stage, inputs=(prompt_made(constraints, found),), earlier=earlier_prompt(found))
+            return replace(stage, inputs=(prompt_made(constraints),)) if lists else stage
 
-        opening = (*prepared.mcp.opening, *prepared.mcp.approved[0])
-        return replace(spec, opening=opening, follow=ApprovedStages(prepared, first_stage, self._work).follow)
+        if lists:
+            stages = ListStages(prepared, spec, first_stage, self._work)
+            return replace(spec, opening=stages.inputs, follow=stages.follow)
+        follow = ApprovedStages(prepared, first_stage, self._work).follow
+        return replace(spec, opening=prepared.mcp.approved[0], follow=follow)
 
     def _mcp_stages(
         self, prepared: PreparedRequest, params: JobParams, processor: Processor, made: int = 0
@@ -168,13 +180,14 @@ class SpecBuilder:
         params: JobParams,
         prompt: Prompt,
         written: int = 0,
+        texts: Sequence[ItemText] | None = None,
     ) -> Stage:
         """Return the stage of the answer, like `params` with this prompt. `written`: tokens of the answer before."""
         request = prepared.request
         limited = replace(request, max_output_tokens=_left(request.max_output_tokens, written))
         limit = _left(params.limit, written) or 0
         params = replace(
-            params, request=limited, limit=limit, constraints=constraints, toolbox=prepared.toolbox, texts=None
+            params, request=limited, limit=limit, constraints=constraints, toolbox=prepared.toolbox, texts=texts
         )
         job = await prompt.job(params)
         return Stage(job=job, processor=prompt.processor(prepared, builder.stops(request)))
@@ -224,7 +237,9 @@ class SpecBuilder:
             timed=bool(request.return_token_times),
         )
         job = await prompt.job(params)
-        compared = await prompt.compared(replace(prepared, items=texts), first.id, requester.client, group)
+        compared = NOT_COMPARED
+        if prepared.mcp is None or not prepared.mcp.unlisted:  # otherwise the model gets another prompt
+            compared = await prompt.compared(replace(prepared, items=texts), first.id, requester.client, group)
         recorded = first.store or first.conversation or self._config.log_content
         items = await self._encoded_items(request, first.id) if recorded else b"[]"
         spec = GenerationSpec(
@@ -237,9 +252,7 @@ class SpecBuilder:
             caller=requester.caller,
             streamed=bool(request.stream),
             reports_progress=bool(request.return_progress),
-            earlier=EarlierPrompt(
-                compared.reusable_tokens, compared.repeated_tokens, compared.reason, compared.place, compared.note
-            ),
+            earlier=earlier_prompt(compared),
             repeats=repeats,
             sealer=await self._sealer(request),
             timed_since=requester.began if request.return_token_times else None,

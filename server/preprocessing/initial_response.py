@@ -6,6 +6,7 @@ from uuid import uuid4
 from msgspec import UNSET, UnsetType
 
 from engine.job import Lane, SamplingParams
+from server.preprocessing.prompt_facts import MAX_UNENFORCED
 from server.prompt import PreparedRequest, builder
 from server.protocol import formats, prompt_cache
 from server.protocol.request import ReasoningOptions, Request
@@ -14,9 +15,6 @@ from server.served_model import OutputConstraints
 
 MAX_SKIPPED = 100
 """Number of skipped fields and items that a response names; clients can send any number of them."""
-
-MAX_UNENFORCED = 100
-"""Number of unenforced places in schemas that a response names."""
 
 
 def initial_response(

@@ -1,4 +1,4 @@
-"""Stages of a generation whose model calls MCP tools: each call is executed, and the model goes on with its output."""
+"""Stages of a generation with MCP servers: lists of their tools, and calls, with whose output the model goes on."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
@@ -7,14 +7,14 @@ import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
-from server.generation import Stage
+from server.generation import GenerationSpec, NextStage, Stage
 from server.http import WorkThread
 from server.mcp import call_item
 from server.prompt import PreparedRequest
 from server.protocol.builtin_calls import McpCall, McpHTTPError
 from server.protocol.errors import InvalidRequest
 from server.protocol.response import Response
-from server.stream import McpCallFinished, Processor
+from server.stream import McpCallFinished, McpListStarted, Processor, StreamInput
 
 MAX_CALLS = 32
 """Calls of a response if the request has no `max_tool_calls`."""
@@ -68,8 +68,50 @@ class McpStages:
         return await self._next_job(after_call(prepared, calls=self._left > 0), self._written)
 
 
+class ListStages:
+    """Stages of a response that begins with lists of MCP servers' tools, one after another."""
+
+    def __init__(
+        self, prepared: PreparedRequest, spec: GenerationSpec, first_stage: FirstStage, work: WorkThread
+    ) -> None:
+        """`spec`: of a job that does not run."""
+        assert prepared.mcp, "a request with a list has servers"
+        self._prepared = prepared
+        self._session = prepared.mcp
+        self._spec = spec
+        self._first_stage = first_stage
+        self._work = work
+
+    @property
+    def inputs(self) -> tuple[StreamInput, ...]:
+        """Inputs that begin the next list; none behind the last one."""
+        return tuple(map(McpListStarted, self._session.unlisted[:1]))
+
+    async def follow(self, response: Response, call: McpCall | None) -> Stage:
+        """Wait for the list that has begun, and return the stage after it. Raises ConnectorFailed.
+
+        The prompt is made in a further step, so that the list's end is sent before it, and whatever it raises.
+        """
+        if not self._session.unlisted:
+            return await self._behind_lists()
+        listed = await self._session.list_tools()
+        self._session = self._session.with_list(listed)
+        return self._without_job((listed, *self.inputs), self.follow)
+
+    async def _behind_lists(self) -> Stage:
+        """Return the stage of the request that has all its tools. Raises InvalidRequest."""
+        prepared = await _continued(self._work, replace(self._prepared, mcp=self._session), ())
+        if self._session.approved:
+            calls = ApprovedStages(prepared, self._first_stage, self._work)
+            return self._without_job(self._session.approved[0], calls.follow)
+        return await self._first_stage(prepared, 0)
+
+    def _without_job(self, inputs: tuple[StreamInput, ...], follow: NextStage) -> Stage:
+        return Stage(job=self._spec.job, processor=self._spec.processor, inputs=inputs, runs=False, follow=follow)
+
+
 class ApprovedStages:
-    """Stages of a response that begins with calls that the user has approved, one after another."""
+    """Stages of calls that the user has approved, one after another, before the model's first job."""
 
     def __init__(self, prepared: PreparedRequest, first_stage: FirstStage, work: WorkThread) -> None:
         self._prepared = prepared
@@ -79,7 +121,7 @@ class ApprovedStages:
 
     async def follow(self, response: Response, call: McpCall | None) -> Stage:
         """Execute the call, and return the stage that follows it."""
-        assert call, "a response begins with its approved calls"
+        assert call, "these stages begin with a call"
         assert self._prepared.mcp, "a request with a call has servers"
         self._made += 1
         result = await self._prepared.mcp.call(call, response)
@@ -101,7 +143,7 @@ class ApprovedStages:
         limit = prepared.request.max_tool_calls or MAX_CALLS
         stage = await self._first_stage(after_call(prepared, calls=self._made < limit), self._made)
         if session.approved:  # the stage has shown that the result fits
-            stage = replace(stage, inputs=session.approved[0], follow=self.follow)
+            stage = replace(stage, inputs=session.approved[0], runs=False, follow=self.follow)
         return prepared, stage
 
 

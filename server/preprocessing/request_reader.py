@@ -17,7 +17,7 @@ from server.preprocessing.entry_limits import EntryLimits
 from server.preprocessing.history import History
 from server.preprocessing.reasoning_seal import ReasoningSeal
 from server.preprocessing.references import References
-from server.prompt import McpServers, Past, PreparedRequest, builder, prepare
+from server.prompt import McpServers, Past, PreparedRequest, builder, compaction, prepare
 from server.protocol import request as wire
 from server.protocol.fields import skipped_fields
 from server.protocol.request import Request
@@ -48,8 +48,8 @@ class RequestReader:
     async def read(self, exchange: Exchange, accept: Callable[[Request], None] | None = None) -> PreparedRequest:
         """Return the prepared request of an exchange. Raises ApiError, StoreError.
 
-        `accept` raises if the request is refused, before MCP servers are asked for their tools; None: no answer
-        follows, so approved calls are not executed.
+        `accept` raises if the request is refused; None: no response follows, so MCP servers list their tools here, and
+        approved calls are not executed.
         """
         body = self._checked(await self._bodies.read(exchange, _decode))
         if accept is not None:
@@ -73,10 +73,14 @@ class RequestReader:
         request = await self._seal.opened(request, body.size)
         size = body.size + len(past.items) * ITEM_BYTES
         items = request.input if isinstance(request.input, list) else ()
-        session = await self._mcp.open(request.tools or (), past.items, items)
+        session = self._mcp.open(request.tools or (), past.items, items)
         if session is None:
             prepared = await self._work.run(size, _prepare, request, past, body.unknown)
         else:
+            if compaction.is_triggered(request):
+                session = session.without_lists()
+            elif not executes:
+                session = await session.with_all_lists()
             if not executes or request.prewarms:
                 session = replace(session, approved=())
             prepared = await self._work.run(size, _prepare_with_mcp, request, past, body.unknown, session)

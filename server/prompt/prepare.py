@@ -13,7 +13,7 @@ from server.prompt.item_texts import ItemText
 from server.protocol.builtin_calls import McpCall
 from server.protocol.request import NULL, Request
 from server.protocol.response import Response
-from server.stream import McpCallFinished, StreamInput
+from server.stream import McpCallFinished, McpToolsListed, StreamInput
 from server.tools import NO_TOOLS, Toolbox
 
 
@@ -34,8 +34,8 @@ class McpServers(Protocol):
         """Tools of the request, with the functions of each server in its entry."""
 
     @property
-    def opening(self) -> tuple[StreamInput, ...]:
-        """First inputs of the stream: lists of tools."""
+    def unlisted(self) -> Sequence[str]:
+        """Labels of the servers whose tools are not known, in order. Until then, one tool stands for all of each."""
 
     @property
     def approved(self) -> tuple[tuple[StreamInput, ...], ...]:
@@ -43,6 +43,13 @@ class McpServers(Protocol):
 
     def shown(self, raws: Sequence[Raw]) -> list[Raw]:
         """Return the items for the prompt."""
+
+    async def list_tools(self) -> McpToolsListed:
+        """Return the tools of the first server that is not listed. Raises ConnectorFailed."""
+        ...
+
+    def with_list(self, listed: McpToolsListed) -> Self:
+        """Return the servers with a list of tools."""
 
     async def call(self, call: McpCall, response: Response) -> McpCallFinished:
         """Execute a call of a response; an approved one only if that has not been done."""

@@ -78,6 +78,8 @@ class McpListTools(Struct, frozen=True, tag="mcp_list_tools"):
     id: str
     server_label: str
     tools: tuple[McpListedTool, ...]
+    error: str | None = None
+    """Why the server has no list."""
 
 
 class McpProtocolError(Struct, frozen=True, tag="mcp_protocol_error"):
@@ -158,6 +160,10 @@ class McpListToolsCompleted(_McpItemEvent, frozen=True, tag="response.mcp_list_t
     pass
 
 
+class McpListToolsFailed(_McpItemEvent, frozen=True, tag="response.mcp_list_tools.failed"):
+    pass
+
+
 class McpCallInProgress(_McpItemEvent, frozen=True, tag="response.mcp_call.in_progress"):
     pass
 
@@ -181,6 +187,7 @@ class McpCallFailed(_McpItemEvent, frozen=True, tag="response.mcp_call.failed"):
 McpEvent: TypeAlias = (
     McpListToolsInProgress
     | McpListToolsCompleted
+    | McpListToolsFailed
     | McpCallInProgress
     | McpCallArgumentsDelta
     | McpCallArgumentsDone

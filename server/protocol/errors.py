@@ -44,6 +44,10 @@ class InvalidRequest(ApiError):
     type = "invalid_request_error"
     code: str | None = None
 
+    @property
+    def event_code(self) -> str | None:
+        return self.code or "invalid_prompt"
+
 
 class Malformed(InvalidRequest):
     """The input is not an HTTP request."""
@@ -127,11 +131,22 @@ class Misdirected(InvalidRequest):
 
 
 class ConnectorFailed(InvalidRequest):
-    """A server that the request names, such as an MCP server, does not work."""
+    """A server that the request names, such as an MCP server, does not work.
+
+    Status, type and code are OpenAI's. A later retry may work.
+    """
 
     status = 424
     type = "external_connector_error"
-    code = "connector_failed"
+    code = "http_error"
+    fault = "connector_failed"
+
+    def __init__(self, message: str, *, param: str) -> None:
+        super().__init__(message, param=param, reason=self.fault)
+
+    @property
+    def event_code(self) -> str | None:
+        return ApiError.code
 
 
 class Unavailable(ApiError):

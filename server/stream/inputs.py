@@ -11,6 +11,7 @@ from server.protocol.builtin_calls import McpError, McpListedTool
 from server.protocol.errors import ApiError
 from server.protocol.events import ErrorPayload, PromptProgress
 from server.protocol.output_items import Logprob
+from server.protocol.prompt_cache import CacheComparison, Diagnostics
 from server.protocol.response import Usage
 
 BuiltinName: TypeAlias = Literal["shell", "local_shell", "apply_patch", "tool_search"]
@@ -84,8 +85,14 @@ class ToolCallEnded(Struct, frozen=True, array_like=True, tag="d"):
     """The call is complete."""
 
 
+class McpListStarted(Struct, frozen=True, array_like=True, tag="k"):
+    """An MCP server is asked for its tools."""
+
+    server_label: str
+
+
 class McpToolsListed(Struct, frozen=True, array_like=True, tag="l"):
-    """An MCP server has listed its tools."""
+    """An MCP server has listed its tools. Streams that older versions stored have no `McpListStarted` before it."""
 
     server_label: str
     tools: tuple[McpListedTool, ...]
@@ -96,6 +103,15 @@ class McpCallFinished(Struct, frozen=True, array_like=True, tag="o"):
 
     output: str | None
     error: McpError | None = None
+
+
+class PromptMade(Struct, frozen=True, array_like=True, tag="p"):
+    """The prompt is known, which waited for lists of tools: facts that the response could not begin with."""
+
+    unenforced: tuple[str, ...] = ()
+    """Parts of schemas that are not enforced."""
+    cache: CacheComparison | None = None
+    diagnostics: Diagnostics | None = None
 
 
 class End(Struct, frozen=True, array_like=True, tag="e"):
@@ -138,8 +154,10 @@ StreamInput: TypeAlias = (
     | ToolCallStarted
     | ArgumentsAdded
     | ToolCallEnded
+    | McpListStarted
     | McpToolsListed
     | McpCallFinished
+    | PromptMade
     | End
     | Cancelled
     | Failure

@@ -35,8 +35,10 @@ from server.stream.inputs import (
     Failure,
     InProgress,
     McpCallFinished,
+    McpListStarted,
     McpToolsListed,
     NotStored,
+    PromptMade,
     Queued,
     ReasoningAdded,
     ReasoningSealed,
@@ -47,7 +49,7 @@ from server.stream.inputs import (
     ToolCallStarted,
 )
 from server.stream.open_items import Opening, OpenItem, OpenReasoning, Outcome, class_of, open_item
-from server.stream.open_mcp_calls import OpenMcpCall
+from server.stream.open_mcp_calls import OpenMcpCall, OpenMcpList
 
 
 class State(Enum):
@@ -58,6 +60,8 @@ class State(Enum):
     """No item has begun."""
     WRITING = auto()
     CALLING = auto()
+    LISTING = auto()
+    """An MCP server is asked for its tools."""
     CLOSED = auto()
 
 
@@ -66,6 +70,7 @@ _OPENS_ITEM: dict[type[StreamInput], State] = {
     ReasoningAdded: State.WRITING,
     SummaryAdded: State.WRITING,
     ToolCallStarted: State.CALLING,
+    McpListStarted: State.LISTING,
     McpToolsListed: State.WRITING,
 }
 _ABORTS: dict[type[StreamInput], State] = {Failure: State.CLOSED, Cancelled: State.CLOSED}
@@ -84,6 +89,7 @@ TRANSITIONS: dict[State, dict[type[StreamInput], State]] = {
         **_OPENS_ITEM,
         ReasoningSealed: State.WRITING,
         McpCallFinished: State.WRITING,
+        PromptMade: State.WRITING,
         NotStored: State.WRITING,
         End: State.CLOSED,
         **_ABORTS,
@@ -95,6 +101,7 @@ TRANSITIONS: dict[State, dict[type[StreamInput], State]] = {
         End: State.CLOSED,
         **_ABORTS,
     },
+    State.LISTING: {McpToolsListed: State.WRITING, NotStored: State.LISTING, **_ABORTS},
     State.CLOSED: {},
 }
 
@@ -117,6 +124,11 @@ class Stream:
     def silent(self) -> bool:
         """True if no item is open, or if the open one has no events until it is complete."""
         return self._item is None or self._item.silent
+
+    @property
+    def waits_for_server(self) -> bool:
+        """True while an MCP server executes a call or lists its tools."""
+        return self.state is State.LISTING or self.pending_call is not None
 
     @property
     def pending_call(self) -> McpCall | None:
@@ -168,9 +180,15 @@ class Stream:
                 assert isinstance(self._item, OpenMcpCall), "only these calls are executed here"
                 self._item.finish(input_)
                 yield from self._close_item("completed")
-            case McpToolsListed():
+            case McpListStarted():
                 yield from self._open(input_)
+            case McpToolsListed():
+                yield from self._ensure_open(input_)
+                assert isinstance(self._item, OpenMcpList), "this input opens a list, or one is open"
+                self._item.finish(input_)
                 yield from self._close_item("completed")
+            case PromptMade():
+                self._add_facts(input_)
             case End():
                 yield from self._end(input_)
             case Cancelled(usage):
@@ -203,6 +221,8 @@ class Stream:
 
     def _fail(self, error: ErrorPayload, usage: Usage | None, fault: str | None) -> Iterator[Event]:
         """Close with `error` and `response.failed` (Open Responses, "Errors"); an open item ends incomplete."""
+        if isinstance(self._item, OpenMcpList):
+            self._item.fail(error.message)
         yield from self._close_item("incomplete")
         info = ErrorInfo(error.code or error.type, error.message)
         self.response = replace(self.response, status="failed", error=info, usage=usage)
@@ -210,6 +230,16 @@ class Stream:
             self.response = replace(self.response, responsed=extended(self.response.responsed, fault=fault))
         yield Error(self._number(), error.message, error.code, error.param, error)
         yield ResponseFailed(self._number(), self.response)
+
+    def _add_facts(self, made: PromptMade) -> None:
+        if made.unenforced:
+            self.response = replace(
+                self.response, responsed=extended(self.response.responsed, unenforced=made.unenforced)
+            )
+        if made.cache is not None:
+            self.response = replace(self.response, responsed=extended(self.response.responsed, cache=made.cache))
+        if made.diagnostics is not None:
+            self.response = replace(self.response, prompt_cache_diagnostics=made.diagnostics)
 
     @property
     def _current(self) -> OpenItem:

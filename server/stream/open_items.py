@@ -39,7 +39,14 @@ from server.protocol.output_items import (
 )
 from server.stream.compaction_item import OpenCompaction
 from server.stream.decoders import CustomInputDecoder
-from server.stream.inputs import McpToolsListed, ReasoningAdded, SummaryAdded, TextAdded, ToolCallStarted
+from server.stream.inputs import (
+    McpListStarted,
+    McpToolsListed,
+    ReasoningAdded,
+    SummaryAdded,
+    TextAdded,
+    ToolCallStarted,
+)
 from server.stream.open_builtin_calls import BUILTIN_CALLS, BuiltinCallClass
 from server.stream.open_mcp_calls import OpenMcpApproval, OpenMcpCall, OpenMcpList
 from server.stream.reasoning_summary import summary_parts
@@ -48,7 +55,7 @@ C = TypeVar("C", FunctionCall, CustomToolCall)
 NextNumber: TypeAlias = Callable[[], int]
 """Counter of sequence numbers."""
 Outcome: TypeAlias = Literal["completed", "incomplete"]
-Opening: TypeAlias = TextAdded | ReasoningAdded | SummaryAdded | ToolCallStarted | McpToolsListed
+Opening: TypeAlias = TextAdded | ReasoningAdded | SummaryAdded | ToolCallStarted | McpListStarted | McpToolsListed
 """Inputs that open an item."""
 
 
@@ -209,6 +216,7 @@ ITEM_CLASSES: dict[type[Opening], ItemClass] = {
     ReasoningAdded: OpenReasoning,
     SummaryAdded: OpenCompaction,
     ToolCallStarted: OpenFunctionCall,
+    McpListStarted: OpenMcpList,
     McpToolsListed: OpenMcpList,
 }
 

@@ -16,12 +16,14 @@ from server.protocol.builtin_calls import (
     McpHTTPError,
     McpListTools,
     McpListToolsCompleted,
+    McpListToolsFailed,
     McpListToolsInProgress,
 )
 from server.protocol.events import Event, OutputItemAdded, OutputItemDone
 from server.protocol.output_items import Logprob
-from server.stream.inputs import McpCallFinished, McpToolsListed, ToolCallStarted
+from server.stream.inputs import McpCallFinished, McpListStarted, McpToolsListed, ToolCallStarted
 
+LIST_INTERRUPTED = "The list was interrupted: the next request asks for it again."
 INTERRUPTED = McpHTTPError(500, "The call was interrupted: it may have had an effect, or none.")
 
 
@@ -101,26 +103,35 @@ class OpenMcpApproval:
 
 
 class OpenMcpList:
-    """List of a server's tools, which is complete at once."""
+    """List of a server's tools, which this server asks for."""
 
     prefix = "mcpl"
-    silent = False
+    silent = True
 
     def __init__(self, id_: str, output_index: int, number: Callable[[], int], input_: object) -> None:
-        assert isinstance(input_, McpToolsListed), "only this input opens a list"
+        assert isinstance(input_, McpListStarted | McpToolsListed), "only these inputs open a list"
         self._index = output_index
         self._number = number
-        self._item = McpListTools(id_, input_.server_label, input_.tools)
+        self._item = McpListTools(id_, input_.server_label, ())
 
     def added(self) -> Iterator[Event]:
-        yield OutputItemAdded(self._number(), self._index, replace(self._item, tools=()))
+        yield OutputItemAdded(self._number(), self._index, self._item)
         yield McpListToolsInProgress(self._number(), self._index, self._item.id)
+
+    def finish(self, listed: McpToolsListed) -> None:
+        self._item = replace(self._item, tools=listed.tools)
+
+    def fail(self, error: str) -> None:
+        self._item = replace(self._item, error=error)
 
     def delta(self, text: str, logprobs: Sequence[Logprob] = ()) -> Iterator[Event]:
         yield from ()
 
     def done(self, status: Literal["completed", "incomplete"]) -> Iterator[Event]:
-        yield McpListToolsCompleted(self._number(), self._index, self._item.id)
+        if status == "incomplete" and self._item.error is None:
+            self.fail(LIST_INTERRUPTED)
+        kind = McpListToolsCompleted if self._item.error is None else McpListToolsFailed
+        yield kind(self._number(), self._index, self._item.id)
         yield OutputItemDone(self._number(), self._index, self._item)
 
 

@@ -23,6 +23,10 @@ from server.tools.builtin_tools import BuiltinTool, builtin_tool
 NO_PARAMETERS = '{"type":"object","properties":{}}'
 TEXT_INPUT = '{"type":"object","properties":{"input":{"type":"string"}},"required":["input"]}'
 
+ANY_TOOL = "*"
+"""Name of the function that stands for all tools of an MCP server until they are known, so that `tool_choice` can be
+read. No tool has this name."""
+
 ToolName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=128)]
 
 
@@ -70,6 +74,8 @@ class McpParam(Struct, frozen=True):
 
     server_label: str
     functions: list[McpFunction] | None = None
+    listed: bool = True
+    """False if its tools are not known yet."""
     server_url: str | None = None
     connector_id: str | None = None
     server_description: str | None = None
@@ -173,7 +179,7 @@ class ToolReader:
         if server.functions is None:
             self.skipped.append("tool mcp")
             return None
-        for function in server.functions:
+        for function in server.functions if server.listed else (McpFunction(ANY_TOOL),):
             name = self._name(function.name, place, server.server_label)
             schema = NO_PARAMETERS if is_null(function.parameters) else bytes(function.parameters).decode()
             kind: McpName = "mcp_approval" if function.approval else "mcp"

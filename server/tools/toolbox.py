@@ -26,7 +26,7 @@ from server.protocol.tools import (
 )
 from server.stream import ToolCallStarted
 from server.tools.additional_tools import AdditionalTools
-from server.tools.tool_reader import ToolReader, ToolSpec, by_name, qualified_name
+from server.tools.tool_reader import ANY_TOOL, ToolReader, ToolSpec, by_name, qualified_name
 
 MAX_TOOLS = 512
 """Number of entries in `tools` and in items that offer tools."""
@@ -243,7 +243,7 @@ def _named_mcp_tools(choice: _Choice, specs: tuple[ToolSpec, ...], place: str) -
         for spec in specs
         if spec.call.builtin in ("mcp", "mcp_approval")
         and spec.call.namespace == choice.server_label
-        and choice.name in (None, spec.call.name)
+        and (choice.name in (None, spec.call.name) or spec.call.name == ANY_TOOL)
     )
     if not found:
         message = f"`{place}` names a tool of the MCP server {choice.server_label!r}, which is not in `tools`."

@@ -40,6 +40,7 @@ EVENTS = {
     "response.compaction.compacting": _CALL,
     "response.mcp_list_tools.in_progress": _CALL,
     "response.mcp_list_tools.completed": _CALL,
+    "response.mcp_list_tools.failed": _CALL,
     "response.mcp_call.in_progress": _CALL,
     "response.mcp_call.completed": _CALL,
     "response.mcp_call.failed": _CALL,

@@ -68,7 +68,7 @@ DRAWN = {
     "server.monitoring": "engine.job engine.scheduler generation http protocol served_model store",
     "server.preprocessing": (
         "access config engine.chat_template engine.job engine.platform generation http mcp prompt "
-        "protocol served_model store stream"
+        "prompt_comparison protocol served_model store stream"
     ),
     "server.relay": "engine.platform generation http protocol served_model store stream",
     "server.upstream": (

@@ -36,6 +36,7 @@ _FOREIGN_EVENTS = {
     "response.compaction.compacting",
     "response.mcp_list_tools.in_progress",
     "response.mcp_list_tools.completed",
+    "response.mcp_list_tools.failed",
     "response.mcp_call.in_progress",
     "response.mcp_call.completed",
     "response.mcp_call.failed",

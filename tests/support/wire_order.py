@@ -89,7 +89,7 @@ MCP_CALL: Table = {
 
 MCP_LIST: Table = {
     "added": {"mcp_list_tools.in_progress": "listing"},
-    "listing": {"mcp_list_tools.completed": "listed"},
+    "listing": {"mcp_list_tools.completed": "listed", "mcp_list_tools.failed": "listed"},
     "listed": {"output_item.done": "done"},
 }
 

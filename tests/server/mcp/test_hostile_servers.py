@@ -13,6 +13,7 @@ from server.cli.console import logs
 from server.mcp import client
 from tests.server.api.tools.test_tools import HERMES
 from tests.server.mcp.hostile_server import TOOL, encode, hostile, send
+from tests.server.mcp.test_lists import FAILED
 from tests.server.mcp.test_mcp import tool
 from tests.support.helpers import post, prompt_text, served, types
 
@@ -108,15 +109,17 @@ async def test_hostile_server_costs_one_call(
 ) -> None:
     logs.configure_logs("info", "text")
     limit = 0.5 if error.get("code") == 504 else 60
-    monkeypatch.setattr(client, "LIST_SECONDS", limit)
+    if method == "tools/list":
+        monkeypatch.setattr(client, "LIST_SECONDS", limit)
     async with (
         hostile(method, attack) as url,
         served(ScriptedModel(caller), template=HERMES, allow_mcp=(url,), mcp_timeout_seconds=limit) as running,
     ):
         answer = await post(running, input="Go.", tools=[tool(url, authorization=SECRET)], stream=True)
     if method == "tools/list":
-        found = answer.json["error"]
-        assert (answer.status, found["param"]) == (424, "tools[0]")
+        assert types(answer.events) == FAILED
+        *_, done, found, _ = answer.events
+        assert (done["item"]["error"], found["param"]) == (found["message"], "tools[0]")
         assert error.get("message", "") in found["message"]
     else:
         assert types(answer.events)[-1] == "response.completed"
