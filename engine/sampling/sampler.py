@@ -8,16 +8,15 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.job import SamplingParams, TokenLogprobs
 from engine.model import FloatArray
-from engine.sampling.penalties import Ids, Penalties
+from engine.sampling.penalties import Penalties
+from engine.sampling.shortlist import most_likely, shortens, shortlist
 
-# Distance to the best logit. In nearly every distribution the nucleus lies in this range, and sorting these tokens
-# costs a hundredth of sorting the vocabulary.
-NUCLEUS_RANGE = 10.0
-COLUMNS = 1024
-"""Columns of the table into which the vocabulary is folded."""
+BLOCK = 1024
+"""Tokens of the vocabulary whose probabilities are added first, so that a draw need not add all one by one."""
 MIN_TEMPERATURE = 1e-9
 """Lowest temperature in effect: lower ones give the same token, but numpy would overflow."""
 
@@ -63,12 +62,36 @@ class Sampler:
     def _draw(self, logits: FloatArray) -> int:
         if self._sampling.temperature == 0:
             return int(logits.argmax())
+        temperature = max(self._sampling.temperature, MIN_TEMPERATURE)
+        if not shortens(self._sampling):
+            return draw(logits, temperature, self._random.random())
         ids = shortlist(logits, self._sampling)
         if len(ids) == 1:
             return int(ids[0])
         chosen = logits[ids].astype(np.float64)
-        mass = np.exp((chosen - chosen.max()) / max(self._sampling.temperature, MIN_TEMPERATURE)).cumsum()
-        return int(ids[np.searchsorted(mass, self._random.random() * mass[-1], side="right")])
+        mass = np.exp((chosen - chosen[0]) / temperature).cumsum()
+        return int(ids[_index(mass, self._random.random() * mass[-1])])
+
+
+def draw(logits: FloatArray, temperature: float, number: float) -> int:
+    """Return the token of the whole vocabulary that a random number from 0 to 1 stands for."""
+    mass = np.zeros(-(-len(logits) // BLOCK) * BLOCK, np.float32)
+    shares = mass[: len(logits)]
+    with np.errstate(over="ignore"):  # -inf is right for a token that is that unlikely
+        np.subtract(logits, logits.max(), out=shares)
+        np.divide(shares, np.float32(temperature), out=shares)
+    np.exp(shares, out=shares)
+    blocks = mass.reshape(-1, BLOCK)
+    sums = blocks.sum(axis=1).cumsum(dtype=np.float64)
+    block = _index(sums, number * sums[-1])
+    before = sums[block - 1] if block else 0.0
+    return block * BLOCK + _index(blocks[block].cumsum(dtype=np.float64), number * sums[-1] - before)
+
+
+def _index(sums: NDArray[np.float64], number: float) -> int:
+    """Return the index of the first of the growing sums above the number, or of the last that grew: rounding may put
+    the number above all."""
+    return int(sums.searchsorted(min(number, np.nextafter(sums[-1], 0)), side="right"))
 
 
 def token_logprobs(logits: FloatArray, token: int, n_top: int) -> TokenLogprobs:
@@ -76,50 +99,8 @@ def token_logprobs(logits: FloatArray, token: int, n_top: int) -> TokenLogprobs:
     best = float(logits.max())
     # float32 is exact enough for each term (as exact as the logits), but not for a sum of a hundred thousand.
     log_sum = best + math.log(np.exp(logits - np.float32(best)).sum(dtype=np.float64))
-    top = _most_likely(logits, n_top) if n_top else np.arange(0)
+    top = most_likely(logits, n_top) if n_top else np.arange(0)
     ordered = top[np.argsort(-logits[top], kind="stable")]
     return TokenLogprobs(
         float(logits[token]) - log_sum, tuple((int(id_), float(logits[id_]) - log_sum) for id_ in ordered)
     )
-
-
-def shortlist(logits: FloatArray, sampling: SamplingParams) -> Ids:
-    """Return the ids that pass top-k, top-p and min-p; never empty."""
-    ids = _most_likely(logits, sampling.top_k) if sampling.top_k else None
-    if sampling.top_p < 1:
-        ids = _nucleus(logits, ids, sampling.top_p)
-    if ids is None:
-        ids = np.arange(len(logits))
-    if sampling.min_p > 0:
-        chosen = logits[ids]
-        ids = ids[chosen >= chosen.max() + math.log(sampling.min_p)]
-    return ids
-
-
-def _most_likely(logits: FloatArray, k: int) -> Ids:
-    """Return the `k` most likely tokens.
-
-    Sorting all logits takes a millisecond. The best token of each column is found quickly, and at least k tokens are as
-    likely as the k-th best of those, so that all less likely tokens can be skipped.
-    """
-    rows = len(logits) // COLUMNS
-    threshold = -np.inf
-    if rows and k < COLUMNS:
-        threshold = np.partition(logits[: rows * COLUMNS].reshape(rows, COLUMNS).max(axis=0), -k)[-k]
-    # A grammar forbids most tokens.
-    near = np.flatnonzero(logits >= threshold if threshold > -np.inf else logits > -np.inf)
-    return near if len(near) <= k else near[np.argpartition(logits[near], -k)[-k:]]
-
-
-def _nucleus(logits: FloatArray, ids: Ids | None, top_p: float) -> Ids:
-    """Return the fewest most likely tokens whose probabilities sum to `top_p` (Holtzman et al., arXiv:1904.09751)."""
-    if ids is None:
-        ids = np.arange(len(logits))
-    chosen = logits[ids].astype(np.float64)
-    mass = np.exp(chosen - chosen.max())
-    target = top_p * mass.sum()
-    near = np.flatnonzero(chosen >= chosen.max() - NUCLEUS_RANGE)
-    if mass[near].sum() > target:
-        ids, mass = ids[near], mass[near]
-    order = np.argsort(-mass, kind="stable")
-    return ids[order[: int(np.searchsorted(mass[order].cumsum(), target)) + 1]]

@@ -12,7 +12,8 @@ from msgspec.structs import replace
 from engine.job import SamplingParams
 from engine.model import FloatArray
 from engine.sampling.penalties import Penalties
-from engine.sampling.sampler import Sampler, shortlist
+from engine.sampling.sampler import Sampler
+from engine.sampling.shortlist import shortlist
 
 N = 24
 GREEDY = SamplingParams(temperature=0, top_p=1, top_k=0, min_p=0)
