@@ -1,7 +1,9 @@
 """The real parts that tests share."""
 
 import os
+import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +19,16 @@ from tests.support.gemma3 import pull as pull_gemma3
 # Equal examples in every run, on slow machines too. To search for new ones: `pytest --hypothesis-profile=default`.
 settings.register_profile("same", derandomize=True, deadline=None)
 settings.load_profile("same")
+
+# A run starts hundreds of Python processes. Without bytecode, each compiles every module, and each worker of pytest
+# rewrites the asserts of every test.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
+# A store flushes what it writes, which on a disk takes more time than the rest of a test.
+SHARED_MEMORY = Path("/dev/shm")
+if SHARED_MEMORY.is_dir() and shutil.disk_usage(SHARED_MEMORY).free > 4_000_000_000:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(SHARED_MEMORY))
 
 # The person's own configuration is none of the tests' business; an empty file is one.
 for name in [name for name in os.environ if name.startswith("RESPONSED_")]:

@@ -64,7 +64,8 @@ def started() -> Iterator[Cluster]:
     """Start a PostgreSQL, and stop it behind the block."""
     initdb = program("initdb")
     assert initdb is not None
-    folder = Path(tempfile.mkdtemp(prefix="postgres-"))  # a short path: sockets have no longer ones
+    place = os.environ.get("PYTEST_DEBUG_TEMPROOT")
+    folder = Path(tempfile.mkdtemp(prefix="postgres-", dir=place))  # a short path: sockets have no longer ones
     try:
         if os.geteuid() == 0:
             os.chown(folder, NOBODY, NOBODY)
