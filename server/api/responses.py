@@ -4,6 +4,7 @@ from contextlib import nullcontext
 
 import msgspec
 
+from server.access import reads_open_names
 from server.api.streaming import deliver, stream_events
 from server.config import Config
 from server.generation import Generation, Generations
@@ -45,7 +46,7 @@ class ResponsesHandler:
                 await deliver(exchange, self._generations, generation, encode=encode, render=msgspec.json.encode)
 
     def _encoder(self, exchange: Exchange) -> sse.Encode:
-        return sse.encoder(self._reasoning_events, exchange.header(sse.VERSION))
+        return sse.encoder(reads_open_names(self._reasoning_events, exchange.header))
 
     async def _run_in_background(self, exchange: Exchange, generation: Generation, streamed: bool) -> None:
         if not await generation.begin():

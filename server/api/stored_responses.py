@@ -7,6 +7,7 @@ import msgspec
 import trio
 from msgspec import Raw, Struct
 
+from server.access import reads_open_names
 from server.api.streaming import stream_events
 from server.generation import Generations
 from server.http import Exchange
@@ -146,7 +147,7 @@ class StoredResponsesHandler:
         return await self._store.run(self._store.responses.get, response_id, time.monotonic())
 
     def _encoder(self, exchange: Exchange) -> Encode:
-        return sse.encoder(self._reasoning_events, exchange.header(sse.VERSION))
+        return sse.encoder(reads_open_names(self._reasoning_events, exchange.header))
 
     async def _replay(self, exchange: Exchange, stored: Stored, number: int) -> None:
         encode = self._encoder(exchange)

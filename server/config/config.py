@@ -42,7 +42,7 @@ from server.config.values import (
 
 ENGINES = ("auto", "llamacpp", "ctransformers")
 SWITCH = ("on", "off")
-REASONING_EVENTS = ("openai", "open-responses")
+REASONING_EVENTS = ("auto", "openai", "open-responses")
 LOG_FORMATS = ("text", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -264,8 +264,8 @@ class Config(Struct, frozen=True):
         float, seconds(3600), "Seconds of silence before the first token until a heartbeat; 0 sends none (default: {})"
     ] = 10.0
     reasoning_events: Annotated[
-        str, one_of(REASONING_EVENTS), "Specification whose names the reasoning events have (default: {})"
-    ] = "openai"
+        str, one_of(REASONING_EVENTS), "Origin of the reasoning events' names; `auto`: by the client (default: {})"
+    ] = "auto"
     shutdown_timeout_seconds: Annotated[
         float, seconds(3600), "Seconds that streams may run on after SIGTERM (default: {})", Names(former="grace")
     ] = 10.0

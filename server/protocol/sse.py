@@ -11,9 +11,6 @@ from server.protocol.events import Event, ReasoningTextDelta, ReasoningTextDone
 DONE = b"data: [DONE]\n\n"
 """The last frame of every stream (Open Responses, "Streaming")."""
 
-VERSION = b"openresponses-version"
-"""Header by which a client asks for a version of Open Responses (its examples)."""
-
 PING = b": still here\n\n"
 """Comment frame, a heartbeat for clients that reject repeated events."""
 
@@ -44,12 +41,9 @@ Encode: TypeAlias = Callable[[Iterable[Event]], bytes]
 _frame_heads: dict[type[SentEvent], bytes] = {}
 
 
-def encoder(reasoning_events: str, version: str | None = None) -> Encode:
-    """Return the encoder with OpenAI's or Open Responses' names of the reasoning events.
-
-    `version`: value of the request's header VERSION, which only clients of Open Responses send.
-    """
-    return encode if reasoning_events == "openai" and version is None else encode_renamed
+def encoder(open_names: bool) -> Encode:
+    """Return the encoder with Open Responses' or OpenAI's names of the reasoning events."""
+    return encode_renamed if open_names else encode
 
 
 def encode_renamed(events: Iterable[Event]) -> bytes:
@@ -75,11 +69,11 @@ def encode(events: Iterable[SentEvent]) -> bytes:
     return bytes(buffer)
 
 
-def messages(reasoning_events: str, version: str | None = None) -> Callable[[Iterable[Event]], list[bytes]]:
-    """Return the encoder for WebSocket: the data of each event's frame, without the frame. `version`: see `encoder`."""
-    if reasoning_events == "openai" and version is None:
-        return lambda events: [_encoder.encode(event) for event in events]
-    return lambda events: [_encoder.encode(_renamed(event)) for event in events]
+def messages(open_names: bool) -> Callable[[Iterable[Event]], list[bytes]]:
+    """Return the encoder for WebSocket: the data of each event's frame, without the frame. See `encoder`."""
+    if open_names:
+        return lambda events: [_encoder.encode(_renamed(event)) for event in events]
+    return lambda events: [_encoder.encode(event) for event in events]
 
 
 def frame(data: Struct) -> bytes:

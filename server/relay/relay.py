@@ -12,6 +12,7 @@ from urllib.parse import quote
 import trio
 from msgspec import Struct, structs
 
+from server.access import ANY_VERSION, VERSION
 from server.generation import stopping
 from server.http import Exchange, Headers
 from server.protocol import sse
@@ -25,7 +26,7 @@ from server.stream import replay
 SILENT_SECONDS = 15.0
 """Seconds without a byte of a stream after which the database is asked if its server lives."""
 RETRY_SECONDS = 0.5
-FORWARDED = (b"authorization", b"x-client-request-id", b"traceparent", sse.VERSION)
+FORWARDED = (b"authorization", b"x-client-request-id", b"traceparent")
 """Headers of the client that the other server needs."""
 RETURNED = (b"content-type", b"retry-after")
 """Headers of the answer that the client gets."""
@@ -83,12 +84,12 @@ class Relay:
         with exchange.until_disconnect(), self._until_stop():
             await exchange.start_stream(lambda error: _end(running.stored, frames.number, error.message, encode))
             await exchange.send(b"")
-            await self._pass_on(exchange, running, frames)
+            await self._pass_on(exchange, running, frames, encode)
             while not frames.ended:
                 match await self.find(running.stored):
                     case RunningElsewhere() as running:
                         await trio.sleep(RETRY_SECONDS)
-                        await self._pass_on(exchange, running, frames)
+                        await self._pass_on(exchange, running, frames, encode)
                     case Stored() as stored:
                         await exchange.send(replayed(stored, frames.number, encode))
                         break
@@ -114,11 +115,13 @@ class Relay:
         if scope.cancelled_caught:
             raise stopping()
 
-    async def _pass_on(self, exchange: Exchange, running: RunningElsewhere, frames: FrameReader) -> None:
+    async def _pass_on(
+        self, exchange: Exchange, running: RunningElsewhere, frames: FrameReader, encode: Encode
+    ) -> None:
         """Send frames until the stream ends or breaks, or its server has died. Raises ApiError if it refuses."""
         target = f"/v1/responses/{quote(running.stored.id)}?stream=true&starting_after={frames.number}"
         try:
-            async with ask(running.url, "GET", target, _forwarded(exchange)) as answer:
+            async with ask(running.url, "GET", target, _asking_for_names(_forwarded(exchange), encode)) as answer:
                 if 400 <= answer.status < 500:
                     raise ApiError(f"The server that generates this response refuses to send it ({answer.status}).")
                 while answer.status == 200 and not frames.ended:
@@ -152,6 +155,11 @@ def _unreachable(running: RunningElsewhere, failure: PeerFailure) -> ApiError:
 def _forwarded(exchange: Exchange) -> Headers:
     found = ((name, exchange.header(name)) for name in FORWARDED)
     return [(name, value.encode("latin-1")) for name, value in found if value is not None]
+
+
+def _asking_for_names(headers: Headers, encode: Encode) -> Headers:
+    """Return the headers with a request for the names of events that this server has chosen for the client."""
+    return [*headers, (VERSION, ANY_VERSION)] if encode is sse.encode_renamed else headers
 
 
 def _returned(answer: PeerAnswer) -> list[tuple[bytes, bytes]]:

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
+from server.access import Header, reads_open_names
 from server.generation import Generation, Generations, GenerationSpec
 from server.http import ITEM_BYTES, Bodies, WorkThread
 from server.preprocessing import DecodedBody, RequestReader, SpecBuilder, lane_of
@@ -72,7 +73,7 @@ class Responder:
         work: WorkThread,
         reasoning_events: str,
     ) -> None:
-        """`reasoning_events`: specification whose names these events have."""
+        """`reasoning_events`: the setting."""
         self.bodies = bodies
         self.generations = generations
         self.memory = memory
@@ -81,9 +82,9 @@ class Responder:
         self._work = work
         self._reasoning_events = reasoning_events
 
-    def encoder(self, version: str | None) -> Callable[[Iterable[Event]], list[bytes]]:
-        """Return the function of events that returns each as a message. `version`: of `sse.encoder`."""
-        return sse.messages(self._reasoning_events, version)
+    def encoder(self, header: Header) -> Callable[[Iterable[Event]], list[bytes]]:
+        """Return the function of events that returns each as a message. `header`: of the handshake."""
+        return sse.messages(reads_open_names(self._reasoning_events, header))
 
     async def order(self, create: Create) -> Order:
         """Read the request of a client event. Raises ApiError."""

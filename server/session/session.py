@@ -13,7 +13,6 @@ import trio
 
 from server.generation import as_api_error
 from server.http import Exchange
-from server.protocol import sse
 from server.protocol.errors import InvalidRequest, ServerBusy
 from server.protocol.events import Event
 from server.session.client_events import Create, Steer, decode
@@ -52,7 +51,7 @@ class Session:
         """
         self.responder = responder
         self.repeats = handshake.is_codex
-        self._encode = responder.encoder(handshake.header(sse.VERSION))
+        self._encode = responder.encoder(handshake.header)
         self.authorize = authorize
         self._socket = socket
         self._handshake = handshake

@@ -1,5 +1,7 @@
 """HTTP cases of Open Responses' compliance suite, each under its name (openresponses, `compliance-tests.ts`).
 
+The server has its default flags, and the requests have the suite's headers: those of Bun's `fetch`.
+
 The suite of 17 has ten of these. Older versions have others, which are here too: `tool-calling-streaming`,
 `function-call-roundtrip`, `file-input` and `previous-response-id`. `file-search` and `offline-web-search` need tools
 of OpenAI's own servers; the suite skips them unless they are switched on.
@@ -26,12 +28,12 @@ from tests.support.helpers import (
     encode,
     exchange,
     get,
-    post,
     prompt_text,
     text,
     types,
 )
 
+AGENT = "Bun/1.4.5"
 CALL = b'<tool_call>\n{"name": "get_weather", "arguments": {"location": "San Francisco, CA"}}\n</tool_call>'
 WEATHER = {
     "type": "function",
@@ -55,11 +57,15 @@ async def thinking_or_not(
     """Serve a model that thinks or does not. Open Responses has names of its own for the events of reasoning."""
     if thinks:
         model = ScriptedModel(lambda message: b"<think>\nHm.\n</think>\n\n" + answer)
-        async with served(model, template=THINKS, reasoning_events="open-responses") as running:
+        async with served(model, template=THINKS) as running:
             yield running
     else:
         async with served(ScriptedModel(lambda message: answer)) as running:
             yield running
+
+
+async def post(running: Running, path: str = "/v1/responses", **body: Any) -> Answer:
+    return await exchange(running, "POST", path, encode(**body), f"User-Agent: {AGENT}")
 
 
 def message(role: str, content: object) -> dict[str, object]:
@@ -88,7 +94,8 @@ async def test_basic_response(served: Served, thinks: bool) -> None:
 async def test_streaming_response(served: Served, thinks: bool) -> None:
     async with thinking_or_not(served, thinks) as running:
         answer = await post(running, model=NAME, input=[message("user", "Count from 1 to 5.")], stream=True)
-    events = wire.open_responses_events(answer.body) if thinks else answer.events
+    events = wire.open_responses_events(answer.body)
+    assert (b"event: response.reasoning.delta" in answer.body) is thinks
     assert events[-1]["response"]["status"] == "completed"
 
 
@@ -150,9 +157,9 @@ async def test_compact_response(served: Served, thinks: bool) -> None:
         message("user", "We agreed to launch on Tuesday and notify support first."),
         message("assistant", "Understood. The launch is Tuesday, with support notified beforehand."),
     ]
-    body = encode(model=NAME, prompt_cache_key="openresponses-compact-test", input=turns)
     async with thinking_or_not(served, thinks) as running:
-        answer = await exchange(running, "POST", "/v1/responses/compact", body)
+        key = "openresponses-compact-test"
+        answer = await post(running, "/v1/responses/compact", prompt_cache_key=key, input=turns)
     assert (answer.status, answer.json["object"]) == (200, "response.compaction")
     wire.check_against("CompactResource", answer.json, "the compacted conversation")
     assert "compaction" in [item["type"] for item in answer.json["output"]]
@@ -178,7 +185,7 @@ async def test_tool_calling_streaming(served: Served) -> None:
 
 async def test_function_call_roundtrip(served: Served) -> None:
     model = ScriptedModel(lambda message: b"It is 18 degrees." if b"temperature_c" in message else CALL)
-    asked = {"tools": [WEATHER], "tool_choice": {"type": "function", "name": "get_weather"}}
+    asked: dict[str, Any] = {"tools": [WEATHER], "tool_choice": {"type": "function", "name": "get_weather"}}
     async with served(model, template=HERMES) as running:
         question = "Use the weather tool to get the temperature in San Francisco."
         first = check(await post(running, model=NAME, input=question, stream=False, **asked))

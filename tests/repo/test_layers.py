@@ -71,7 +71,7 @@ DRAWN = {
         "access config engine.chat_template engine.job engine.platform generation http mcp prompt "
         "prompt_comparison protocol served_model store stream"
     ),
-    "server.relay": "engine.platform generation http protocol served_model store stream",
+    "server.relay": "access engine.platform generation http protocol served_model store stream",
     "server.upstream": (
         "config engine.chat_template engine.constraint engine.job engine.runtime engine.scheduler "
         "generation http prompt prompt_comparison protocol served_model store stream tools "

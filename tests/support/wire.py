@@ -103,6 +103,13 @@ def open_responses_events(body: bytes) -> list[dict[str, Any]]:
     return events(body)
 
 
+def by_openai_name(event: dict[str, Any]) -> dict[str, Any]:
+    """Return an event that has Open Responses' name, by OpenAI's."""
+    kind = event["type"]
+    assert kind not in _RENAMED, f"{kind} by OpenAI's name"
+    return event | {"type": next((ours for ours, theirs in _RENAMED.items() if theirs == kind), kind)}
+
+
 def events(body: bytes) -> list[dict[str, Any]]:
     """The events of a whole stream that ends with exactly one [DONE], after all checks."""
     frames = parse_sse(body)

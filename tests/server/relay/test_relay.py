@@ -207,13 +207,14 @@ async def test_relayed_stream_of_a_server_that_stops_has_its_end(cluster: Cluste
         assert (first + await client.rest_of_stream()).endswith(b"data: [DONE]\n\n")
 
 
-async def test_followers_names_of_events_are_those_it_asks_for(cluster: Cluster) -> None:
+@pytest.mark.parametrize("header", ["OpenResponses-Version: 1", "User-Agent: Bun/1.4.5"])
+async def test_followers_names_of_events_are_those_it_reads(cluster: Cluster, header: str) -> None:
     url, model = cluster.create().url, PacedModel(lambda prompt: ANSWER)
     async with served(model, store=url, template=THINKS) as a, served(store=url) as b, begun(model, a) as made:
         client, id_, _ = made
         await unfinished(b, id_)
         async with await Client.to(b) as follower:
-            await follower.request("GET", f"/v1/responses/{id_}?stream=true", None, "OpenResponses-Version: 1")
+            await follower.request("GET", f"/v1/responses/{id_}?stream=true", None, header)
             assert (await follower.head()).status == 200
             model.go()
             body = await follower.rest_of_stream()

@@ -85,7 +85,9 @@ def _anonymous(events: Sequence[dict[str, Any]]) -> str:
 @pytest.mark.parametrize(
     ("setting", "headers", "infix"),
     [
-        ("openai", [], "reasoning_text"),
+        ("auto", [], "reasoning_text"),
+        ("auto", ["Content-Type: application/json"], "reasoning"),
+        ("openai", ["Content-Type: application/json"], "reasoning_text"),
         ("open-responses", [], "reasoning"),
         ("openai", ["OpenResponses-Version: latest"], "reasoning"),
     ],
