@@ -93,22 +93,27 @@ class JsonCheck:
             return at + 1
         if self.complete:
             raise Mismatch("text follows the value")
-        top = self._open[-1] if self._open else None
-        if top is not None and not top.needs:
+        if self._open:
+            self._in_container(self._open[-1], character)
+        else:
+            self._begin(character)
+        return at + 1
+
+    def _in_container(self, top: _Container, character: str) -> None:
+        if not top.needs:
             self._after_value(top, character)
-        elif top is not None and top.needs == ":":
+        elif top.needs == ":":
             if character != ":":
                 raise Mismatch(f"{character!r} is not a colon")
             top.needs = "value"
-        elif top is not None and top.fresh and character in "]}":
+        elif top.fresh and character in "]}":
             self._close(character)
-        elif top is not None and top.needs == "key":
+        elif top.needs == "key":
             if character != '"':
                 raise Mismatch(f"{character!r} begins no key")
             self._token = character
         else:
             self._begin(character)
-        return at + 1
 
     def _after_value(self, top: _Container, character: str) -> None:
         if character != ",":

@@ -23,26 +23,33 @@ def compiled(pattern: str) -> re.Pattern[str] | None:
 
 
 def _is_linear(pattern: str) -> bool:
+    parts = [part[0] for part in _PARTS.finditer(pattern)]
+    n_unbounded = sum(text in "*+" or (_is_count(text) and text.endswith(",}")) for text in parts)
+    return n_unbounded <= MAX_UNBOUNDED and not _repeats_ambiguous_group(parts)
+
+
+def _is_count(part: str) -> bool:
+    return part.startswith("{") and len(part) > 1
+
+
+def _is_repetition(part: str) -> bool:
+    return part in "*+" or _is_count(part)
+
+
+def _repeats_ambiguous_group(parts: list[str]) -> bool:
+    """True if a group is repeated that contains a repetition or alternatives."""
     ambiguous = [False]
     """For each open group: True if it contains a repetition or alternatives."""
-    unbounded, closed = 0, False
-    """`closed`: True if the part before was a group that contains such."""
-    for part in _PARTS.finditer(pattern):
-        text = part[0]
-        if text.startswith("(") and text[0] != "\\":
+    closed = False
+    """True if the part before was a group that contains such."""
+    for text in parts:
+        if text == "?":  # the group before may be absent, or its repetition is lazy
+            continue
+        is_repetition = _is_repetition(text)
+        if is_repetition and closed:
+            return True
+        if text.startswith("("):
             ambiguous.append(False)
-            closed = False
-        elif text == ")":
-            closed = ambiguous.pop() if len(ambiguous) > 1 else False
-            ambiguous[-1] |= closed
-        elif text in "*+" or (text.startswith("{") and len(text) > 1):
-            if closed:
-                return False
-            unbounded += text in "*+" or text.endswith(",}")
-            ambiguous[-1] = True
-        elif text == "|":
-            ambiguous[-1] = True
-            closed = False
-        elif text != "?":
-            closed = False
-    return unbounded <= MAX_UNBOUNDED
+        closed = text == ")" and len(ambiguous) > 1 and ambiguous.pop()
+        ambiguous[-1] |= closed or is_repetition or text == "|"
+    return False

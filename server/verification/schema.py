@@ -3,13 +3,13 @@
 `format` and the keywords of content are annotations, as the draft has it by default.
 """
 
-import re
 from collections.abc import Iterator, Mapping
+from itertools import combinations
 from typing import Any, TypeAlias
 
 from server.verification import patterns
 from server.verification.unverified import unverified
-from server.verification.values import TYPES, equal, number_faults, size_faults, text_faults
+from server.verification.values import TYPES, equal, number_faults, size_faults, text_faults, type_faults
 
 Schema: TypeAlias = Any
 """An object, or true or false."""
@@ -93,15 +93,7 @@ class VerifiedSchema:
     def _faults(self, value: Any, schema: Mapping[str, Any], depth: int) -> Iterator[str]:
         if isinstance(schema.get("$ref"), str):
             yield from filter(None, [self.fault(value, self._target(schema["$ref"]), depth)])
-        types = schema.get("type")
-        if types is not None and not any(
-            TYPES[each](value) for each in ([types] if isinstance(types, str) else types) if each in TYPES
-        ):
-            yield f"it is not of the type {types}"
-        if "const" in schema and not equal(value, schema["const"]):
-            yield "it is not the value of `const`"
-        if "enum" in schema and not any(equal(value, each) for each in schema["enum"]):
-            yield "it is none of the values of `enum`"
+        yield from type_faults(value, schema)
         yield from self._combined(value, schema, depth)
         if isinstance(value, dict):
             yield from self._object(value, schema, depth)
@@ -115,16 +107,19 @@ class VerifiedSchema:
     def _combined(self, value: Any, schema: Mapping[str, Any], depth: int) -> Iterator[str]:
         for each in schema.get("allOf") or ():
             yield from filter(None, [self.fault(value, each, depth)])
-        for name, least, most in (("anyOf", 1, 1 << 30), ("oneOf", 1, 1)):
-            if alternatives := schema.get(name):
-                matches = sum(self.fault(value, each, depth) is None for each in alternatives)
-                if not least <= matches <= most:
-                    yield f"it matches {matches} of the schemas of `{name}`"
+        yield from self._alternatives(value, schema, depth)
         if "not" in schema and self.fault(value, schema["not"], depth) is None:
             yield "it matches the schema of `not`"
         if "if" in schema:
             branch = "then" if self.fault(value, schema["if"], depth) is None else "else"
             yield from filter(None, [self.fault(value, schema.get(branch, True), depth)])
+
+    def _alternatives(self, value: Any, schema: Mapping[str, Any], depth: int) -> Iterator[str]:
+        for name in ("anyOf", "oneOf"):
+            if alternatives := schema.get(name):
+                matches = sum(self.fault(value, each, depth) is None for each in alternatives)
+                if matches == 0 or (name == "oneOf" and matches > 1):
+                    yield f"it matches {matches} of the schemas of `{name}`"
 
     def _object(self, value: dict[str, Any], schema: Mapping[str, Any], depth: int) -> Iterator[str]:
         for name in schema.get("required") or ():
@@ -135,11 +130,9 @@ class VerifiedSchema:
         yield from self._dependents(value, schema, depth)
 
     def _properties(self, value: dict[str, Any], schema: Mapping[str, Any], depth: int) -> Iterator[str]:
-        named, matched = schema.get("properties") or {}, _matched(schema)
+        schemas = _PropertySchemas(schema)
         for key, part in value.items():
-            schemas = [named[key]] if key in named else []
-            schemas += [each for regex, each in matched if regex.search(key)]
-            for each in schemas or [schema.get("additionalProperties", True)]:
+            for each in schemas.of(key):
                 if (fault := self.fault(part, each, depth)) is not None:
                     yield f"`{key}`: {fault}"
             if "propertyNames" in schema and (fault := self.fault(key, schema["propertyNames"], depth)) is not None:
@@ -159,9 +152,7 @@ class VerifiedSchema:
         for index, part in enumerate(value):
             if (fault := self.fault(part, first[index] if index < len(first) else rest, depth)) is not None:
                 yield f"item {index}: {fault}"
-        if schema.get("uniqueItems") is True and any(
-            equal(part, other) for index, part in enumerate(value) for other in value[:index]
-        ):
+        if schema.get("uniqueItems") is True and any(equal(*pair) for pair in combinations(value, 2)):
             yield "two items are equal"
         if "contains" in schema:
             count = sum(self.fault(part, schema["contains"], depth) is None for part in value)
@@ -177,7 +168,18 @@ def _items(schema: Mapping[str, Any]) -> tuple[list[Schema], Schema]:
     return schema.get("prefixItems") or [], items
 
 
-def _matched(schema: Mapping[str, Any]) -> list[tuple[re.Pattern[str], Schema]]:
-    """Return regex and schema of each of `patternProperties`."""
-    found = (schema.get("patternProperties") or {}).items()
-    return [(regex, each) for pattern, each in found if (regex := patterns.compiled(pattern)) is not None]
+class _PropertySchemas:
+    """Schemas of an object's properties, by their names."""
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        self._named = schema.get("properties") or {}
+        self._others = schema.get("additionalProperties", True)
+        found = (schema.get("patternProperties") or {}).items()
+        self._by_pattern = [
+            (regex, each) for pattern, each in found if (regex := patterns.compiled(pattern)) is not None
+        ]
+
+    def of(self, key: str) -> list[Schema]:
+        named = [self._named[key]] if key in self._named else []
+        matched = [each for regex, each in self._by_pattern if regex.search(key)]
+        return named + matched or [self._others]

@@ -61,14 +61,18 @@ def unverified(schema: Any, resolves: Check, path: str = "") -> Iterator[str]:
     if not isinstance(schema, dict):
         return
     for name, value in schema.items():
-        if name in UNKNOWN:
-            if not (name.startswith("unevaluated") and value is True):
-                yield f"{path}{name}"
-        elif (name in FORMS and not FORMS[name](value)) or (name == "$ref" and not resolves(value)):
+        if not _is_known(name, value) or (name == "$ref" and not resolves(value)):
             yield f"{path}{name}"
         elif name == "patternProperties":
             yield from (f"{path}{name}.{key}" for key in value if patterns.compiled(key) is None)
         yield from _inside(name, value, resolves, path)
+
+
+def _is_known(name: str, value: Any) -> bool:
+    """True if `schema` enforces a keyword with this value, or the keyword forbids nothing."""
+    if name in UNKNOWN:
+        return name.startswith("unevaluated") and value is True
+    return name not in FORMS or FORMS[name](value)
 
 
 def _inside(name: str, value: Any, resolves: Check, path: str) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Types, equality and limits of JSON values by JSON schema. Pure."""
 
-from collections.abc import Callable, Iterator, Mapping
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from server.verification import patterns
@@ -27,6 +28,21 @@ def equal(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
+def type_faults(value: Any, schema: Mapping[str, Any]) -> Iterator[str]:
+    """Compare a value with the types and values that a schema lists."""
+    types = schema.get("type")
+    if types is not None and not _is_of([types] if isinstance(types, str) else types, value):
+        yield f"it is not of the type {types}"
+    if "const" in schema and not equal(value, schema["const"]):
+        yield "it is not the value of `const`"
+    if "enum" in schema and not any(equal(value, each) for each in schema["enum"]):
+        yield "it is none of the values of `enum`"
+
+
+def _is_of(types: Iterable[str], value: Any) -> bool:
+    return any(TYPES[each](value) for each in types if each in TYPES)
+
+
 def size_faults(size: int, schema: Mapping[str, Any], suffix: str, name: str) -> Iterator[str]:
     """Compare a number of items, properties or characters with its limits: `minItems` for the suffix `Items`."""
     if not schema.get(f"min{suffix}", 0) <= size <= schema.get(f"max{suffix}", size):
@@ -42,16 +58,20 @@ def text_faults(value: str, schema: Mapping[str, Any]) -> Iterator[str]:
 
 
 def number_faults(value: float, schema: Mapping[str, Any]) -> Iterator[str]:
-    if "minimum" in schema and value < schema["minimum"]:
-        yield f"it is less than {schema['minimum']}"
-    if "maximum" in schema and value > schema["maximum"]:
-        yield f"it is more than {schema['maximum']}"
-    if "exclusiveMinimum" in schema and not isinstance(low := schema["exclusiveMinimum"], bool) and value <= low:
-        yield f"it is not more than {low}"
-    if "exclusiveMaximum" in schema and not isinstance(high := schema["exclusiveMaximum"], bool) and value >= high:
-        yield f"it is not less than {high}"
+    for keyword, (is_outside, words) in _LIMITS.items():
+        if keyword in schema and is_outside(value, schema[keyword]):
+            yield f"it is {words} {schema[keyword]}"
     if (step := schema.get("multipleOf")) and not _is_multiple(value, step):
         yield f"it is no multiple of {step}"
+
+
+_LIMITS: Mapping[str, tuple[Callable[[float, float], bool], str]] = {
+    "minimum": (operator.lt, "less than"),
+    "maximum": (operator.gt, "more than"),
+    "exclusiveMinimum": (lambda value, limit: not isinstance(limit, bool) and value <= limit, "not more than"),
+    "exclusiveMaximum": (lambda value, limit: not isinstance(limit, bool) and value >= limit, "not less than"),
+}
+"""Keyword -> comparison that is true for a number outside of the limit, and the words for it."""
 
 
 def _is_multiple(value: float, step: float) -> bool:
