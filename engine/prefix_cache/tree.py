@@ -12,7 +12,7 @@ that differ by less than a factor of two count as equal, and then the least rece
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -94,28 +94,36 @@ class PrefixTree:
         path, n = self._walk(run.tokens)
         if n < run.start or run.size > self._limit or not (self._cuts_state or run.state.tail or past):
             return
-        if path and path[-1].end > n and (n < len(run.tokens) or (run.state.tail and not self._cuts_state)):
-            path[-1] = self._cut(path[-1], n)
-        if n < len(run.tokens):
-            added = self._append(path[-1] if path else self._root, run, n, savable)
-        else:
-            added = []
-            self._add_tail(path, run)
+        added = self._extend(path, n, run, savable)
         for node in (*path, *added):
             if node.end <= len(run.tokens):
                 node.record_use(run.groups, node.end <= savable, keep_until)
-        for node in added if past else (*path, *added):
-            self._refresh(node, past=past)
-        if not past:
+        if past:
+            self._refresh(added, past=True)
+        else:
+            self._refresh((*path, *added))
             self._drop_tails((*path, *added))
         self._evict()
+
+    def _extend(self, path: list[Node], n: int, run: CachedRun, savable: int) -> list[Node]:
+        """Add the run behind its first `n` tokens, which end in the last node of the path, and return the new nodes.
+
+        That node is cut if further tokens part there, or if the run has a tail there.
+        """
+        is_whole = n == len(run.tokens)
+        if path and path[-1].end > n and (not is_whole or (run.state.tail and not self._cuts_state)):
+            path[-1] = self._cut(path[-1], n)
+        if is_whole:
+            self._add_tail(path, run)
+            return []
+        return self._append(path[-1] if path else self._root, run, n, savable)
 
     def use(self, tokens: Sequence[int], group: str = "", *, savable: bool = False, keep_until: float = 0.0) -> None:
         """Record that these first tokens were of use to a job of an affinity group, whether it allows to write them to
         a disk, and until when it wants them."""
         path, n = self._walk(tuple(tokens))
+        self._refresh(path)
         for node in path:
-            self._refresh(node)
             if node.end <= n:
                 node.record_use({group} if group else (), savable, keep_until)
 
@@ -213,12 +221,13 @@ class PrefixTree:
             if len(node.children) < 2:
                 self._replace(node, SavedState(node.state.rows, b""))
 
-    def _refresh(self, node: Node, *, past: bool = False) -> None:
-        _, exponent = math.frexp(len(node.tokens) / max(node.size, 1))
-        if past:
-            node.priority = (2.0**exponent, -next(self._uses))
-        else:
-            node.priority = (self._clock + 2.0**exponent, next(self._uses))
+    def _refresh(self, nodes: Iterable[Node], *, past: bool = False) -> None:
+        for node in nodes:
+            _, exponent = math.frexp(len(node.tokens) / max(node.size, 1))
+            if past:
+                node.priority = (2.0**exponent, -next(self._uses))
+            else:
+                node.priority = (self._clock + 2.0**exponent, next(self._uses))
 
     def _evict(self) -> None:
         """Remove the least useful leaves until the limit is met; runs with a lifetime last, if they have at most

@@ -140,30 +140,41 @@ class InferenceLoop:
                 if not self._adopting:
                     write(self._savable_runs())
                 continue
-            match command:
-                case Submit(key, job):
-                    self._submit(key, job, deliver)
-                case Cancel(key):
-                    self._forget(key)
-                    self._scheduler.cancel(key)
-                case Adopt(run):
-                    self._cache.adopt(run)
-                case Adopting(active):
-                    self._adopting = active
-                    if not active and self._cache.tree is not None and self._cache.tree.size:
-                        log.info("restored %d MB of the last run's KV cache", self._cache.tree.size // 1_000_000)
-                case Drop(group):
-                    self._scheduler.drop(group)
-                    self._cache.drop(group)
-                    if self._snapshots is not None and not self._adopting:
-                        # Replaces the files of a write in progress.
-                        write(self._cache.savable_runs((), self._snapshots.limit))
-                case LimitSteps(seconds):
-                    self._max_step_seconds = seconds
-                    self._scheduler.limit_steps(seconds)
-                case None:
-                    return False
+            if command is None:
+                return False
+            self._execute(command, deliver, write)
         return True
+
+    def _execute(
+        self, command: Command, deliver: Callable[[Outputs], None], write: Callable[[list[CachedRun]], None]
+    ) -> None:
+        match command:
+            case Submit(key, job):
+                self._submit(key, job, deliver)
+            case Cancel(key):
+                self._forget(key)
+                self._scheduler.cancel(key)
+            case Adopt(run):
+                self._cache.adopt(run)
+            case Adopting(active):
+                self._set_adopting(active)
+            case Drop(group):
+                self._drop(group, write)
+            case LimitSteps(seconds):
+                self._max_step_seconds = seconds
+                self._scheduler.limit_steps(seconds)
+
+    def _set_adopting(self, active: bool) -> None:
+        self._adopting = active
+        if not active and self._cache.tree is not None and self._cache.tree.size:
+            log.info("restored %d MB of the last run's KV cache", self._cache.tree.size // 1_000_000)
+
+    def _drop(self, group: str | None, write: Callable[[list[CachedRun]], None]) -> None:
+        self._scheduler.drop(group)
+        self._cache.drop(group)
+        if self._snapshots is not None and not self._adopting:
+            # Replaces the files of a write in progress.
+            write(self._cache.savable_runs((), self._snapshots.limit))
 
     def _submit(self, key: Key, job: Job, deliver: Callable[[Outputs], None]) -> None:
         """Start a job, or end it at once if it raises."""

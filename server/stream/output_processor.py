@@ -53,36 +53,37 @@ class OutputProcessor:
         if self.ended:
             return []
         match output:
-            case Started(cached):
-                self.started = True
-                self._cached = self._evaluated = cached
-                return []
-            case Progress(evaluated):
-                self._evaluated = evaluated
-                return []
             case Token():
                 self.output_tokens += 1
                 self._forced += output.forced
                 return self._token(output, now)
+            case Started(cached):
+                self.started = True
+                self._cached = self._evaluated = cached
+            case Progress(evaluated):
+                self._evaluated = evaluated
             case StepTimes():
-                return []
-            case Finished(FinishReason.FAILED, message):
-                self.ended = True
-                return [failure(ApiError(message), self._usage_so_far)]
-            case Finished(FinishReason.GRAMMAR, message):
-                self.ended = True
-                return [
-                    failure(
-                        GrammarMismatch(f"{self._subject} no longer matches its grammar: {message}."),
-                        self._usage_so_far,
-                    )
-                ]
-            case Finished(FinishReason.LENGTH) if not self.output_tokens:  # the job was to generate nothing
+                pass
+            case Finished():
+                return self._finish(output, now)
+        return []
+
+    def _finish(self, output: Finished, now: int) -> list[StreamInput]:
+        match output.reason:
+            case FinishReason.FAILED:
+                return self._fail(ApiError(output.message))
+            case FinishReason.GRAMMAR:
+                message = f"{self._subject} no longer matches its grammar: {output.message}."
+                return self._fail(GrammarMismatch(message))
+            case FinishReason.LENGTH if not self.output_tokens:  # the job was to generate nothing
                 self.ended = True
                 return [End(now, self.usage)]
-            case Finished(reason):
-                self.output_tokens += reason is FinishReason.STOP
-                return self._end(now, "max_output_tokens" if reason is FinishReason.LENGTH else None)
+        self.output_tokens += output.reason is FinishReason.STOP
+        return self._end(now, "max_output_tokens" if output.reason is FinishReason.LENGTH else None)
+
+    def _fail(self, error: ApiError) -> list[StreamInput]:
+        self.ended = True
+        return [failure(error, self._usage_so_far)]
 
     @property
     def _usage_so_far(self) -> Usage | None:

@@ -1,6 +1,6 @@
 """Mapper of parsed output to stream inputs; it gives calls the names that the client uses. Pure."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from engine.dialects import Parser
 from engine.notations import ParsedDelta, ReasoningDelta, TextDelta, ToolCallEnd, ToolCallStart
@@ -69,19 +69,29 @@ class ToolCallMapper:
                         yield TextAdded(text)
                 case ReasoningDelta(text):
                     yield ReasoningAdded(text)
-                case ToolCallStart(name) if self._calls is not None and name not in self._calls:
-                    self._unoffered = True
-                case ToolCallStart(name):
-                    self.calling = (self._calls or {}).get(name) or ToolCallStarted(name)
-                    yield self.calling
-                case Argued(text) if self._unoffered:
-                    if self._allows_text:
-                        yield TextAdded(text)
                 case Argued(text):
-                    yield ArgumentsAdded(text)
-                case ToolCallEnd() if self._unoffered:
-                    self._unoffered = False
+                    yield from self._arguments(text)
+                case ToolCallStart(name):
+                    yield from self._begin_call(name)
                 case ToolCallEnd():
-                    self.calling = None
-                    yield ToolCallEnded()
-                    self.done = not self._parallel
+                    yield from self._end_call()
+
+    def _begin_call(self, name: str) -> Iterator[StreamInput]:
+        if self._calls is not None and name not in self._calls:
+            self._unoffered = True
+            return
+        self.calling = (self._calls or {}).get(name) or ToolCallStarted(name)
+        yield self.calling
+
+    def _arguments(self, text: str) -> Sequence[StreamInput]:
+        if not self._unoffered:
+            return (ArgumentsAdded(text),)
+        return (TextAdded(text),) if self._allows_text else ()
+
+    def _end_call(self) -> Iterator[StreamInput]:
+        if self._unoffered:
+            self._unoffered = False
+            return
+        self.calling = None
+        yield ToolCallEnded()
+        self.done = not self._parallel

@@ -22,7 +22,7 @@ from server.protocol.events import (
     ResponseIncomplete,
     ResponseInProgress,
 )
-from server.protocol.output_items import CustomToolCall, FunctionCall, Logprob, OutputMessage, ReasoningItem
+from server.protocol.output_items import CustomToolCall, FunctionCall, Item, Logprob, OutputMessage, ReasoningItem
 from server.protocol.response import Response, Usage
 
 ChatFinishReason: TypeAlias = Literal["stop", "length", "tool_calls"]
@@ -168,11 +168,14 @@ class ChatChunkEncoder:
             case CustomToolCallInputDelta(delta=text):
                 yield self._call(CallDelta(self._calls - 1, custom=CustomToolDelta(input=text)))
             case ResponseCompleted(_, response) | ResponseIncomplete(_, response):
-                yield self._chunk(Delta(), _finish_reason(response))
-                if self._template.usage is None and response.usage is not None:
-                    yield sse.frame(replace(self._template, usage=chat_usage(response.usage)))
+                yield from self._end(response)
             case Error(error=payload):
                 yield sse.frame(Failed(payload))
+
+    def _end(self, response: Response) -> Iterator[bytes]:
+        yield self._chunk(Delta(), _finish_reason(response))
+        if self._template.usage is None and response.usage is not None:
+            yield sse.frame(replace(self._template, usage=chat_usage(response.usage)))
 
     def _call(self, call: CallDelta) -> bytes:
         return self._chunk(Delta(tool_calls=(call,)))
@@ -201,15 +204,17 @@ def completion(response: Response) -> ChatCompletion:
 def _reply(text: str, response: Response) -> ChatReply:
     """Return the message of a completion; its content is null if it only makes calls."""
     calls = tuple(_call_of(item) for item in response.output if isinstance(item, FunctionCall | CustomToolCall))
-    reasoning = "".join(
-        part.text for item in response.output if isinstance(item, ReasoningItem) for part in item.content
-    )
+    reasoning = "".join(map(_reasoning_text, response.output))
     return ChatReply(
         text if text or not calls else None,
         reasoning_content=reasoning or UNSET,
         reasoning=reasoning or UNSET,
         tool_calls=calls or UNSET,
     )
+
+
+def _reasoning_text(item: Item) -> str:
+    return "".join(part.text for part in item.content) if isinstance(item, ReasoningItem) else ""
 
 
 def _call_of(item: FunctionCall | CustomToolCall) -> CallDelta:
