@@ -1,7 +1,7 @@
 """Token positions of the breakpoints that a request sets in its texts (`prompt_cache_breakpoint`). Pure."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 
 from server.prompt.item_texts import ItemText
@@ -21,16 +21,26 @@ def token_positions(
         return ()
     pieces = [bytes_of(token) or b"\0" for token in tokens]
     rendered, ends = b"".join(pieces), list(accumulate(map(len, pieces)))
-    found: list[int] = []
+    positions = {
+        bisect_right(ends, at + _n_bytes(item.text, characters))
+        for item, at in _rendered_items(items, rendered)
+        for characters in item.breakpoints
+    }
+    return tuple(sorted(positions - {0}))[-MAX_BREAKPOINTS:]
+
+
+def _rendered_items(items: Sequence[ItemText], rendered: bytes) -> Iterator[tuple[ItemText, int]]:
+    """Yield the items whose texts are in the prompt as they are, without the space around them, and their places."""
     end = 0
     for item in items:
-        text = item.text.strip()
-        at = rendered.find(text.encode(), end) if text else -1
-        if at < 0:
-            continue
-        end = at + len(text.encode())
-        lead = len(item.text) - len(item.text.lstrip())
-        found += [
-            bisect_right(ends, at + len(text[: max(characters - lead, 0)].encode())) for characters in item.breakpoints
-        ]
-    return tuple(sorted({position for position in found if position}))[-MAX_BREAKPOINTS:]
+        text = item.text.strip().encode()
+        at = rendered.find(text, end) if text else -1
+        if at >= 0:
+            yield item, at
+            end = at + len(text)
+
+
+def _n_bytes(text: str, characters: int) -> int:
+    """Return the bytes of the first characters of a text, without the space around it."""
+    lead = len(text) - len(text.lstrip())
+    return len(text.strip()[: max(characters - lead, 0)].encode())

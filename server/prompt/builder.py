@@ -17,7 +17,7 @@ from server.prompt.item_texts import ItemText, item_texts
 from server.protocol import formats, prompt_cache
 from server.protocol.errors import InvalidRequest
 from server.protocol.formats import Format
-from server.protocol.request import Request, TypeAndRole, part
+from server.protocol.request import ReasoningOptions, Request, TypeAndRole, part
 from server.tools import NO_TOOLS, Toolbox, additional_tools
 from server.tools import toolbox as tools
 
@@ -49,7 +49,7 @@ def conversation(request: Request, past: Sequence[msgspec.Raw] = (), toolbox: To
     The input may be empty or missing if there is a past. Raises InvalidRequest if the input has nothing that the model
     can read, or a part that a text model cannot read.
     """
-    if not (request.input or past) and request.prewarms and (request.instructions or toolbox.specs):
+    if _is_beginning(request, past, toolbox):
         return _beginning(request, toolbox)
     if request.input is None and not past:
         raise InvalidRequest("`input` is missing: send a text or a list of items.", param="input")
@@ -73,6 +73,11 @@ def _without_earlier_reasoning(
     last = users[-1] if users else 0
     kept = [i for i, entry in enumerate(entries) if i > last or not isinstance(entry, ReasoningEntry)]
     return [entries[i] for i in kept], [places[i] for i in kept]
+
+
+def _is_beginning(request: Request, past: Sequence[msgspec.Raw], toolbox: Toolbox) -> bool:
+    """True if the request prewarms instructions or tools, and has no message."""
+    return not (request.input or past) and request.prewarms and bool(request.instructions or toolbox.specs)
 
 
 def _beginning(request: Request, toolbox: Toolbox) -> PromptMessages:
@@ -202,10 +207,14 @@ def unused_options(request: Request) -> list[str]:
         f"context_management {each.type}" for each in request.context_management or () if each.type != "compaction"
     ]
     found += prompt_cache.unused(request.prompt_cache_options)
-    if request.reasoning is not None and request.reasoning.mode not in (None, "standard"):
-        found.append("reasoning.mode")
-    kind = None if request.reasoning is None else request.reasoning.summary
-    return found if kind in (None, "none", "auto", *SUMMARIES) else [*found, "reasoning.summary"]
+    return found if request.reasoning is None else [*found, *_unused_reasoning(request.reasoning)]
+
+
+def _unused_reasoning(reasoning: ReasoningOptions) -> Iterator[str]:
+    if reasoning.mode not in (None, "standard"):
+        yield "reasoning.mode"
+    if reasoning.summary not in (None, "none", "auto", *SUMMARIES):
+        yield "reasoning.summary"
 
 
 def check_bias(sampling: SamplingParams, n_vocab: int) -> None:

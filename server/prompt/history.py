@@ -1,6 +1,6 @@
 """Convert entries of a prompt into messages: join calls with their outputs, and reasoning with its answer. Pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -53,17 +53,24 @@ def _outputs_after_calls(entries: Sequence[PromptEntry]) -> Sequence[PromptEntry
     outputs = dict(_call_output_pairs(entries))
     place = list(range(len(entries)))
     """Sort key of each entry; entries with equal keys stay in order."""
-    run: list[int] = []
-    for index, entry in enumerate([*entries, Message("user", "")]):
-        if (isinstance(entry, Call) and index in outputs) or isinstance(entry, ReasoningEntry):
-            run.append(index)
-            continue
+    for run in _runs_of_calls(entries, outputs):
         ends = [outputs[each] for each in run if each in outputs]
         if ends and any(isinstance(between, Message) for between in entries[run[-1] : max(ends)]):
             for each in (*run, *ends):
                 place[each] = max(ends)
-        run = []
     return [entries[index] for index in sorted(range(len(entries)), key=place.__getitem__)]
+
+
+def _runs_of_calls(entries: Sequence[PromptEntry], outputs: Container[int]) -> Iterator[list[int]]:
+    """Yield the indexes of consecutive calls that have outputs, with the reasoning before and between them."""
+    run: list[int] = []
+    for index, entry in enumerate(entries):
+        if isinstance(entry, ReasoningEntry) or (isinstance(entry, Call) and index in outputs):
+            run.append(index)
+        else:
+            yield run
+            run = []
+    yield run
 
 
 def _call_output_pairs(entries: Sequence[PromptEntry]) -> Iterator[tuple[int, int]]:

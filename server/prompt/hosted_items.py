@@ -5,7 +5,7 @@ other fields as JSON arguments, and the text of the output (openai-python 3.57,
 `types/responses/response_input_param.py`).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -58,19 +58,42 @@ def entries(raw: msgspec.Raw, found: Mapping[str, str] | None = None) -> Iterato
     kind = fields.get("type")
     if not isinstance(kind, str):
         return
-    id_ = id_text(fields.get("call_id") or fields.get("id") or "")
-    results = [fields[name] for name in RESULTS if fields.get(name) not in (None, [], "")]
-    text = "\n".join(filter(None, map(_text, results)))
+    if kind.endswith("_call"):
+        yield from _call(kind, fields)
+    elif (output := _output(kind, fields, found or {})) is not None:
+        yield output
+
+
+def _call(kind: str, fields: dict[str, Any]) -> Iterator[Call | Output]:
+    """Yield a call and its output; nothing for a call without arguments and output."""
+    results = _filled(fields, RESULTS)
+    if results or _has_arguments(kind, fields):
+        yield Call(_id(fields), _call_name(kind, fields), _arguments(kind, fields))
+    if results:
+        yield Output(_id(fields), _joined(map(_text, results)))
+
+
+def _output(kind: str, fields: dict[str, Any], found: Mapping[str, str]) -> Output | None:
+    """Return the output; None for an item of another kind."""
     if kind == "tool_search_output":
-        yield Output(id_, _tools(fields.get("tools"), found or {}), "tool_search")
-    elif kind.endswith("_call_output"):
-        yield Output(id_, _with_status(fields, text), kind.removesuffix("_call_output"))
-    elif kind.endswith("_output") or kind == "mcp_list_tools":
-        yield Output(id_, text)
-    elif kind.endswith("_call") and (results or _has_arguments(kind, fields)):
-        yield Call(id_, _call_name(kind, fields), _arguments(kind, fields))
-        if results:
-            yield Output(id_, text)
+        return Output(_id(fields), _tools(fields.get("tools"), found), "tool_search")
+    text = _joined(map(_text, _filled(fields, RESULTS)))
+    if kind.endswith("_call_output"):
+        return Output(_id(fields), _with_status(fields, text), kind.removesuffix("_call_output"))
+    return Output(_id(fields), text) if kind.endswith("_output") or kind == "mcp_list_tools" else None
+
+
+def _id(fields: dict[str, Any]) -> str:
+    return id_text(fields.get("call_id") or fields.get("id") or "")
+
+
+def _filled(fields: dict[str, Any], names: Sequence[str]) -> list[object]:
+    """Return the values of those fields that are not empty."""
+    return [fields[name] for name in names if fields.get(name) not in (None, [], "")]
+
+
+def _joined(texts: Iterable[str]) -> str:
+    return "\n".join(filter(None, texts))
 
 
 def _call_name(kind: str, fields: dict[str, Any]) -> str:
@@ -133,10 +156,10 @@ def _text(value: object, depth: int = 0) -> str:
     if isinstance(value, str):
         return value
     if depth < MAX_DEPTH and isinstance(value, list):
-        return "\n".join(filter(None, (_text(each, depth + 1) for each in value)))
+        return _joined(_text(each, depth + 1) for each in value)
     if depth < MAX_DEPTH and isinstance(value, dict):
-        texts = [_text(value[name], depth + 1) for name in TEXTS if value.get(name) not in (None, "", [])]
+        texts = [_text(each, depth + 1) for each in _filled(value, TEXTS)]
         texts.append(_outcome(value.get("outcome")))
         if any(texts) or "outcome" in value:
-            return "\n".join(filter(None, texts))
+            return _joined(texts)
     return msgspec.json.encode(value).decode()

@@ -205,13 +205,17 @@ class InputReader:
             case TypeAndRole("file"):
                 return self._file(part(raw, ChatFilePart, place).file, f"{place}.file")
             case TypeAndRole(str(kind)) if kind in PLACEHOLDERS:
-                if self.in_newest_message:
-                    raise InvalidRequest(f"`{place}` is of type {kind}; this model reads text only.", param=place)
-                self.skipped.append(f"part {kind}")
-                return PLACEHOLDERS[kind]
+                return self._placeholder(kind, place)
             case TypeAndRole(kind):
                 self.skipped.append(f"part {kind or 'without type'}")
                 return ""
+
+    def _placeholder(self, kind: str, place: str) -> str:
+        """Return the text in place of a part that is no text. Raises InvalidRequest."""
+        if self.in_newest_message:
+            raise InvalidRequest(f"`{place}` is of type {kind}; this model reads text only.", param=place)
+        self.skipped.append(f"part {kind}")
+        return PLACEHOLDERS[kind]
 
     def _file(self, file: FilePart, place: str) -> str:
         """Return the file's text, or a placeholder for it. Raises InvalidRequest."""

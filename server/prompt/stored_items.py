@@ -124,16 +124,20 @@ def _complete_items(items: Sequence[Raw], stem: str) -> Iterator[Fields]:
         if kind is None:
             continue  # an item without type and role, which the item reader skips too
         id_ = f"{PREFIXES.get(kind, 'item')}_{stem}i{index:02}"
-        fields = {"id": _raw(id_), "type": _raw(kind), **fields}
-        if kind in WITH_STATUS:
-            fields = {"status": COMPLETED, **fields}
-        if kind in SEARCHES:
-            fields = {"execution": CLIENT, **fields}
-        if kind == "reasoning" and fields.get("summary", NULL) == NULL:
-            fields["summary"] = NONE
-        if kind == "message":
-            fields["content"] = _content(fields)
-        yield fields
+        yield _complete(kind, {"id": _raw(id_), "type": _raw(kind), **fields})
+
+
+def _complete(kind: str, fields: Fields) -> Fields:
+    """Return an item with the fields that the types of clients require of its kind."""
+    if kind in WITH_STATUS:
+        fields = {"status": COMPLETED, **fields}
+    if kind in SEARCHES:
+        fields = {"execution": CLIENT, **fields}
+    if kind == "reasoning" and fields.get("summary", NULL) == NULL:
+        fields["summary"] = NONE
+    if kind == "message":
+        fields["content"] = _content(fields)
+    return fields
 
 
 def _content(message: Fields) -> Raw:

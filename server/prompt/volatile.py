@@ -52,7 +52,7 @@ def moved(messages: Sequence[Message], patterns: Sequence[re.Pattern[str]]) -> S
         return messages
     lines = messages[0].content.splitlines()
     volatile = [line.strip() for line in lines if is_volatile(line, patterns)]
-    last = max((index for index, message in enumerate(messages) if message.role == "user"), default=None)
+    last = _last_of_user(messages)
     if not volatile or last is None:
         return messages
     rest = stable_text(messages[0].content, patterns)
@@ -64,6 +64,10 @@ def moved(messages: Sequence[Message], patterns: Sequence[re.Pattern[str]]) -> S
         replace(user, content=f"{note}\n\n{user.content}"),
         *messages[last + 1 :],
     ]
+
+
+def _last_of_user(messages: Sequence[Message]) -> int | None:
+    return max((index for index, message in enumerate(messages) if message.role == "user"), default=None)
 
 
 def stable_text(text: str, patterns: Sequence[re.Pattern[str]]) -> str:

@@ -5,6 +5,7 @@ object: a field that either requires is always present, and a field that either 
 """
 
 from collections.abc import Iterable
+from functools import reduce
 from typing import Any, Literal, TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType
@@ -52,17 +53,24 @@ def counted_usage(prompt: int, cached: int, output: int, reasoned: int, forced: 
 
 def total_usage(usages: Iterable[Usage | None]) -> Usage:
     """Return the sum of usages."""
-    found = [usage for usage in usages if usage is not None]
-    inputs = [usage.input_tokens_details for usage in found]
-    outputs = [usage.output_tokens_details for usage in found]
+    return reduce(_sum, filter(None, usages), counted_usage(0, 0, 0, 0))
+
+
+def _sum(one: Usage, other: Usage) -> Usage:
+    inputs, more_inputs = one.input_tokens_details, other.input_tokens_details
+    outputs, more_outputs = one.output_tokens_details, other.output_tokens_details
     return Usage(
-        sum(usage.input_tokens for usage in found),
-        InputTokensDetails(sum(each.cached_tokens for each in inputs), sum(each.cache_write_tokens for each in inputs)),
-        sum(usage.output_tokens for usage in found),
-        OutputTokensDetails(
-            sum(each.reasoning_tokens for each in outputs), sum(each.forced_tokens or 0 for each in outputs) or UNSET
+        one.input_tokens + other.input_tokens,
+        InputTokensDetails(
+            inputs.cached_tokens + more_inputs.cached_tokens,
+            inputs.cache_write_tokens + more_inputs.cache_write_tokens,
         ),
-        sum(usage.total_tokens for usage in found),
+        one.output_tokens + other.output_tokens,
+        OutputTokensDetails(
+            outputs.reasoning_tokens + more_outputs.reasoning_tokens,
+            (outputs.forced_tokens or 0) + (more_outputs.forced_tokens or 0) or UNSET,
+        ),
+        one.total_tokens + other.total_tokens,
     )
 
 

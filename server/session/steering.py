@@ -102,6 +102,16 @@ class _Call(Struct):
     type: str | None = None
     call_id: str | None = None
 
+    @property
+    def made(self) -> str | None:
+        """Id of the call that the item is."""
+        return self.call_id if (self.type or "").endswith("_call") else None
+
+    @property
+    def answered(self) -> str | None:
+        """Id of the call that the item is the result of."""
+        return self.call_id if (self.type or "").endswith("_call_output") else None
+
 
 _call = msgspec.json.Decoder(_Call)
 
@@ -110,19 +120,20 @@ def check_outputs(past: Sequence[Raw], new: str | Sequence[Raw] | None) -> None:
     """Raise InvalidRequest for the result of a call that the continued conversation does not have."""
     if isinstance(new, str) or not new:
         return
-    calls, results = set(), []
-    for index, raw in enumerate([*past, *new]):
-        try:
-            item = _call.decode(raw)
-        except msgspec.ValidationError:
-            continue  # the item reader has an error for it
-        if item.type == "compaction":
-            return  # which may have replaced the call
-        if item.type is not None and item.type.endswith("_call"):
-            calls.add(item.call_id)
-        elif index >= len(past) and item.type is not None and item.type.endswith("_call_output") and item.call_id:
-            results.append((index - len(past), item.call_id))
-    for index, call_id in results:
-        if call_id not in calls:
-            message = f"No tool call has the id {call_id[:100]!r}: send the result of a call of this conversation."
+    items = [_call_of(raw) for raw in (*past, *new)]
+    if any(item.type == "compaction" for item in items):
+        return  # which may have replaced the call
+    made = {item.made for item in items}
+    for index, item in enumerate(items[len(past) :]):
+        if item.answered and item.answered not in made:
+            message = (
+                f"No tool call has the id {item.answered[:100]!r}: send the result of a call of this conversation."
+            )
             raise InvalidRequest(message, param=f"input[{index}].call_id")
+
+
+def _call_of(raw: Raw) -> _Call:
+    try:
+        return _call.decode(raw)
+    except msgspec.ValidationError:
+        return _Call()  # the item reader has an error for it

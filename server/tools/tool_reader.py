@@ -6,7 +6,7 @@ instead of answering 4xx, since Codex always sends `web_search`.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypeAlias
 
 from msgspec import UNSET, Meta, Raw, Struct
@@ -150,25 +150,31 @@ class ToolReader:
         before = dict(self.specs)
         self._replaces = replaces
         for index, raw in enumerate(raws):
-            place = f"{field}[{index}]"
-            kind = part(raw, TypeAndRole, place).type
-            tool: ToolEcho | None
-            if kind == "namespace":
-                tool = self._namespace(part(raw, NamespaceParam, place), place)
-            elif kind == "mcp" and not (self._nested or replaces):
-                tool = self._mcp(part(raw, McpParam, place), place)
-            elif not self._nested and (builtin := builtin_tool(raw, kind, place)) is not None:
-                tool = self._builtin(builtin, place)
-            else:
-                tool = self._tool(raw, place)
+            tool = self._entry(raw, f"{field}[{index}]")
             if tool is not None:
                 self.echo.append(tool)
         if found:
-            for name, spec in self.specs.items():
-                earlier = before.get(name)
-                if earlier is not spec:
-                    again = earlier is not None and earlier.tool == spec.tool
-                    self.specs[name] = replace(spec, found=earlier.found if earlier is not None and again else True)
+            self._mark_found(before)
+
+    def _mark_found(self, before: Mapping[str, ToolSpec]) -> None:
+        """Mark the functions that were not there `before`."""
+        for name, spec in self.specs.items():
+            earlier = before.get(name)
+            if earlier is None or earlier.tool != spec.tool:
+                self.specs[name] = replace(spec, found=True)
+            elif earlier is not spec:
+                self.specs[name] = replace(spec, found=earlier.found)
+
+    def _entry(self, raw: Raw, place: str) -> ToolEcho | None:
+        """Return the echo of an entry of a list of tools; None if it is skipped."""
+        kind = part(raw, TypeAndRole, place).type
+        if kind == "namespace":
+            return self._namespace(part(raw, NamespaceParam, place), place)
+        if kind == "mcp" and not (self._nested or self._replaces):
+            return self._mcp(part(raw, McpParam, place), place)
+        if not self._nested and (builtin := builtin_tool(raw, kind, place)) is not None:
+            return self._builtin(builtin, place)
+        return self._tool(raw, place)
 
     def _namespace(self, space: NamespaceParam, place: str) -> NamespaceTool:
         inner = [self._tool(each, f"{place}.tools[{n}]", space.name) for n, each in enumerate(space.tools)]

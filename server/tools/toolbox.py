@@ -177,8 +177,7 @@ def _read_object_choice(raw: Raw, specs: tuple[ToolSpec, ...], nested: bool) -> 
     match choice.type:
         case "function" | "custom":
             named = _named_tools(choice, specs, "tool_choice")
-            kind = NamedChoice if choice.type == "function" else CustomChoice
-            return _require_call(kind(choice.name or "", choice.namespace or UNSET), named)
+            return _require_call(_named_choice(choice), named)
         case "allowed_tools":
             return _read_allowed_tools(choice, specs, "tool_choice.allowed_tools" if nested else "tool_choice")
         case "mcp" if not nested and choice.server_label is not None:
@@ -194,6 +193,11 @@ def _read_object_choice(raw: Raw, specs: tuple[ToolSpec, ...], nested: bool) -> 
                 "executes (shell, local_shell, apply_patch, tool_search)."
             )
             raise InvalidRequest(message, param="tool_choice.type")
+
+
+def _named_choice(choice: _Choice) -> NamedChoice | CustomChoice:
+    kind = NamedChoice if choice.type == "function" else CustomChoice
+    return kind(choice.name or "", choice.namespace or UNSET)
 
 
 def _read_allowed_tools(choice: _Choice, specs: tuple[ToolSpec, ...], place: str) -> Allowed:
@@ -228,6 +232,11 @@ def _named_tools(choice: _Choice, specs: tuple[ToolSpec, ...], place: str) -> tu
     if not found:
         inside = f" in the namespace {choice.namespace!r}" if choice.namespace else ""
         raise InvalidRequest(f"`{place}` names {choice.name!r}, which is not in `tools`{inside}.", param=place)
+    return _of_kind(choice, found, place)
+
+
+def _of_kind(choice: _Choice, found: tuple[ToolSpec, ...], place: str) -> tuple[ToolSpec, ...]:
+    """Return those of the tools that are of the choice's type. Raises InvalidRequest if there is none."""
     same_kind = tuple(spec for spec in found if choice.type in ("namespace", spec.kind))
     if not same_kind:
         kind = {"function": "function", "custom": "custom tool"}.get(found[0].kind, "built-in tool")
