@@ -83,7 +83,7 @@ def _is_beginning(request: Request, past: Sequence[msgspec.Raw], toolbox: Toolbo
 def _beginning(request: Request, toolbox: Toolbox) -> PromptMessages:
     """Return the messages before the user's first one, to prewarm them."""
     leading = [Message("system", request.instructions)] if request.instructions else []
-    messages = _merge_system_messages(leading, format_note(request.format, toolbox))
+    messages = history.merge_system_messages(leading, format_note(request.format, toolbox))
     items = (ItemText(INSTRUCTIONS, request.instructions),) if request.instructions else ()
     return PromptMessages(tuple(messages), (), open_ended=True, items=items)
 
@@ -106,7 +106,7 @@ def prompt_messages(
     """
     _require_content(entries, reader.skipped, name)
     leading = [Message("system", instructions)] if instructions else []
-    messages = _merge_system_messages([*leading, *history.to_messages(entries)], note)
+    messages = history.merge_system_messages([*leading, *history.to_messages(entries)], note)
     first = [ItemText(INSTRUCTIONS, instructions)] if instructions else []
     items = (*first, *item_texts(entries, reader.places, reader.breakpoints))
     return PromptMessages(tuple(messages), tuple(reader.skipped), items=items)
@@ -295,13 +295,3 @@ def affinity(request: Request, client: str) -> str:
     options = request.background_options
     key = request.prompt_cache_key or (options.continuation_id if options is not None else None)
     return f"{client} {key}" if key else ""
-
-
-def _merge_system_messages(messages: Sequence[Message], note: str) -> Iterator[Message]:
-    """Yield the messages with all leading system messages joined into one: many templates allow only one."""
-    leading = 0
-    while leading < len(messages) and messages[leading].role == "system":
-        leading += 1
-    if texts := [*(message.content for message in messages[:leading]), *filter(None, [note])]:
-        yield Message("system", "\n\n".join(texts))
-    yield from messages[leading:]

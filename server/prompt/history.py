@@ -44,6 +44,16 @@ def to_messages(entries: Sequence[PromptEntry]) -> Iterator[Message]:
     yield from turn
 
 
+def merge_system_messages(messages: Sequence[Message], note: str) -> Iterator[Message]:
+    """Yield the messages with all leading system messages joined into one: many templates allow only one."""
+    leading = 0
+    while leading < len(messages) and messages[leading].role == "system":
+        leading += 1
+    if texts := [*(message.content for message in messages[:leading]), *filter(None, [note])]:
+        yield Message("system", "\n\n".join(texts))
+    yield from messages[leading:]
+
+
 def _outputs_after_calls(entries: Sequence[PromptEntry]) -> Sequence[PromptEntry]:
     """Return the entries with outputs directly after their calls.
 
