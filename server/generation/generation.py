@@ -232,6 +232,8 @@ class Generation:
                 if self._spec.follow is None or not isinstance(ended, End):
                     return ended
                 last = ended
+                if self._events.stream.waits_for_server:
+                    await self._recorder.advance(self._events.inputs)  # a crash must not hide the call
             stage = await self._next_stage()
             if stage is None:
                 assert last, "a stage follows every list and every approved call"

@@ -226,6 +226,26 @@ async def test_crash_during_an_approved_call_is_told(mcp_url: str, tmp_path: Pat
         await interrupted(running, id_, body)
 
 
+async def test_crash_during_a_call_without_approval_is_told(mcp_url: str, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    model = asking("slow_count", seconds=1)
+    body: dict[str, Any] = {"input": "Go.", "tools": [tool(mcp_url)]}
+    async with (
+        served(model, template=HERMES, allow_mcp=(mcp_url,), state=tmp_path) as running,
+        await Client.to(running) as client,
+    ):
+        id_ = await calling(client, body)
+        await trio.sleep(0.1)  # until the call is on its way
+        shutil.copytree(tmp_path, copy, ignore=lambda *_: ["copy"])
+    async with served(model, template=HERMES, allow_mcp=(mcp_url,), state=copy) as running:
+        cut = (await get(running, f"/v1/responses/{id_}")).json
+        onward = await post(running, input="Go on.", tools=body["tools"], previous_response_id=id_)
+        prompt = prompt_text(running.model)
+    assert kinds(cut) == ["mcp_list_tools", "mcp_call"]
+    assert (cut["output"][1]["status"], cut["output"][1]["error"]) == ("incomplete", INTERRUPTED_ERROR)
+    assert (onward.status, INTERRUPTED.message in prompt) == (200, True)
+
+
 async def test_status_shows_a_call_that_is_executed_without_a_slot(mcp_url: str) -> None:
     async with (
         served(asking("slow_count", seconds=1), template=HERMES, allow_mcp=(mcp_url,)) as running,
