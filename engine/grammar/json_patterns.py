@@ -8,7 +8,7 @@ import re
 import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TypeAlias
 
 Range: TypeAlias = tuple[int, int]
@@ -33,7 +33,7 @@ _ESCAPABLE = ((0x00, 0x1F), *((ord(char), ord(char)) for char in "\"&'+/<=>\\`")
 """Characters that encoders escape, for JSON itself or for JSON inside HTML and ASCII; others have one spelling."""
 _ESCAPED = tuple((ord(char), ord(char)) for char in '"\\\b\f\n\r\t')
 """Characters that have no spelling but a short escape."""
-_BLOCKS = ("".join(map(chr, range(0xD800))), "".join(map(chr, range(0xE000, 0x10000))))
+_BLOCKS = (range(0xD800), range(0xE000, 0x10000))
 """Characters of one UTF-16 unit."""
 _PAIRS = r"u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 _LONG = "".join(map(chr, (0x10000, 0x104A0, 0x1D49C, 0x1D7CE, 0x1F600, 0x20000, 0x10FFFF)))
@@ -160,7 +160,7 @@ def _members(found: re.Match[str]) -> str:
 
 @lru_cache(maxsize=64)
 def _category(name: str) -> str:
-    members = [n for block in _BLOCKS for n in map(ord, block) if unicodedata.category(chr(n)).startswith(name)]
+    members = [n for block in _BLOCKS for n in block if unicodedata.category(chr(n)).startswith(name)]
     return "".join(rf"\u{first:04x}-\u{last:04x}" for first, last in _joined(members))
 
 
@@ -191,12 +191,18 @@ def _ranges(readable: str, dotall: bool) -> tuple[list[Range], bool] | None:
     except (re.error, OverflowError):
         return None
     found = [
-        [(match.start() + offset, match.end() - 1 + offset) for block, offset in zip(_BLOCKS, (0, 0xE000), strict=True)
+        [(match.start() + offset, match.end() - 1 + offset) for block, offset in _block_texts()
          for match in compiled.finditer(block)]
         for compiled in (unicode, plain)
     ]  # fmt: skip
     pairs = all(compiled.fullmatch(_LONG) for compiled in (unicode, plain)) and not _NAMES_LONG.search(readable)
     return _common(*found), pairs
+
+
+@cache
+def _block_texts() -> list[tuple[str, int]]:
+    """Return the characters of each block, with the first one's number."""
+    return [("".join(map(chr, block)), block.start) for block in _BLOCKS]
 
 
 def _common(ours: Iterable[Range], theirs: Iterable[Range]) -> list[Range]:

@@ -1,24 +1,23 @@
 """Load a file as a model that runs, with its vocabulary and its chat template."""
 
-import fcntl
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from msgspec import Struct, structs
 
-from engine import backends, gguf
+from engine import backends
 from engine.backends import BackendChoice
-from engine.backends.ctransformers import converter
 from engine.backends.ctransformers import model as ctrans
 from engine.chat_template import ChatTemplate, sources
 from engine.gguf import FileFacts, GGUFError, Header, file_facts, kinds
 from engine.loader import footprint, kv_cache, machine, model_file
 from engine.loader.probe import PROBE_VERSION, probe
 from engine.loader.probe_record import ProbeCache
+from engine.loader.rewritten_copy import compatible_weights
 from engine.model import BackendOptions, EngineFault, Model, ModelError, OptionError, ThreadCounts
-from engine.platform import atomic_write
 from engine.tokenizer import Encode, Vocabulary
 
 DEFAULT_MAX_CONTEXT = 8192
@@ -72,10 +71,17 @@ class Loaded(Struct, frozen=True):
     """Reason why llama.cpp does not run the model; empty if it does, or if ctransformers was requested."""
 
 
-def load(path: Path, options: Options, cache: Path) -> Loaded:
+def nothing() -> None:
+    """Do nothing."""
+
+
+def load(path: Path, options: Options, cache: Path, meanwhile: Callable[[], object] = nothing) -> Loaded:
     """Load a model. Raises GGUFError, TemplateError, ModelError. `cache` is the folder for rewritten copies and probe
-    results."""
-    file = _File(path, options, cache)
+    results.
+
+    `meanwhile` runs in another thread while the engine opens the file, which takes most of the time and no Python.
+    """
+    file = _File(path, options, cache, meanwhile)
     first, *others = backends.choices(file.header, options.engine, options.libllama)
     if first.fallback:
         log.warning("%s runs the model: %s", first.engine, first.reason)
@@ -93,6 +99,7 @@ def load(path: Path, options: Options, cache: Path) -> Loaded:
 def inspect(path: Path, options: Options, cache: Path) -> Iterator[str]:
     """Yield what `load` would find out before it opens the model. Raises what `load` raises."""
     file = _File(path, options, cache)
+    file.texts()
     choice = backends.choices(file.header, options.engine, options.libllama)[0]
     yield f"{path.name} would run by {choice.engine}: {choice.reason}"
     yield from file.facts()
@@ -109,15 +116,17 @@ def _open_other(file: "_File", choice: BackendChoice, fault: EngineFault) -> Loa
 class _File:
     """A model file whose header was read and fits this machine."""
 
-    def __init__(self, path: Path, options: Options, cache: Path) -> None:
+    def __init__(self, path: Path, options: Options, cache: Path, meanwhile: Callable[[], object] = nothing) -> None:
         """Raises GGUFError, TemplateError, ModelError."""
         process = machine.resident()
         self._path = path
         self._options = options
         self._cache = cache
+        self._meanwhile = meanwhile
         self._probe_cache = ProbeCache(cache / "ledger.json")
         self._chat_template = sources.located(options.chat_template) if options.chat_template else ""
-        self.header, self._vocabulary, self._template = model_file.read(path, options.libllama, self._chat_template)
+        self.header = model_file.read_header(path)
+        self._texts: tuple[Vocabulary, ChatTemplate] | None = None
         if not (self._chat_template or (self.header.text("tokenizer.chat_template") or "").strip()):
             log.warning(
                 "%s has no chat template: the model gets plain text and continues it; --chat-template sets a template",
@@ -133,21 +142,28 @@ class _File:
         )
         self._footprint = footprint.check(wish)
 
+    def texts(self) -> tuple[Vocabulary, ChatTemplate]:
+        """Return the vocabulary and the chat template, read once. Raises GGUFError, TemplateError, ModelError."""
+        if self._texts is None:
+            self._texts = model_file.read_texts(self._path, self.header, self._options.libllama, self._chat_template)
+        return self._texts
+
     def facts(self) -> Iterator[str]:
         """Yield the chosen sizes and the chat template."""
         yield f"slots: {self._options.n_slots}, of {self._n_ctx} tokens; they fit into memory"
         yield f"threads: {self._threads.decode} for a single token, {self._threads.batch} for several"
-        dialect = self._template.tool_dialect.name
+        dialect = self.texts()[1].tool_dialect.name
         yield f"its chat template works; tool calls are parsed in the format {dialect!r}"
 
     def open(self, choice: BackendChoice) -> Loaded:
-        """Open the model with an engine. Raises ModelError."""
+        """Open the model with an engine. Raises GGUFError, TemplateError, ModelError."""
         weights = self._path
         if choice.engine == ctrans.NAME:
             self._settle()
             ctrans.check()  # check the library before a copy is written
-            weights = _weights(self._path, self.header, self._probe_cache, self._cache)
+            weights = compatible_weights(self._path, self.header, self._probe_cache, self._cache)
         try:
+            self._probe_once(choice, weights)
             model = self._open(choice, weights)
         except ModelError:
             if weights != self._path:
@@ -155,14 +171,15 @@ class _File:
             raise
         if encode := backends.own_tokenizer(model):
             self._settle(encode)
+        vocabulary, template = self.texts()
         size = f"slots {self._options.n_slots} n_ctx {self._n_ctx}"
         parts = " ".join(map(self._probe_cache.sha256, kinds.parts(self._path, self.header)))
         fingerprint = f"{parts} {choice.engine_id} {size} {self._options.backend_options} {SNAPSHOT_FORMAT}"
-        if self._template.unread:
+        if template.unread:
             log.warning(UNKNOWN_CALL_FORMAT, self._chat_template or f"the chat template of {self._path.name}")
         reason = choice.reason if choice.fallback else ""
         facts = structs.replace(file_facts.from_header(self.header), sha256=parts)
-        return Loaded(model, self._vocabulary, self._template, fingerprint, self._counts(choice.engine), facts, reason)
+        return Loaded(model, vocabulary, template, fingerprint, self._counts(choice.engine), facts, reason)
 
     def _counts(self, engine: str) -> ThreadCounts:
         """Return an engine's numbers of threads. ctransformers' threads spin without limit, so it leaves a core free by
@@ -174,38 +191,52 @@ class _File:
     def _settle(self, own: Encode | None = None) -> None:
         """Choose the encoder of the vocabulary. Raises GGUFError."""
         try:
-            self._vocabulary.settle(own)
+            self.texts()[0].settle(own)
         except GGUFError as error:
             raise GGUFError(f"{self._path} cannot be used: {error}") from error
 
-    def _open(self, choice: BackendChoice, weights: Path) -> Model:
-        """Probe the file once, then open it."""
+    def _probe_once(self, choice: BackendChoice, weights: Path) -> None:
+        """Probe the file, unless this engine has passed it."""
         path, options = self._path, self._options
         tried = f"{choice.engine_id}, probe {PROBE_VERSION}, {machine.cpu_features()}"
         if self._chat_template:
             source = sources.source(self._chat_template)
             tried += f", template {hashlib.sha256(source.encode()).hexdigest()}"
         if not self._probe_cache.has_passed(path, tried):
+            self.texts()  # raises the error itself, of which the child's exit has less to say
             size = footprint.weight_bytes(path, self.header)
             probe(path, weights, choice.engine, options.libllama, size, self._chat_template)
             self._probe_cache.record(path, tried)
+
+    def _open(self, choice: BackendChoice, weights: Path) -> Model:
+        """Open a file that has passed the probe. Meanwhile another thread reads its texts."""
+        path, options = self._path, self._options
         counts = self._counts(choice.engine)
         if choice.engine != ctrans.NAME:
             log.info("%s", footprint.line(self._footprint))
-        model = backends.open_model(
-            choice.engine,
-            weights,
-            name=path.name,
-            n_ctx=self._n_ctx,
-            n_slots=options.n_slots,
-            threads=counts.decode,
-            library=options.libllama,
-            backend_options=options.backend_options,
-        )
+        with ThreadPoolExecutor(1, thread_name_prefix="meanwhile") as pool:
+            done = pool.submit(self._read_meanwhile)
+            model = backends.open_model(
+                choice.engine,
+                weights,
+                name=path.name,
+                n_ctx=self._n_ctx,
+                n_slots=options.n_slots,
+                threads=counts.decode,
+                library=options.libllama,
+                backend_options=options.backend_options,
+            )
+        if (error := done.exception()) is not None:
+            model.close()
+            raise error
         model.use_threads(counts.decode, counts.batch)
         sizes = (options.n_slots, self._n_ctx, counts.decode, counts.batch)
         log.info(STARTED, choice.engine, path.name, choice.reason, *sizes)
         return model
+
+    def _read_meanwhile(self) -> None:
+        self.texts()
+        self._meanwhile()
 
 
 def thread_counts(decode: int = 0, batch: int = 0) -> ThreadCounts:
@@ -231,36 +262,3 @@ def context(header: Header, requested: int = 0) -> int:
     if trained and requested > trained:
         raise OptionError(f"the model was trained on contexts of {trained} tokens: choose a --context up to that")
     return requested or min(trained or DEFAULT_MAX_CONTEXT, DEFAULT_MAX_CONTEXT)
-
-
-def _weights(path: Path, header: Header, probe_cache: ProbeCache, cache: Path) -> Path:
-    """Return `path`, or a rewritten copy of it in the cache, made once."""
-    reasons = converter.rewrite_reasons(header)
-    if not reasons:
-        return path
-    target = cache / "backport" / f"{probe_cache.sha256(path)}.gguf"
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with (target.parent / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # a second process waits here, then finds the copy
-            if not _is_complete(target):
-                log.info("rewriting %s for ctransformers, once: %s", path.name, "; ".join(reasons))
-                _rewrite(path, header, target)
-    except OSError as error:
-        raise ModelError(f"a copy of {path.name} cannot be written to {target.parent}: {error.strerror}") from error
-    return target
-
-
-def _rewrite(path: Path, header: Header, target: Path) -> None:
-    """Write the copy atomically."""
-    with atomic_write(target, target.with_suffix(".draft")) as file:
-        converter.write(path, header, file)
-
-
-def _is_complete(target: Path) -> bool:
-    """Return whether the copy can be read."""
-    try:
-        gguf.read(target)
-    except GGUFError:
-        return False
-    return True

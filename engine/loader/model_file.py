@@ -14,14 +14,27 @@ def read(path: Path, libllama: Path | None = None, chat_template: str = "") -> t
 
     Raises GGUFError, TemplateError, ModelError, OSError.
     """
+    header = read_header(path)
+    return header, *read_texts(path, header, libllama, chat_template)
+
+
+def read_header(path: Path) -> Header:
+    """Read and check a file's header. Raises GGUFError, OSError."""
     header = gguf.read(path)
     kinds.check(path, header)
+    return header
+
+
+def read_texts(
+    path: Path, header: Header, libllama: Path | None = None, chat_template: str = ""
+) -> tuple[Vocabulary, ChatTemplate]:
+    """Return the vocabulary and the chat template of a header. Raises GGUFError, TemplateError, ModelError."""
     try:
         vocabulary = Vocabulary(header, partial(backends.native_tokenizer, path, libllama))
     except GGUFError as error:
         raise GGUFError(f"{path} cannot be used: {error}") from error
     source = sources.source(chat_template) if chat_template else header.text("tokenizer.chat_template")
-    return header, vocabulary, ChatTemplate(source, vocabulary)
+    return vocabulary, ChatTemplate(source, vocabulary)
 
 
 def trained_context(header: Header) -> int:

@@ -35,9 +35,6 @@ from server.store import AsyncStore, NewerStore, Store, StoreError, open_databas
 from server.stream import replay
 from server.systemd import marked
 
-SWITCH_SECONDS = 5e-5
-"""Seconds until the inference thread gets the GIL after a decode. Python's default of 5 ms equals a whole decode."""
-
 log = logging.getLogger("responsed")
 
 
@@ -66,15 +63,15 @@ def serve(parts: DaemonParts, engine: Generator, source: ModelSource, labels: Ma
     with _open_store(config, listening, http) as store, marked(parts.state_dir):
         stored, metrics = AsyncStore(store) if store else None, _metrics(config, labels, http)
         app = App(config, engine, source, stored, parts.keys, metrics, parts.state_dir)
-        _run(partial(daemon.run, config, listening, engine, app, parts.notifier, partial(reloading.reload, app), http))
+        reload = partial(reloading.reload, app)
+        run_daemon(partial(daemon.run, config, listening, engine, app, parts.notifier, reload, http))
 
 
-def _run(serve_until_stopped: Callable[[], Coroutine[object, object, None]]) -> None:
+def run_daemon(serve_until_stopped: Callable[[], Coroutine[object, object, None]]) -> None:
     """Run the daemon. Raises the ModelError or OSError that ended it."""
-    sys.setswitchinterval(SWITCH_SECONDS)
     sys.unraisablehook = end_without_memory
-    gc.collect()
     gc.freeze()  # excludes the objects made so far; scanning them again stopped all threads for 30 ms each time
+    gc.enable()
     try:
         trio.run(serve_until_stopped)
     except BaseExceptionGroup as group:

@@ -2,13 +2,14 @@
 
 import argparse
 import faulthandler
+import gc
 import importlib
 import logging
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +30,10 @@ from server.config import (
 )
 from server.listening import HTTPOptions, ListeningSockets, http_options, listening_sockets
 from server.systemd import Notifier, marked, report_ends
+
+SWITCH_SECONDS = 5e-5
+"""Seconds until a thread that returns from native code gets the GIL. Python's default of 5 ms equals a whole decode,
+and stops the load at each call of llama.cpp while another thread imports."""
 
 log = logging.getLogger("responsed")
 
@@ -68,6 +73,7 @@ def serve(flags: argparse.Namespace) -> int:
     check_database(config)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     configure_logs(config.log_level, config.log_format)
+    sys.setswitchinterval(SWITCH_SECONDS)
     keys = api_keys(config)
     # Bound before loading, so that a taken port fails at once.
     with listening_sockets(config.hosts, config.port, os.environ) as listening:
@@ -123,11 +129,16 @@ class _ReadShare:
 
 
 def _load_and_import(path: Path, wanted: Options, cache: Path) -> tuple[Loaded, Any]:
-    """Load the model, and meanwhile import `server.cli.running` in another thread: llama.cpp reads the file without the
-    interpreter's lock, about as long as the imports take."""
-    with ThreadPoolExecutor(1, thread_name_prefix="importing") as pool:
-        importing = pool.submit(importlib.import_module, "server.cli.running")
-        return load(path, wanted, cache), importing.result()
+    """Load the model, and meanwhile import `server.cli.running`: llama.cpp reads the file without the interpreter's
+    lock, longer than the imports take."""
+    loaded = load(path, wanted, cache, _import_running)
+    return loaded, importlib.import_module("server.cli.running")
+
+
+def _import_running() -> None:
+    """Import the rest of the server, and free what the imports so far have left (see `server.__main__`)."""
+    importlib.import_module("server.cli.running")
+    gc.collect()
 
 
 def options(config: Config) -> Options:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from threading import current_thread
 from typing import Any
 
 import pytest
@@ -220,6 +221,19 @@ from engine.loader.loader import Options, load
 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
 load(Path(sys.argv[1]), Options(n_slots=1, engine="ctransformers"), Path(sys.argv[2])).model.close()
 """
+
+
+def test_load_works_meanwhile_in_another_thread(path: Path, tmp_path: Path) -> None:
+    threads = []
+    model_files.spm(path)
+    load(path, OPTIONS, tmp_path, lambda: threads.append(current_thread())).model.close()
+    assert [thread is current_thread() for thread in threads] == [False]
+
+
+def test_load_with_a_failing_work_meanwhile_raises_its_error(path: Path, tmp_path: Path) -> None:
+    model_files.spm(path)
+    with pytest.raises(ZeroDivisionError):
+        load(path, OPTIONS, tmp_path, lambda: 1 / 0)
 
 
 def test_load_by_two_processes_makes_one_copy(path: Path, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 SLOW = {"trio", "hypercorn", "h11", "sqlite3", "server.api", "server.store"}
 """Modules that `serve` imports while llama.cpp reads the model file (0.1 s of Python)."""
 
@@ -11,3 +13,22 @@ def test_serve_begins_to_load_the_model_before_it_imports_the_server() -> None:
     code = "import sys, server.cli.main, server.cli.serve; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert SLOW & set(loaded) == set()
+
+
+@pytest.mark.parametrize(("command", "collects"), [("serve", False), ("models", True)])
+def test_garbage_collector_rests_while_serve_starts(command: str, collects: bool) -> None:
+    code = f"import gc, sys; sys.argv = ['responsed', '{command}']; import server.__main__; print(gc.isenabled())"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed == f"{collects}\n"
+
+
+def test_garbage_collector_works_while_the_daemon_runs() -> None:
+    code = (
+        "import gc\n"
+        "gc.disable()\n"
+        "from server.cli import running\n"
+        "async def serve(): print(gc.isenabled(), gc.get_freeze_count() > 0)\n"
+        "running.run_daemon(serve)"
+    )
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed == "True True\n"
