@@ -4,11 +4,12 @@ from typing import Any
 
 
 class ClientTimes:
-    """Times of the numbered events of one response."""
+    """Times of the events of one response, by `sequence_number`, or of its chunks, by their number from 0."""
 
     def __init__(self, start: float) -> None:
         """`start`: time at which the request was sent, in seconds of CLOCK_MONOTONIC, which `perf_counter` reads."""
         self._start = start
+        self._count = 0
         self._numbers: list[int] = []
         self._times: list[float] = []
         self._parse: list[float] = []
@@ -16,12 +17,11 @@ class ClientTimes:
 
     def add(self, event: dict[str, Any], time: float, parse: float) -> None:
         """Add an event that was read `time` seconds after the start and took `parse` seconds to parse."""
-        if (number := event.get("sequence_number")) is None:
-            return
-        self._numbers.append(number)
+        self._numbers.append(event.get("sequence_number", self._count))
+        self._count += 1
         self._times.append(round(time, 6))
         self._parse.append(round(parse, 7))
-        response = event.get("response") or {}
+        response = event.get("response") or event
         self._server = (response.get("responsed") or {}).get("token_times") or self._server
 
     def beside_server(self) -> dict[str, Any] | None:

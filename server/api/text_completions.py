@@ -26,13 +26,11 @@ REFUSED = {
 }
 
 
-class CompletionRequest(schema.SamplingFields, frozen=True):
+class CompletionRequest(schema.RequestBody, frozen=True):
     """Body of the request. Limits are those of OpenAI's API."""
 
-    model: str | None = None
     prompt: str | list[int] | None = None
     """Text, in which names of control tokens mean these tokens, or token ids."""
-    stream: bool | None = None
     stream_options: ChatStreamOptions | None = None
     max_tokens: schema.Limit | None = None
     logprobs: schema.Top | None = None
@@ -68,6 +66,7 @@ def to_request(completion_request: CompletionRequest) -> schema.Request:
         model=completion_request.model,
         input=[],
         stream=completion_request.stream,
+        return_token_times=completion_request.return_token_times,
         user=completion_request.user,
         store=False,
         max_output_tokens=None if limit == -1 else limit,

@@ -1,22 +1,16 @@
 """First stage of a request that generates: read the body, decode it, check its fields and its model."""
 
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from server.config import LiveConfig
 from server.http import Bodies, Exchange, WorkThread
 from server.protocol.fields import check_strict
+from server.protocol.request import RequestBody
 from server.served_model import AnsweringModel
-
-
-class RequestBody(Protocol):
-    """A decoded body."""
-
-    @property
-    def model(self) -> str | None: ...
-
 
 T = TypeVar("T", bound=RequestBody)
 
@@ -46,6 +40,8 @@ class BodyReader:
     async def decode(self, body: bytes, decode: Callable[[bytes], tuple[T, list[str]]]) -> DecodedBody[T]:
         """Return a body that is cleaned already. Raises ApiError."""
         request, unknown = await self._work.run(len(body), decode, body)
+        if request.return_token_times and not self._config.now.token_times:
+            request, unknown = replace(request, return_token_times=None), [*unknown, "return_token_times"]
         check_strict(unknown, self._config.now.strict_fields)
         self._model.resolve(request.model)
         return DecodedBody(request, unknown, len(body))

@@ -92,9 +92,6 @@ class RequestReader:
         limits = EntryLimits.of(self._config.now)
         limits.check_items(body.request.input, "input")
         limits.check_tools(body.request.tools)
-        if body.request.return_token_times and not self._config.now.token_times:
-            request = replace(body.request, return_token_times=None)
-            return replace(body, request=request, unknown=[*body.unknown, "return_token_times"])
         return body
 
 

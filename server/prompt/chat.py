@@ -55,6 +55,7 @@ def request(chat: ChatRequest) -> Request:
         tools=None if chat.tools is None else [_tool(tool) for tool in chat.tools],
         tool_choice=_choice(chat.tool_choice),
         return_progress=chat.return_progress,
+        return_token_times=chat.return_token_times,
         chat_template_kwargs=chat.chat_template_kwargs,
         reasoning=ReasoningOptions(chat.reasoning_effort) if chat.reasoning_effort else None,
     )

@@ -124,12 +124,10 @@ class ChatSchemaFormat(Struct, frozen=True, tag="json_schema"):
     json_schema: ChatSchema
 
 
-class ChatRequest(schema.SamplingFields, frozen=True):
-    """Body of the request. Limits: OpenAI's API. `SamplingFields` describes the extensions."""
+class ChatRequest(schema.RequestBody, frozen=True):
+    """Body of the request. Limits: OpenAI's API. `RequestBody` describes the extensions."""
 
-    model: str | None = None
     messages: list[ChatMessage] | None = None
-    stream: bool | None = None
     stream_options: ChatStreamOptions | None = None
     logprobs: bool | None = None
     top_logprobs: schema.Top | None = None

@@ -106,13 +106,20 @@ def sampling_fields(request: SamplingFields) -> dict[str, Any]:
     return {name: getattr(request, name) for name in SamplingFields.__struct_fields__}
 
 
-class Request(SamplingFields, frozen=True):
-    """Body of the request. Limits: OpenAI's API; `return_progress` is llama.cpp's."""
+class RequestBody(SamplingFields, frozen=True, kw_only=True):
+    """Body of a request for an answer, in any of the three APIs."""
 
     model: str | None = None
+    stream: bool | None = None
+    return_token_times: bool | None = None
+    """Extension: the end of the answer has the times of each token, if the server has the setting."""
+
+
+class Request(RequestBody, frozen=True):
+    """Body of the request. Limits: OpenAI's API; `return_progress` is llama.cpp's."""
+
     input: str | list[msgspec.Raw] | None = None
     instructions: str | None = None
-    stream: bool | None = None
     include: list[str] | None = None
     top_logprobs: Top | None = None
     max_output_tokens: Limit | None = None
@@ -139,8 +146,6 @@ class Request(SamplingFields, frozen=True):
     client_metadata: msgspec.Raw = NULL_DEFAULT
     """Notes of the client about itself, for OpenAI's logs (openai/codex); they ask for nothing."""
     return_progress: bool | None = None
-    return_token_times: bool | None = None
-    """Extension: the terminal response has the times of each token, if the server has the setting."""
     reasoning: ReasoningOptions | None = None
     tools: list[msgspec.Raw] | None = None
     tool_choice: msgspec.Raw = NULL_DEFAULT

@@ -24,6 +24,7 @@ from server.protocol.events import (
 )
 from server.protocol.output_items import CustomToolCall, FunctionCall, Item, Logprob, OutputMessage, ReasoningItem
 from server.protocol.response import Response, Usage
+from server.stream.completions.chunk_times import AnswerExtensions, ChunkNumbers, whole_times
 
 ChatFinishReason: TypeAlias = Literal["stop", "length", "tool_calls"]
 
@@ -95,6 +96,8 @@ class ChatChunk(Struct, frozen=True, kw_only=True):
     """Usage if the request asks for it: null except in the last chunk, which has no choices."""
     service_tier: Literal["flex"] | UnsetType = UNSET
     """Set for answers of the batch lane."""
+    responsed: AnswerExtensions | UnsetType = UNSET
+    """Times of the tokens, in the chunk with the reason for the end, if the request asks for them."""
     prompt_progress: PromptProgress | UnsetType = UNSET
     """Progress of the prompt if the request asks for it (`return_progress`, as in llama.cpp's server)."""
 
@@ -130,6 +133,7 @@ class ChatCompletion(Struct, frozen=True, kw_only=True):
     choices: tuple[CompletionChoice, ...]
     service_tier: Literal["flex"] | UnsetType = UNSET
     usage: ChatUsage
+    responsed: AnswerExtensions | UnsetType = UNSET
 
 
 class ChatChunkEncoder:
@@ -145,10 +149,11 @@ class ChatChunkEncoder:
             usage=None if include_usage else UNSET,
         )
         self._calls = 0
+        self._numbers = ChunkNumbers()
 
     def encode(self, events: Iterable[Event]) -> bytes:
         """Return the frames of the events, without the final `sse.DONE`."""
-        return b"".join(frame for event in events for frame in self._frames(event))
+        return self._numbers.join(events, self._frames)
 
     def _frames(self, event: Event) -> Iterator[bytes]:
         match event:
@@ -173,16 +178,22 @@ class ChatChunkEncoder:
                 yield sse.frame(Failed(payload))
 
     def _end(self, response: Response) -> Iterator[bytes]:
-        yield self._chunk(Delta(), _finish_reason(response))
+        yield self._chunk(Delta(), _finish_reason(response), responsed=self._numbers.times(response))
         if self._template.usage is None and response.usage is not None:
             yield sse.frame(replace(self._template, usage=chat_usage(response.usage)))
 
     def _call(self, call: CallDelta) -> bytes:
         return self._chunk(Delta(tool_calls=(call,)))
 
-    def _chunk(self, delta: Delta, finish: ChatFinishReason | None = None, logprobs: tuple[Logprob, ...] = ()) -> bytes:
+    def _chunk(
+        self,
+        delta: Delta,
+        finish: ChatFinishReason | None = None,
+        logprobs: tuple[Logprob, ...] = (),
+        responsed: AnswerExtensions | UnsetType = UNSET,
+    ) -> bytes:
         choice = ChunkChoice(delta, finish, logprobs=_logprobs(logprobs))
-        return sse.frame(replace(self._template, choices=(choice,)))
+        return sse.frame(replace(self._template, choices=(choice,), responsed=responsed))
 
 
 def completion(response: Response) -> ChatCompletion:
@@ -198,6 +209,7 @@ def completion(response: Response) -> ChatCompletion:
         choices=(CompletionChoice(reply, _finish_reason(response), logprobs=logprobs),),
         service_tier=_tier(response),
         usage=chat_usage(response.usage),
+        responsed=whole_times(response),
     )
 
 

@@ -11,6 +11,7 @@ from server.protocol.events import Error, Event, OutputTextDelta, ResponseComple
 from server.protocol.output_items import Logprob, OutputMessage
 from server.protocol.response import Response
 from server.stream.completions.chat_chunks import ChatUsage, Failed, chat_usage
+from server.stream.completions.chunk_times import AnswerExtensions, ChunkNumbers, whole_times
 
 TextFinishReason: TypeAlias = Literal["stop", "length"]
 
@@ -39,6 +40,8 @@ class TextCompletion(Struct, frozen=True, kw_only=True):
     model: str
     choices: tuple[TextChoice, ...]
     usage: ChatUsage | UnsetType | None = UNSET
+    responsed: AnswerExtensions | UnsetType = UNSET
+    """Times of the tokens, in the chunk with the reason for the end, if the request asks for them."""
 
 
 class TextChunkEncoder:
@@ -47,10 +50,11 @@ class TextChunkEncoder:
     def __init__(self, first: Response, include_usage: bool) -> None:
         self._template = _without_choices(first, None if include_usage else UNSET)
         self._characters = 0
+        self._numbers = ChunkNumbers()
 
     def encode(self, events: Iterable[Event]) -> bytes:
         """Return the frames of the events, without the final `sse.DONE`."""
-        return b"".join(frame for event in events for frame in self._frames(event))
+        return self._numbers.join(events, self._frames)
 
     def _frames(self, event: Event) -> Iterator[bytes]:
         match event:
@@ -58,14 +62,14 @@ class TextChunkEncoder:
                 yield self._chunk(TextChoice(text, logprobs=_logprobs(logprobs, self._characters)))
                 self._characters += len(text)
             case ResponseCompleted(_, response) | ResponseIncomplete(_, response):
-                yield self._chunk(TextChoice("", _finish_reason(response)))
+                yield self._chunk(TextChoice("", _finish_reason(response)), self._numbers.times(response))
                 if self._template.usage is None and response.usage is not None:
                     yield sse.frame(replace(self._template, usage=chat_usage(response.usage)))
             case Error(error=payload):
                 yield sse.frame(Failed(payload))
 
-    def _chunk(self, choice: TextChoice) -> bytes:
-        return sse.frame(replace(self._template, choices=(choice,)))
+    def _chunk(self, choice: TextChoice, responsed: AnswerExtensions | UnsetType = UNSET) -> bytes:
+        return sse.frame(replace(self._template, choices=(choice,), responsed=responsed))
 
 
 def text_completion(response: Response) -> TextCompletion:
@@ -75,7 +79,8 @@ def text_completion(response: Response) -> TextCompletion:
     text = "".join(part.text for part in parts)
     logprobs = _logprobs(tuple(each for part in parts for each in part.logprobs), 0)
     choice = TextChoice(text, _finish_reason(response), logprobs=logprobs)
-    return replace(_without_choices(response, chat_usage(response.usage)), choices=(choice,))
+    answer = _without_choices(response, chat_usage(response.usage))
+    return replace(answer, choices=(choice,), responsed=whole_times(response))
 
 
 def _without_choices(response: Response, usage: ChatUsage | UnsetType | None) -> TextCompletion:

@@ -14,14 +14,27 @@ pytestmark = pytest.mark.slow
 BEHIND = ["sample", "hand-over", "encode", "send", "network", "client"]
 
 
-async def test_trace_finds_a_slow_decode_in_the_budget() -> None:
+@pytest.mark.parametrize("api", ["responses", "chat", "completions"])
+async def test_trace_finds_a_slow_decode_in_the_budget(api: str) -> None:
     model = ScriptedModel(lambda message: b"x" * 100, seconds_per_token=0.02)
     async with served(model, token_times=True) as running:
-        flags = ("--url", running.url, "--trace", "--requests", "2", "--tokens", "8", "--prompt-words", "4")
+        flags = (
+            "--url",
+            running.url,
+            "--trace",
+            "--requests",
+            "2",
+            "--tokens",
+            "8",
+            "--prompt-words",
+            "4",
+            "--api",
+            api,
+        )
         run = await trio.to_thread.run_sync(bench, *flags)
     assert (run.returncode, run.stderr) == (0, "")
     result = json.loads(run.stdout.splitlines()[-1])
-    assert result["settings"]["deviations"] == ["return_token_times: true"]
+    assert result["settings"]["deviations"][0] == "return_token_times: true"
     budget = result["targets"][0]["budget"]
     assert (budget["requests"], budget["clock"]) == (2, "shared")
     assert [row["stage"] for row in budget["token"]] == ["wait", "decode", *BEHIND]

@@ -172,7 +172,10 @@ REQUESTS: list[tuple[dict[str, Any], Request]] = [
             parallel_tool_calls=False,
         ),
     ),
-    ({"max_tokens": 5, "max_completion_tokens": 6, "stop": "a"}, Request("m", [], stop="a", max_output_tokens=6)),
+    (
+        {"max_tokens": 5, "max_completion_tokens": 6, "stop": "a"},
+        Request(model="m", input=[], stop="a", max_output_tokens=6),
+    ),
 ]
 
 
