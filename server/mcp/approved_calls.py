@@ -1,7 +1,7 @@
 """Calls that users have approved: each is made once, even if its approval is sent again, as clients do that retry.
 
-The store remembers the calls of stored responses, so that a crash or a restart repeats none. The memory of this run has
-the last ones of the others too.
+The store remembers the calls, so that a crash or a restart repeats none; of responses that are not stored, only that
+they were made. The memory of this run has the last results too.
 """
 
 import logging
@@ -11,15 +11,20 @@ from hashlib import sha256
 
 import trio
 
-from server.protocol.builtin_calls import McpCall
+from server.protocol.builtin_calls import McpCall, McpHTTPError
 from server.protocol.response import Response
-from server.store import AsyncStore, StoreError
+from server.store import LOST_RESULT, AsyncStore, StoreError
 from server.stream import INTERRUPTED, McpCallFinished, result_of_approved_call
 
 MAX_REMEMBERED = 1024
 """Calls that the memory has."""
 OUR_ID = re.compile(r"mcpr_[0-9a-f]{32}\d{2,}")
 """Id of an approval request that a response of this server has. Nobody can guess it; others may stand for any call."""
+LOST = McpHTTPError(
+    409,
+    "The call was made before, by a response that is not stored, so its output is lost: ask for the call again, and "
+    "approve the new request.",
+)
 log = logging.getLogger("responsed.mcp")
 
 
@@ -66,6 +71,8 @@ class ApprovedCalls:
         if inputs is None:
             return None
         assert call.approval_request_id is not None, "only approved calls come here"
+        if inputs == LOST_RESULT:
+            return McpCallFinished(None, LOST)
         return result_of_approved_call(inputs, call.approval_request_id) or McpCallFinished(None, INTERRUPTED)
 
 

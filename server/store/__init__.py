@@ -7,9 +7,10 @@ from server.store.errors import NewerStore, OlderStore, StoreError
 from server.store.eviction import Limits, Missing, StoreUsage
 from server.store.inventory import Entry, Inventory
 from server.store.locations import Place, PostgresURL, open_database, open_inventory
-from server.store.responses import Store, Stored
+from server.store.responses import LOST_RESULT, Store, Stored
 
 __all__ = [
+    "LOST_RESULT",
     "AsyncStore",
     "Conversation",
     "Deletion",

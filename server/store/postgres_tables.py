@@ -11,6 +11,7 @@ from msgspec import Struct
 from server.store import deletions
 from server.store.database import Schema
 from server.store.errors import NewerStore, OlderStore
+from server.store.responses import UNSTORED_CALLS
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -74,7 +75,7 @@ TABLES = """
     CREATE INDEX calls_of ON calls (response);
 """
 
-SCHEMA = Schema(TABLES + deletions.TABLES, steps=(deletions.TABLES,))
+SCHEMA = Schema(TABLES + deletions.TABLES + UNSTORED_CALLS, steps=(deletions.TABLES, UNSTORED_CALLS))
 """PostgreSQL's tables and their versions."""
 
 log = logging.getLogger("responsed.store")

@@ -24,6 +24,13 @@ CALLS = """
     CREATE INDEX calls_of ON calls (response);
 """
 """Calls with effects, each with the response that made it, so that none is made twice."""
+UNSTORED_CALLS = """
+    CREATE TABLE unstored_calls (number BIGINT PRIMARY KEY, key TEXT NOT NULL UNIQUE);
+"""
+"""Calls of responses that are not stored."""
+MAX_UNSTORED_CALLS = 10_000
+LOST_RESULT = b""
+"""Inputs of the stream of a response that is not stored."""
 
 TABLES = f"""
     {eviction.SCHEMA}
@@ -44,9 +51,10 @@ TABLES = f"""
         SELECT id FROM responses WHERE response IS NULL
         UNION SELECT conversation FROM responses WHERE response IS NULL AND conversation IS NOT NULL;
     {CALLS}
+    {UNSTORED_CALLS}
 """
 
-SCHEMA = Schema(TABLES, steps=(CALLS,))
+SCHEMA = Schema(TABLES, steps=(CALLS, UNSTORED_CALLS))
 """SQLite's tables and their versions. Any change of `TABLES`, or of the JSON in them, needs a step."""
 
 SELECT = """SELECT id, created_at, status, first, coalesce(response, first), cues, items, previous, conversation
@@ -145,15 +153,21 @@ class Store:
     def claim_call(self, key: str, response_id: str | None) -> bytes | None:
         """Record that a response makes a call; return the stream inputs of the response that made it before.
 
-        `response_id` is None for a response that is not stored, and whose call is not recorded.
+        They are LOST_RESULT for one that was not stored. `response_id` is None for a response that is not stored.
         """
         with self._database.transaction():
             row = self._database.row("SELECT cues FROM calls JOIN responses ON id = calls.response WHERE key = ?", key)
             if row is not None:
                 inputs: bytes = row[0]
                 return inputs
+            if self._database.row("SELECT number FROM unstored_calls WHERE key = ?", key) is not None:
+                return LOST_RESULT
             if response_id is not None:
                 self._database.change("INSERT INTO calls VALUES (?, ?)", key, response_id)
+                return None
+            ((last,),) = self._database.rows("SELECT coalesce(max(number), 0) FROM unstored_calls")
+            self._database.change("INSERT INTO unstored_calls VALUES (?, ?)", last + 1, key)
+            self._database.change("DELETE FROM unstored_calls WHERE number <= ?", last + 1 - MAX_UNSTORED_CALLS)
         return None
 
     def finish(

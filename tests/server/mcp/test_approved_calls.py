@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from engine.backends.scripted import ScriptedModel
+from server.mcp.approved_calls import LOST
 from server.protocol import sse
 from server.stream import INTERRUPTED
 from tests.server.api.compaction.test_compaction import TALK, managed
@@ -184,6 +185,22 @@ async def test_crash_after_an_approved_call_repeats_nothing(mcp_url: str, tmp_pa
     assert (cut["status"], kinds(cut)) == ("failed", ["mcp_call"])
     assert cut["output"][0]["output"] == output(again) == whole["output"][0]["output"] == str(after - 1)
     assert onward.status == 200
+
+
+async def test_call_of_an_unstored_response_is_not_repeated_after_a_restart(mcp_url: str, tmp_path: Path) -> None:
+    async with served(ScriptedModel(counting), template=HERMES, allow_mcp=(mcp_url,), state=tmp_path) as running:
+        body = await approved(running, mcp_url, store=False)
+        waiting = await approved(running, mcp_url, store=False)
+        first = await post(running, **body)
+    async with served(asking("count"), template=HERMES, allow_mcp=(mcp_url,), state=tmp_path) as running:
+        again = await post(running, **body)
+        other = await post(running, **waiting)
+    assert kinds(again.json) == ["mcp_call", "message"]
+    assert (again.json["output"][0]["status"], again.json["output"][0]["error"]) == (
+        "failed",
+        {"type": "http_error", "code": LOST.code, "message": LOST.message},
+    )
+    assert output(other) == str(int(output(first)) + 1)
 
 
 async def ended(running: Running, response_id: str) -> dict[str, Any]:
