@@ -10,7 +10,8 @@ from server.protocol.errors import ApiError, Unavailable
 
 class ErrorDetails(Struct, frozen=True):
     type: str
-    code: str | None
+    code: str
+    """Code of the error, else its type: Open Responses requires a text here (`WebSocketErrorEvent`)."""
     message: str
     param: str | None
     headers: dict[str, str] | UnsetType = UNSET
@@ -69,7 +70,9 @@ SessionEvent: TypeAlias = RequestError | SteerAccepted | SteerPending | SteerFai
 
 def request_error(error: ApiError) -> RequestError:
     headers = {"retry-after": str(error.retry_after)} if isinstance(error, Unavailable) else UNSET
-    return RequestError(error.status, ErrorDetails(error.type, error.code, error.message, error.param, headers))
+    return RequestError(
+        error.status, ErrorDetails(error.type, error.code or error.type, error.message, error.param, headers)
+    )
 
 
 def encode(event: SessionEvent) -> bytes:

@@ -145,7 +145,7 @@ async def test_websocket_failed_continuation_evicts_cache(serving: Serving, lane
         first = await client.response(store=False, input="Remember the code word: ember. Reply with OK.", **named)
         await client.create(store=False, previous_response_id=first["id"], input=[MISSING], **named)
         failed = await client.event()
-        assert (code(failed), failed.get("stream_id")) == (("error", 400, None), lane)
+        assert (code(failed), failed.get("stream_id")) == (("error", 400, "invalid_request_error"), lane)
         assert failed["error"]["param"] == "input[0].call_id"
         await client.create(store=False, previous_response_id=first["id"], input="Reply with exactly: stale", **named)
         assert code(await client.event()) == ("error", 400, "previous_response_not_found")

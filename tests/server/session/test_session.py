@@ -36,6 +36,7 @@ from tests.support.helpers import (
 )
 from tests.support.websockets import SocketClient, frame
 
+INVALID = "invalid_request_error"
 ANSWER = [
     "response.created",
     "response.in_progress",
@@ -60,11 +61,12 @@ def endless(message: bytes) -> bytes:
     return b"word " * 800 if message.endswith(b"Go.") else message
 
 
-async def refused(client: SocketClient, event: Any) -> tuple[int, str | None, str | None]:
+async def refused(client: SocketClient, event: Any) -> tuple[int, str, str | None]:
     """The status, code and param of the error about an event."""
     await client.json(event)
     error = await client.event()
     ResponseWsError.model_validate(error, strict=True)
+    wire.check_against("WebSocketErrorEvent", error, "the error")
     return error["status"], error["error"]["code"], error["error"]["param"]
 
 
@@ -187,27 +189,27 @@ async def test_failed_fork_leaves_the_response_to_its_own_lane() -> None:
         first = await client.response(input="Plan.", store=False, stream_id="planner")
         output = [{"type": "function_call_output", "call_id": "none", "output": ""}]
         fork = {"type": "response.create", "input": output, "previous_response_id": first["id"], "stream_id": "critic"}
-        assert await refused(client, fork) == (400, None, "input[0].call_id")
+        assert await refused(client, fork) == (400, INVALID, "input[0].call_id")
         assert await client.response(input="Go.", store=False, stream_id="planner", previous_response_id=first["id"])
 
 
 CREATE = {"type": "response.create", "model": NAME, "input": "Hi."}
-REFUSED: dict[str, tuple[Any, tuple[int, str | None, str | None]]] = {
-    "no object": ([], (400, None, None)),
-    "no type": ({"input": "Hi."}, (400, None, None)),
+REFUSED: dict[str, tuple[Any, tuple[int, str, str | None]]] = {
+    "no object": ([], (400, INVALID, None)),
+    "no type": ({"input": "Hi."}, (400, INVALID, None)),
     "unknown type": ({"type": "response.cancel"}, (400, "unknown_event_type", "type")),
-    "type that is no text": ({"type": 1}, (400, None, "type")),
+    "type that is no text": ({"type": 1}, (400, INVALID, "type")),
     "empty lane": (CREATE | {"stream_id": ""}, (400, "invalid_stream_id", "stream_id")),
     "lane that is no text": (CREATE | {"stream_id": 7}, (400, "invalid_stream_id", "stream_id")),
     "lane with a space": (CREATE | {"stream_id": "a b"}, (400, "invalid_stream_id", "stream_id")),
     "long lane": (CREATE | {"stream_id": "a" * 257}, (400, "invalid_stream_id", "stream_id")),
-    "background": (CREATE | {"background": True}, (400, None, "background")),
-    "generate that is no bool": (CREATE | {"generate": "no"}, (400, None, "generate")),
-    "no input": ({"type": "response.create"}, (400, None, "input")),
+    "background": (CREATE | {"background": True}, (400, INVALID, "background")),
+    "generate that is no bool": (CREATE | {"generate": "no"}, (400, INVALID, "generate")),
+    "no input": ({"type": "response.create"}, (400, INVALID, "input")),
     "another model": (CREATE | {"model": "nope"}, (404, "model_not_found", "model")),
-    "a field of chat": (CREATE | {"max_tokens": 5}, (400, None, "max_tokens")),
+    "a field of chat": (CREATE | {"max_tokens": 5}, (400, INVALID, "max_tokens")),
     "too long": (CREATE | {"input": "x" * 5000}, (400, "context_length_exceeded", "input")),
-    "steer without a response": ({"type": "response.steer", "input": "Hi."}, (400, None, None)),
+    "steer without a response": ({"type": "response.steer", "input": "Hi."}, (400, INVALID, None)),
 }
 
 
