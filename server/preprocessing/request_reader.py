@@ -124,9 +124,9 @@ def _message(text: str) -> Raw:
 
 def _decode(body: bytes) -> tuple[Request, list[str]]:
     """Return the request, and the names of its unknown fields."""
-    return wire.decode(body), sorted(skipped_fields(body, wire.KNOWN))
+    return wire.decode(body), sorted(skipped_fields(body, wire.KNOWN, wire.MEMBERS))
 
 
 def _decode_message(message: bytes) -> tuple[Request, list[str]]:
     """Return the request of a message, and the names of its unknown fields."""
-    return wire.decode(message), sorted(skipped_fields(message, wire.KNOWN | MESSAGE_FIELDS))
+    return wire.decode(message), sorted(skipped_fields(message, wire.KNOWN | MESSAGE_FIELDS, wire.MEMBERS))

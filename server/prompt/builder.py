@@ -191,7 +191,7 @@ def top_logprobs(request: Request) -> int | None:
 
 def summary(request: Request) -> str | None:
     """Return the kind of the reasoning summary; None for none. `auto` gives a concise one."""
-    kind = None if request.reasoning is None else request.reasoning.summary
+    kind = None if request.reasoning is None else request.reasoning.chosen_summary
     return "concise" if kind == "auto" else kind if kind in SUMMARIES else None
 
 
@@ -213,7 +213,7 @@ def unused_options(request: Request) -> list[str]:
 def _unused_reasoning(reasoning: ReasoningOptions) -> Iterator[str]:
     if reasoning.mode not in (None, "standard"):
         yield "reasoning.mode"
-    if reasoning.summary not in (None, "none", "auto", *SUMMARIES):
+    if reasoning.chosen_summary not in (None, "none", "auto", *SUMMARIES):
         yield "reasoning.summary"
 
 

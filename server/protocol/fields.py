@@ -38,6 +38,8 @@ REFUSED = {
 }
 """Fields of other servers that are refused, since skipping them would change the output -> alternative."""
 
+NO_MEMBERS: Mapping[str, Set[str]] = {}
+
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -53,9 +55,19 @@ def refuse_fields(body: bytes, refused: Mapping[str, str]) -> None:
             raise InvalidRequest(f"`{name}` is not supported; {refused[name]}.", param=name)
 
 
-def unknown_fields(body: bytes, known: Set[str]) -> set[str]:
-    """Return the unknown fields of a valid body, except those that are null."""
-    return {name for name, value in _fields.decode(body).items() if not is_null(value)} - known
+def unknown_fields(body: bytes, known: Set[str], members: Mapping[str, Set[str]] = NO_MEMBERS) -> set[str]:
+    """Return the unknown fields of a valid body, except those that are null.
+
+    `members`: fields whose values are objects -> known members of the object. An unknown one is named `field.member`.
+    """
+    found = {name: value for name, value in _fields.decode(body).items() if not is_null(value)}
+    within = (
+        f"{name}.{member}"
+        for name, known_members in members.items()
+        if name in found
+        for member in unknown_fields(bytes(found[name]), known_members)
+    )
+    return {*(found.keys() - known), *within}
 
 
 def check_strict(unknown: Sequence[str], strict: bool) -> None:
@@ -64,9 +76,9 @@ def check_strict(unknown: Sequence[str], strict: bool) -> None:
         raise InvalidRequest(f"`{unknown[0]}` is not a known field; remove it (--strict-fields).", param=unknown[0])
 
 
-def skipped_fields(body: bytes, known: Set[str]) -> set[str]:
+def skipped_fields(body: bytes, known: Set[str], members: Mapping[str, Set[str]] = NO_MEMBERS) -> set[str]:
     """Return the unknown fields of a request for a response. Raises InvalidRequest for fields of Chat Completions."""
-    unknown = unknown_fields(body, known)
+    unknown = unknown_fields(body, known, members)
     for name in sorted(unknown & MOVED.keys()):
         raise InvalidRequest(f"`{name}` is a field of Chat Completions; use `{MOVED[name]}`.", param=name)
     return unknown

@@ -48,6 +48,12 @@ class ReasoningOptions(Struct, frozen=True):
     """Turns whose reasoning the prompt has; `auto` and `all_turns` leave it to the template."""
     mode: str | None = None
     """OpenAI's modes are `standard` and `pro`; here is only the first."""
+    generate_summary: str | None = None
+    """Earlier name of `summary` (OpenAI)."""
+
+    @property
+    def chosen_summary(self) -> str | None:
+        return self.generate_summary if self.summary is None else self.summary
 
 
 class ObjectId(Struct, frozen=True):
@@ -194,6 +200,13 @@ _request = msgspec.json.Decoder(Request)
 _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
 """Decoders of parts by their types: each takes as long to make as to use."""
 KNOWN = frozenset(Request.__struct_fields__)
+MEMBERS = {
+    "background_options": frozenset(BackgroundOptions.__struct_fields__),
+    "reasoning": frozenset(ReasoningOptions.__struct_fields__),
+    "stream_options": frozenset(StreamOptions.__struct_fields__),
+    "text": frozenset(TextOptions.__struct_fields__),
+}
+"""Field -> known members of its object."""
 
 
 def decode(body: bytes) -> Request:

@@ -10,12 +10,16 @@ import pytest
 from openai.types.responses import (
     ResponseIncludable,
     ResponseInputItemParam,
+    ResponseOutputItem,
+    ResponsesClientEvent,
+    ResponsesServerEvent,
     ResponseStreamEvent,
     ToolParam,
     response_create_params,
 )
 
 from server.protocol.events import Event
+from server.session.server_events import SessionEvent
 from server.stream import encode_summary
 from tests.server.api.test_reasoning import THINKS, thinker
 from tests.server.upstream.fronts import Served, fronting
@@ -73,10 +77,11 @@ def client_methods() -> set[str]:
 
 NAMES = {
     "Request fields": {*get_type_hints(response_create_params.ResponseCreateParamsNonStreaming)},
-    "Input items": {*type_names(ResponseInputItemParam)},
+    "Items": {*type_names(ResponseInputItemParam), *type_names(ResponseOutputItem)},
     "Tools": {*type_names(ToolParam)},
     "Values of `include`": {*get_args(ResponseIncludable)},
-    "Events": {*type_names(ResponseStreamEvent)},
+    "Events": {*type_names(ResponseStreamEvent), *type_names(ResponsesServerEvent)},
+    "Events of WebSocket clients": {*type_names(ResponsesClientEvent)},
     "Methods of the client": client_methods(),
 }
 
@@ -88,7 +93,7 @@ def test_table_has_every_name_of_the_client(heading: str) -> None:
 
 def test_events_that_are_sent_are_those_of_the_server() -> None:
     sent = {name for name, status in table("Events").items() if status == "sent"}
-    assert sent == {str(kind.__struct_config__.tag) for kind in get_args(Event)}
+    assert sent == {str(kind.__struct_config__.tag) for union in (Event, SessionEvent) for kind in get_args(union)}
 
 
 VALUES: dict[str, Any] = {
@@ -174,7 +179,7 @@ async def test_field_has_its_stated_status(served: Served, name: str, stated: st
 
 
 @WAYS
-@pytest.mark.parametrize(("name", "stated"), [row for row in table("Input items").items() if row[0] not in REFERENCES])
+@pytest.mark.parametrize(("name", "stated"), [row for row in table("Items").items() if row[0] not in REFERENCES])
 async def test_item_has_its_stated_status(served: Served, name: str, stated: str) -> None:
     items = [{"role": "user", "content": "Hello"}, ITEM | {"type": name}, {"role": "user", "content": "And?"}]
     assert await status(served, input=items) == expected(stated, f"item {name}")

@@ -104,6 +104,8 @@ async def test_stored_stream_with_reasoning_is_replayed_exactly(tmp_path: Path) 
         ({"summary": "auto"}, "", {"effort": None, "summary": "concise"}),
         ({"summary": "concise"}, "", {"effort": None, "summary": "concise"}),
         ({"summary": "detailed"}, "", {"effort": None, "summary": "detailed"}),
+        ({"generate_summary": "detailed"}, "", {"effort": None, "summary": "detailed"}),
+        ({"generate_summary": "detailed", "summary": "auto"}, "", {"effort": None, "summary": "concise"}),
         ({"summary": "none"}, "", {"effort": None, "summary": None}),
         (None, "", {"effort": None, "summary": None}),
     ],

@@ -211,6 +211,11 @@ def test_unknown_fields_returns_the_names() -> None:
     assert fields.skipped_fields(body(zzz=1, temperature=1, max_tokens=None), schema.KNOWN) == {"zzz"}
 
 
+def test_unknown_fields_returns_members_by_their_paths() -> None:
+    found = body(reasoning={"effort": "low", "zzz": 1, "yyy": None}, text=None, stream_options={})
+    assert fields.unknown_fields(found, schema.KNOWN, schema.MEMBERS) == {"reasoning.zzz"}
+
+
 @pytest.mark.parametrize("name", fields.MOVED)
 def test_field_of_chat_completions_is_refused_with_its_equivalent(name: str) -> None:
     with pytest.raises(InvalidRequest, match=f"`{name}` .* `{fields.MOVED[name]}`") as refused:

@@ -1,0 +1,218 @@
+"""The further tables of compatibility: members of fields, other resources, and the fields of the two older APIs."""
+
+import logging
+from collections.abc import Iterator
+from typing import Any, get_args, get_type_hints
+
+import openai
+import pytest
+from openai.types import completion_create_params as text_params
+from openai.types.chat import completion_create_params as chat_params
+from openai.types.responses import response_create_params as params
+
+from tests.conformance.test_compatibility import WAYS, expected, literals, status, table
+from tests.server.api.test_reasoning import THINKS, thinker
+from tests.server.api.tools.test_tools import HERMES, call, writes
+from tests.server.upstream.fronts import Served
+from tests.support.helpers import encode, exchange, get, post, served
+
+UNIONS = ("input", "tools", "tool_choice")
+"""Fields whose values are items, tools, or a choice."""
+HINTS = get_type_hints(params.ResponseCreateParamsNonStreaming)
+
+
+def objects(kind: Any) -> Iterator[Any]:
+    """Yield the types of objects in a type."""
+    if hasattr(kind, "__required_keys__"):
+        yield kind
+    else:
+        for each in get_args(kind):
+            yield from objects(each)
+
+
+def resources() -> set[str]:
+    client = openai.OpenAI(api_key="none")
+    found = {name for name in vars(openai.OpenAI) if not name.startswith(("_", "with_"))}
+    return {name for name in found if type(getattr(client, name)).__module__.startswith("openai.resources")}
+
+
+NAMES = {
+    "Members of request fields": {
+        f"{field}.{member}"
+        for field, kind in HINTS.items()
+        if field not in UNIONS
+        for each in objects(kind)
+        for member in get_type_hints(each)
+    },
+    "Types of `tool_choice`": {
+        name for each in objects(HINTS["tool_choice"]) for name in literals(get_type_hints(each)["type"])
+    },
+    "Resources of the client": resources(),
+    "Fields of chat completions": {*get_type_hints(chat_params.CompletionCreateParamsNonStreaming)},
+    "Fields of completions": {*get_type_hints(text_params.CompletionCreateParamsNonStreaming)},
+}
+
+
+@pytest.mark.parametrize("heading", NAMES)
+def test_table_has_every_name_of_the_client(heading: str) -> None:
+    assert set(table(heading)) == NAMES[heading]
+
+
+VALUES: dict[str, Any] = {
+    "access_programs.cyber": "x",
+    "background_options.completion_window": "8h",
+    "background_options.continuation_id": "x",
+    "image.context_compression": "auto",
+    "moderation.model": "auto",
+    "moderation.policy": {},
+    "prompt.id": "pmpt_0",
+    "prompt.variables": {},
+    "prompt.version": "1",
+    "prompt_cache_options.comparison_response_id": "resp_0",
+    "prompt_cache_options.mode": "explicit",
+    "prompt_cache_options.prewarm": True,
+    "prompt_cache_options.ttl": "12h",
+    "reasoning.context": "current_turn",
+    "reasoning.effort": "low",
+    "reasoning.generate_summary": "auto",
+    "reasoning.mode": "pro",
+    "reasoning.summary": "detailed",
+    "stream_options.include_obfuscation": True,
+    "text.format": {"type": "json_object"},
+    "text.verbosity": "low",
+}
+"""A value for each member of an object that stands alone."""
+WHOLE = ("access_programs", "image", "moderation")
+"""Fields that are skipped as a whole."""
+MEMBERS = {name: stated for name, stated in table("Members of request fields").items() if name in VALUES}
+
+
+def test_other_members_belong_to_fields_with_tests_of_their_own() -> None:
+    others = {name.partition(".")[0] for name in NAMES["Members of request fields"] - VALUES.keys()}
+    assert others == {"conversation", "context_management"}
+
+
+@WAYS
+@pytest.mark.parametrize(("name", "stated"), MEMBERS.items())
+async def test_member_has_its_stated_status(served: Served, name: str, stated: str) -> None:
+    field, _, member = name.partition(".")
+    skipped = field if field in WHOLE else name
+    assert await status(served, **{field: {member: VALUES[name]}}) == expected(stated, skipped)
+
+
+@pytest.mark.parametrize("field", ["background_options", "reasoning", "stream_options", "text"])
+async def test_unknown_member_is_named_or_refused(field: str) -> None:
+    """A newer client's member would otherwise be lost in silence."""
+    body = {"input": "Is it?", field: {"newest": 1}}
+    async with served(thinker(), template=THINKS) as running:
+        answer = await post(running, **body)
+    assert answer.json["responsed"]["skipped"] == [f"{field}.newest"]
+    async with served(thinker(), template=THINKS, strict_fields=True) as running:
+        answer = await post(running, **body)
+    assert (answer.status, answer.json["error"]["param"]) == (400, f"{field}.newest")
+
+
+TOOLS = [
+    {"type": "function", "name": "f", "parameters": None},
+    {"type": "custom", "name": "c"},
+    {"type": "shell", "environment": {"type": "local"}},
+    {"type": "apply_patch"},
+]
+CHOICES: dict[str, dict[str, Any]] = {
+    "function": {"name": "f"},
+    "custom": {"name": "c"},
+    "allowed_tools": {"mode": "auto", "tools": [{"type": "function", "name": "f"}]},
+}
+
+
+@pytest.mark.parametrize(("name", "stated"), table("Types of `tool_choice`").items())
+async def test_type_of_tool_choice_has_its_stated_status(name: str, stated: str) -> None:
+    if name == "mcp":
+        return  # it needs a server; `tests/server/mcp` shows it
+    choice = {"type": name} | CHOICES.get(name, {})
+    async with served(writes(call("f", "{}")), template=HERMES) as running:
+        answer = await post(running, input="Call.", tools=TOOLS, tool_choice=choice, max_output_tokens=50)
+    assert answer.status == (400 if stated == "refused" else 200)
+    if stated == "supported":
+        assert answer.json["tool_choice"] == choice
+
+
+@pytest.mark.parametrize(("name", "stated"), table("Resources of the client").items())
+async def test_resource_has_its_stated_status(name: str, stated: str) -> None:
+    path = {"chat": "chat/completions"}.get(name, name)
+    async with served() as running:
+        answer = await get(running, f"/v1/{path}")
+    assert (answer.status == 404) is (stated == "never")
+
+
+MESSAGES = [{"role": "user", "content": "Is it?"}]
+CHAT: dict[str, Any] = {
+    "audio": {"voice": "alloy", "format": "wav"},
+    "frequency_penalty": 0.5,
+    "function_call": "auto",
+    "functions": [{"name": "f"}],
+    "logit_bias": {"5": 1},
+    "logprobs": True,
+    "max_completion_tokens": 50,
+    "max_tokens": 50,
+    "messages": MESSAGES,
+    "metadata": {"a": "b"},
+    "modalities": ["text"],
+    "model": "scripted",
+    "moderation": {"model": "auto"},
+    "n": 1,
+    "parallel_tool_calls": False,
+    "prediction": {"type": "content", "content": "x"},
+    "presence_penalty": 0.5,
+    "prompt_cache_key": "k",
+    "prompt_cache_options": {"ttl": "30m"},
+    "prompt_cache_retention": "24h",
+    "reasoning_effort": "low",
+    "response_format": {"type": "json_object"},
+    "safety_identifier": "s",
+    "seed": 1,
+    "service_tier": "flex",
+    "stop": ["x"],
+    "store": True,
+    "stream": True,
+    "stream_options": {"include_usage": True},
+    "temperature": 0.5,
+    "tool_choice": "auto",
+    "tools": [],
+    "top_logprobs": 1,
+    "top_p": 0.5,
+    "user": "u",
+    "verbosity": "low",
+    "web_search_options": {},
+}
+TEXT: dict[str, Any] = {name: CHAT[name] for name in NAMES["Fields of completions"] & CHAT.keys()} | {
+    "best_of": 1,
+    "echo": False,
+    "logprobs": 1,
+    "prompt": "Is it?",
+    "suffix": "x",
+}
+NEEDS: dict[str, Any] = {"top_logprobs": {"logprobs": True}, "stream_options": {"stream": True}}
+"""Field -> others without which it is refused."""
+OLDER = [
+    pytest.param(path, field, values[field], stated, id=f"{path} {field}")
+    for path, heading, values in (
+        ("chat/completions", "Fields of chat completions", CHAT),
+        ("completions", "Fields of completions", TEXT),
+    )
+    for field, stated in table(heading).items()
+]
+
+
+@pytest.mark.parametrize(("path", "field", "value", "stated"), OLDER)
+async def test_field_of_an_older_api_has_its_stated_status(
+    path: str, field: str, value: object, stated: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    body = {"prompt": "Is it?"} if path == "completions" else {"messages": MESSAGES}
+    with caplog.at_level(logging.INFO, "responsed"):
+        async with served(thinker(), template=THINKS) as running:
+            answer = await exchange(
+                running, "POST", f"/v1/{path}", encode(**body | NEEDS.get(field, {}) | {field: value})
+            )
+    assert answer.status == (400 if stated == "refused" else 200), answer.body
+    assert (f"skipped: '{field}'" in caplog.text) is (stated == "skipped")
