@@ -14,7 +14,7 @@ from server.cli.store import store_place
 from server.config import Config, api_keys, check_upstream_settings, settings
 from server.listening import http_options, listening_sockets
 from server.store import NewerStore, OlderStore, StoreError, open_inventory
-from server.upstream import ask
+from server.upstream import ask, tokenizer
 
 
 def add_check(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +61,9 @@ def _address(config: Config) -> Iterator[str]:
 
 
 def _upstreams(config: Config) -> Iterator[str]:
+    if config.tokenizer is not None:
+        vocabulary, template = tokenizer(config)
+        yield f"{config.tokenizer} has {len(vocabulary)} tokens, and calls in the format {template.tool_dialect.name!r}"
     for each in ask(config):
         context = f", {each.n_ctx} tokens of context" if each.n_ctx else ""
         yield each.error or f"{each.url} answers: {each.model}{context}"

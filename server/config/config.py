@@ -41,9 +41,7 @@ from server.config.values import (
 )
 
 ENGINES = ("auto", "llamacpp", "ctransformers")
-SWITCH = ("on", "off")
 REASONING_EVENTS = ("auto", "openai", "open-responses")
-LOG_FORMATS = ("text", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -70,7 +68,7 @@ class Config(Struct, frozen=True):
     threads_batch: Annotated[
         int, COUNT, "Threads for steps of several tokens: prompts, drafts, several responses (default: all fast cores)"
     ] = 0
-    flash_attention: Annotated[str, one_of(SWITCH), "Use llama.cpp's flash attention (default: {})"] = "on"
+    flash_attention: Annotated[str, one_of(("on", "off")), "Use llama.cpp's flash attention (default: {})"] = "on"
     kv_type: Annotated[
         str,
         one_of(KV_TYPES),
@@ -86,6 +84,8 @@ class Config(Struct, frozen=True):
         "URL of a server with OpenAI's API that generates instead of a model here (repeatable)",
         Names("upstream"),
     ] = ()
+    upstream_api: Annotated[str, one_of(("chat", "completions")), "Send messages, or tokens (default: {})"] = "chat"
+    tokenizer: Annotated[Path | None, PATH, "GGUF file or tokenizer.json of the upstreams' model, for tokens"] = None
     upstream_model: Annotated[
         str | None, TEXT, "Name of the model at the upstreams (default: the first that they list)"
     ] = None
@@ -274,7 +274,7 @@ class Config(Struct, frozen=True):
     token_times: Annotated[
         bool, BOOLEAN, "Return the times of each token to requests with `return_token_times` (default: {})"
     ] = False
-    log_format: Annotated[str, one_of(LOG_FORMATS), "Format of the log (default: {})"] = "text"
+    log_format: Annotated[str, one_of(("text", "json")), "Format of the log (default: {})"] = "text"
     log_content: Annotated[bool, BOOLEAN, "Also log the input and the output of each answer (default: {})"] = False
     log_level: Annotated[str, one_of(LOG_LEVELS), "Lowest level of messages to log (default: {})"] = "info"
 

@@ -52,7 +52,7 @@ class TokenPrompt:
             timed=params.timed,
         )
 
-    def lacking(self, params: JobParams) -> tuple[()]:
+    def lacking(self, params: JobParams) -> tuple[str, ...]:
         """Return nothing: this server has all of its own fields."""
         return ()
 

@@ -10,6 +10,7 @@ from server.protocol.output_items import Logprob
 from server.protocol.response import Usage, counted_usage
 from server.stream.inputs import End, ReasoningAdded, StreamInput, TextAdded, failure
 from server.stream.logprobs import PendingLogprobs
+from server.stream.processor import UpstreamTrace
 from server.stream.tool_call_mapper import ToolCallMapper
 
 
@@ -38,7 +39,7 @@ class OutputProcessor:
         self._prompt_tokens = prompt_tokens
         self._cached = 0
         self._evaluated = 0
-        self.upstream: None = None
+        self.upstream: UpstreamTrace | None = None
         self.started = False
         """True once the engine has started."""
         self.ended = False

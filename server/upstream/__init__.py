@@ -5,14 +5,18 @@
 its stream by `ChatReader`, whose results are inputs of the stream machine already. `ChatProcessor` passes them on and
 counts the usage. So all that has tokens stays on the embedded side.
 
+In the token form (`server.upstream.tokens`), the jobs and the processor are those of the embedded engine, and only the
+tokens come from an upstream.
+
 An attempt that fails before its first delta is repeated at another upstream; after that, the response ends as `failed`
 with the cause. Connections, timeouts and retries are in `client` and `attempts`, decisions in pure modules.
 """
 
-from server.upstream.upstreams import NoUpstream, ask, connect
+from server.upstream.upstreams import NoUpstream, ask, connect, tokenizer
 
 __all__ = [
     "NoUpstream",
     "ask",
     "connect",
+    "tokenizer",
 ]

@@ -6,12 +6,12 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from engine.job import Lane
-from server.protocol.errors import ApiError
 from server.protocol.events import PromptProgress
 from server.protocol.response import Usage, counted_usage
 from server.stream import End, StreamInput, ToolCallStarted, UpstreamTrace, failure
 from server.upstream.chat_chunks import ReportedUsage
 from server.upstream.output_checks import OutputChecks
+from server.upstream.transport import AttemptsFailed, FirstDelta
 
 
 class ChatJob(Struct, frozen=True, kw_only=True):
@@ -32,12 +32,6 @@ class Begun(Struct, frozen=True):
     """An upstream has begun to answer."""
 
 
-class FirstDelta(Struct, frozen=True):
-    """The first part of the answer follows."""
-
-    trace: UpstreamTrace
-
-
 class Deltas(Struct, frozen=True):
     """The next part of the answer."""
 
@@ -54,12 +48,6 @@ class Answered(Struct, frozen=True):
     incomplete: str | None = None
     """Reason for which the answer is incomplete."""
     stop: str | None = None
-
-
-class AttemptsFailed(Struct, frozen=True):
-    """There is no answer, or no more of it."""
-
-    error: ApiError
 
 
 ChatOutput: TypeAlias = Begun | FirstDelta | Deltas | Answered | AttemptsFailed

@@ -110,10 +110,7 @@ class ChatReader:
         except msgspec.MsgspecError as error:
             raise faults.garbage(self._url, f"an event is no chunk of a chat completion ({error})") from error
         if chunk.error is not None:
-            status = chunk.error.get("code") if isinstance(chunk.error, dict) else None
-            raise faults.refused(
-                self._url, status if isinstance(status, int) else 500, faults.error_message(chunk.error)
-            )
+            raise faults.failed(self._url, chunk.error)
         self.usage = chunk.usage or self.usage
         for choice in chunk.choices[:1]:
             yield from self._choice(choice)

@@ -1,7 +1,8 @@
 """Facts about the model of the upstreams, asked before the server starts."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
 
 import msgspec
 import trio
@@ -9,8 +10,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from server.upstream.chat_model import UpstreamModel
-from server.upstream.probe import MissingFields, Probe
-from server.upstream.transport import UpstreamClient, UpstreamFault
+from server.upstream.probe import Probe
+from server.upstream.transport import MissingFields, UpstreamClient, UpstreamFault
 
 MAX_BYTES = 4 << 20
 """Bytes of an answer at most."""
@@ -27,6 +28,8 @@ class _Meta(Struct):
 class _Model(Struct):
     id: str
     created: int = 0
+    owned_by: str = ""
+    """`llamacpp`, `vllm`, `sglang`."""
     max_model_len: int | None = None
     """vLLM and SGLang."""
     context_length: int | None = None
@@ -53,6 +56,8 @@ class DiscoveredModel(Struct, frozen=True):
     url: str
     model: str = ""
     created: int = 0
+    owned_by: str = ""
+    """Kind of the server, by its list of models."""
     n_ctx: int = 0
     """0 if the upstream does not name it."""
     error: str = ""
@@ -60,16 +65,26 @@ class DiscoveredModel(Struct, frozen=True):
     missing_fields: MissingFields = MissingFields()
 
 
-async def find_models(clients: Sequence[UpstreamClient], model: str | None, probes: bool) -> list[DiscoveredModel]:
+ProbeUpstream: TypeAlias = Callable[[UpstreamClient, DiscoveredModel], Awaitable[MissingFields]]
+"""Finds out which fields an upstream lacks. Raises UpstreamFault if it cannot be used."""
+
+
+async def probe_chat(client: UpstreamClient, found: DiscoveredModel) -> MissingFields:
+    return await Probe(client, found.model).run()
+
+
+async def find_models(
+    clients: Sequence[UpstreamClient], model: str | None, probes: bool, probe: ProbeUpstream = probe_chat
+) -> list[DiscoveredModel]:
     """Ask all upstreams for their model at once. `model`: name that they must have; None for the first one.
 
-    `probes`: True to find out which fields they lack.
+    `probes`: True to find out which fields they lack, by `probe`.
     """
     found: dict[str, DiscoveredModel] = {}
 
     async def ask(client: UpstreamClient) -> None:
         each = await _found(client, model)
-        found[client.address.url] = await _probed(client, each) if probes and not each.error else each
+        found[client.address.url] = await _probed(client, each, probe) if probes and not each.error else each
         await client.close_idle()
 
     async with trio.open_nursery() as nursery:
@@ -123,12 +138,12 @@ async def _found(client: UpstreamClient, model: str | None) -> DiscoveredModel:
         return DiscoveredModel(url, error=f"The upstream {url} has no model {model!r}; it has {names}.")
     first = known[0]
     n_ctx = first.max_model_len or first.context_length or (first.meta and first.meta.n_ctx) or 0
-    return DiscoveredModel(url, first.id, first.created, n_ctx or await _llamacpp_context(client))
+    return DiscoveredModel(url, first.id, first.created, first.owned_by, n_ctx or await _llamacpp_context(client))
 
 
-async def _probed(client: UpstreamClient, found: DiscoveredModel) -> DiscoveredModel:
+async def _probed(client: UpstreamClient, found: DiscoveredModel, probe: ProbeUpstream) -> DiscoveredModel:
     try:
-        return replace(found, missing_fields=await Probe(client, found.model).run())
+        return replace(found, missing_fields=await probe(client, found))
     except UpstreamFault as fault:
         return replace(found, error=str(fault))
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import trio
 
@@ -10,11 +11,11 @@ from engine.job import Lane
 from engine.runtime import EngineStopped
 from engine.scheduler import Counters, EngineStats
 from server.generation import GeneratingServer
+from server.upstream import chat_answer
 from server.upstream.attempts import Attempts
-from server.upstream.chat_job import ChatJob, ChatOutput
 from server.upstream.replicas import Replica
 from server.upstream.slots import Slots
-from server.upstream.transport import UpstreamFault
+from server.upstream.transport import Ask, UpstreamFault, UpstreamJob
 
 MODELS = "/models"
 OUTPUTS = 256
@@ -31,8 +32,10 @@ log = logging.getLogger("responsed.upstream")
 class UpstreamGenerator:
     """Jobs for upstream servers. `run` hosts their tasks; all other callers use `generate`."""
 
-    def __init__(self, replicas: Sequence[Replica], n_slots: int) -> None:
+    def __init__(self, replicas: Sequence[Replica], n_slots: int, ask: Ask = chat_answer.ask) -> None:
+        """`ask`: the form of the API in which they are asked."""
         self.replicas = replicas
+        self._ask = ask
         self._slots = Slots(n_slots)
         self._nursery: trio.Nursery | None = None
 
@@ -81,15 +84,15 @@ class UpstreamGenerator:
         """Do nothing: no API deletes prompts from an upstream's cache."""
 
     @contextmanager
-    def generate(self, job: ChatJob) -> Iterator[trio.MemoryReceiveChannel[ChatOutput]]:
-        """Return a channel of the outputs of `job`; the last one is `Answered` or `AttemptsFailed`.
+    def generate(self, job: UpstreamJob) -> Iterator[trio.MemoryReceiveChannel[Any]]:
+        """Return a channel of the outputs of `job`, which end with its last one or `AttemptsFailed`.
 
         Leaving the block before that closes the connection to the upstream. Raises EngineStopped.
         """
         if self._nursery is None:
             raise EngineStopped("the server is shutting down")
-        send, receive = trio.open_memory_channel[ChatOutput](OUTPUTS)
-        attempts = Attempts(self.replicas, self._slots, job, send)
+        send, receive = trio.open_memory_channel[Any](OUTPUTS)
+        attempts = Attempts(self.replicas, self._slots, job, self._ask, send)
         self._nursery.start_soon(attempts.run)
         try:
             with receive:

@@ -11,13 +11,11 @@ import msgspec
 import trio
 from msgspec import Struct
 
-from server.upstream.transport import UpstreamClient, UpstreamFault
+from server.upstream.transport import REFUSALS, MissingFields, UpstreamClient, UpstreamFault
 
 PROBE_SECONDS = 120.0
 """Seconds for all requests to one upstream. Fields that are left then count as present."""
 MAX_BYTES = 1 << 20
-REFUSALS = ("http_400", "http_404", "http_415", "http_422", "http_500", "http_501")
-"""Kinds of faults that mean a refusal of the request's fields, since the request without them works."""
 VOWELS = list("aeiouAEIOU")
 TOOL = {
     "type": "function",
@@ -75,19 +73,6 @@ class _ProbedAnswer(Struct, frozen=True):
     @property
     def logprobs(self) -> bool:
         return bool(self.choices and self.choices[0].logprobs)
-
-
-class MissingFields(Struct, frozen=True):
-    """Fields of chat completions that an upstream lacks."""
-
-    refused: frozenset[str] = frozenset()
-    """It answers with an error if they are sent."""
-    ignored: frozenset[str] = frozenset()
-    """They have no effect."""
-
-    def __str__(self) -> str:
-        parts = (("refuses", self.refused), ("ignores", self.ignored))
-        return "; ".join(f"{verb} {', '.join(sorted(names))}" for verb, names in parts if names)
 
 
 class Probe:

@@ -60,7 +60,7 @@ DRAWN = {
     "server.http": "access listening protocol websocket",
     "server.page": "http",
     "server.prompt_comparison": "engine.tokenizer http prompt protocol store",
-    "server.upstream.transport": "http protocol",
+    "server.upstream.transport": "engine.job http protocol stream",
     "server.served_model": (
         "config engine.chat_template engine.constraint engine.gguf engine.job engine.json_schema "
         "engine.model engine.notations engine.structured_output engine.tokenizer generation http prompt "
@@ -72,13 +72,17 @@ DRAWN = {
         "prompt_comparison protocol served_model store stream"
     ),
     "server.relay": "access engine.platform generation http protocol served_model store stream",
-    "server.upstream": (
-        "config engine.chat_template engine.constraint engine.job engine.runtime engine.scheduler "
-        "generation http prompt prompt_comparison protocol served_model store stream tools "
-        "upstream.transport verification"
+    "server.upstream.tokens": (
+        "config engine.chat_template engine.constraint engine.job engine.model engine.tokenizer http "
+        "prompt prompt_comparison served_model store stream upstream.transport"
     ),
     "server.live_view": "config monitoring",
     "server.session": "access generation http preprocessing prompt protocol stream websocket",
+    "server.upstream": (
+        "config engine.chat_template engine.constraint engine.job engine.loader engine.runtime "
+        "engine.scheduler engine.tokenizer generation http prompt prompt_comparison protocol "
+        "served_model store stream tools upstream.tokens upstream.transport verification"
+    ),
     "server.api": (
         "access config engine.job generation http mcp monitoring page preprocessing prompt protocol "
         "relay served_model session store stream.completions websocket"
@@ -141,6 +145,7 @@ TRIO = {
     "server.session",
     "server.store",
     "server.upstream",
+    "server.upstream.tokens",
     "server.upstream.transport",
     "server.websocket",
 }

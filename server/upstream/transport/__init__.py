@@ -1,18 +1,29 @@
-"""HTTP to an upstream: its address, a client with a pool of connections, event streams, and faults."""
+"""HTTP to an upstream: its address, a client with a pool of connections, event streams, faults, and attempts."""
 
 from server.upstream.transport import faults
 from server.upstream.transport.address import Address
-from server.upstream.transport.client import ClientTimeouts, UpstreamClient
+from server.upstream.transport.attempt import EVENT_STREAM, Ask, Attempt, AttemptsFailed, FirstDelta, UpstreamJob
+from server.upstream.transport.client import ClientTimeouts, UpstreamAnswer, UpstreamClient
 from server.upstream.transport.event_stream import EventData, EventTooLong
 from server.upstream.transport.faults import OutputMismatch, UpstreamFault
+from server.upstream.transport.missing_fields import REFUSALS, MissingFields
 
 __all__ = [
+    "EVENT_STREAM",
+    "REFUSALS",
     "Address",
+    "Ask",
+    "Attempt",
+    "AttemptsFailed",
     "ClientTimeouts",
     "EventData",
     "EventTooLong",
+    "FirstDelta",
+    "MissingFields",
     "OutputMismatch",
+    "UpstreamAnswer",
     "UpstreamClient",
     "UpstreamFault",
+    "UpstreamJob",
     "faults",
 ]

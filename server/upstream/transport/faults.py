@@ -112,6 +112,12 @@ def refused(url: str, status: int, message: str, retry_after: float | None = Non
     return UpstreamFault(kind, error, retries=status >= 500, unhealthy=status in (502, 504))
 
 
+def failed(url: str, error: Any) -> UpstreamFault:
+    """Return the fault for an error object inside an answer."""
+    status = error.get("code") if isinstance(error, dict) else None
+    return refused(url, status if isinstance(status, int) else 500, error_message(error))
+
+
 def _is_too_long(message: str) -> bool:
     """True for the messages of llama.cpp and vLLM about a prompt beyond the context."""
     return any(words in message.lower() for words in ("context size", "context length", "maximum context"))

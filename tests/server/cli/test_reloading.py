@@ -85,6 +85,8 @@ UNCHANGED: dict[str, Any] = {
     "volatile": ["^Room:"],
     "reasoning_events": "open-responses",
     "upstream": ["http://127.0.0.1:9"],
+    "upstream_api": "completions",
+    "tokenizer": "tokenizer.json",
     "upstream_model": "other",
     "upstream_key_file": "key",
     "upstream_slots": 7,
@@ -107,7 +109,7 @@ def log_level() -> Iterator[None]:
 
 OTHER_FILES = {"api_key_file", "ssl_certfile", "ssl_keyfile"}
 """Settings that `tests/system/test_start.py` reloads, with their files."""
-UPSTREAM = {key for key in UNCHANGED if key.startswith("upstream_")}
+UPSTREAM = {key for key in UNCHANGED if key.startswith("upstream_")} | {"tokenizer"}
 """Settings that have a meaning with `upstream` only, which is refused otherwise."""
 
 

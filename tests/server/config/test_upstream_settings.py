@@ -16,6 +16,9 @@ def resolved(*arguments: str) -> list[settings.EffectiveValue]:
     return settings.resolve(parser.parse_args(arguments), {"HOME": "/nonexistent"})
 
 
+TOKEN_FORM = ["--upstream", "http://a", "--upstream-api", "completions"]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -24,6 +27,7 @@ def resolved(*arguments: str) -> list[settings.EffectiveValue]:
         ["--model", "x", "--slots", "3"],
         ["--upstream", "http://a", "--model", "smollm2", "--slots", "2"],
         ["--upstream-slots", "64"],
+        [*TOKEN_FORM, "--tokenizer", "a.gguf", "--chat-template", "chatml"],
     ],
 )
 def test_settings_of_one_side_are_accepted(arguments: list[str]) -> None:
@@ -36,6 +40,13 @@ def test_settings_of_one_side_are_accepted(arguments: list[str]) -> None:
         (["--upstream", "http://a", "--model", "x"], "--model: model is for a model in this process"),
         (["--upstream", "http://a", "--slots", "3"], "--slots: slots is for a model in this process"),
         (["--upstream-slots", "3"], "--upstream-slots: upstream_slots needs --upstream URL"),
+        (["--tokenizer", "a.gguf"], "--tokenizer: tokenizer needs --upstream URL"),
+        (TOKEN_FORM, "--upstream-api: --upstream-api completions needs --tokenizer FILE"),
+        (
+            ["--upstream", "http://a", "--tokenizer", "a.gguf"],
+            "tokenizer has an effect with --upstream-api",
+        ),
+        (["--upstream", "http://a", "--chat-template", "chatml"], "chat_template has an effect with --upstream-api"),
     ],
 )
 def test_settings_of_both_sides_are_refused(arguments: list[str], message: str) -> None:

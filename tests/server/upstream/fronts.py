@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import cycle
@@ -20,6 +21,7 @@ from server.listening.sockets import listening_sockets
 from server.store.async_store import AsyncStore
 from server.upstream.upstreams import connect
 from tests.server.store.cluster import Cluster
+from tests.server.upstream.token_upstreams import TokenUpstream, token_upstreams, tokenizer_file
 from tests.support.helpers import PATIENCE, Ready, Running, open_store, served, store_place
 
 Served: TypeAlias = Callable[..., AbstractAsyncContextManager[Running]]
@@ -34,6 +36,20 @@ async def fronting(
     the front. `model.decoded` has the entries of both upstreams, and `engine` is that of the first."""
     async with _upstreams(model, template) as upstreams, _front(upstreams, **settings) as running:
         yield running
+
+
+@asynccontextmanager
+async def token_fronting(
+    model: ScriptedModel | None = None, *, template: str = scripted.TEMPLATE, kind: str = "llama.cpp", **settings: Any
+) -> AsyncIterator[Running]:
+    """Serve as `fronting` does, with two upstreams of a kind that continue tokens."""
+    model = model or ScriptedModel()
+    twin = copy.deepcopy(model)
+    twin.decoded = model.decoded
+    with tempfile.TemporaryDirectory() as folder:
+        settings |= {"upstream_api": "completions", "tokenizer": tokenizer_file(Path(folder), template)}
+        async with token_upstreams([model, twin], kind) as upstreams, _front(upstreams, **settings) as running:
+            yield running
 
 
 @asynccontextmanager
@@ -62,7 +78,9 @@ async def _upstreams(model: ScriptedModel | None, template: str) -> AsyncIterato
 
 
 @asynccontextmanager
-async def _front(upstreams: Sequence[Running], *, state: Path | None = None, **settings: Any) -> AsyncIterator[Running]:
+async def _front(
+    upstreams: Sequence[Running] | Sequence[TokenUpstream], *, state: Path | None = None, **settings: Any
+) -> AsyncIterator[Running]:
     stored = {} if state or "store" in settings else {"store": "off"}
     urls = tuple(each.url for each in upstreams)
     config = msgspec.structs.replace(Config(upstreams=urls), state_dir=state, **stored, **settings)

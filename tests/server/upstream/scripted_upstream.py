@@ -11,15 +11,19 @@ import msgspec
 import trio
 from msgspec import Struct
 
+from engine.backends import scripted
+from engine.chat_template import ChatTemplate
 from server import daemon
 from server.api.app import App
 from server.config.config import Config
 from server.listening.sockets import listening_sockets
 from server.monitoring.metrics import PrometheusMetrics
+from server.served_model import ModelSource
 from server.store.async_store import AsyncStore
 from server.upstream.chat_model import UpstreamModel
 from server.upstream.generator import UpstreamGenerator
 from server.upstream.replicas import Replica
+from server.upstream.tokens import TokenModelSource, TokenUpstreams, kind_of
 from server.upstream.transport.address import Address
 from server.upstream.transport.client import ClientTimeouts, UpstreamClient
 from tests.support.helpers import PATIENCE, Ready, open_store
@@ -27,6 +31,8 @@ from tests.support.helpers import PATIENCE, Ready, open_store
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 LAST = b"0\r\n\r\n"
 USAGE = {"prompt_tokens": 9, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 4}}
+GENERATING = ("/completions", "/completion", "/generate")
+"""Ends of the paths that generate."""
 TIMEOUTS = ClientTimeouts(connect=5, first_byte=5, idle=5)
 
 
@@ -59,6 +65,12 @@ def delta(finish: str | None = None, **fields: Any) -> bytes:
 def call(index: int, name: str | None = None, arguments: str = "") -> bytes:
     function = {"arguments": arguments} | ({"name": name} if name else {})
     return delta(tool_calls=[{"index": index, "id": f"c{index}", "type": "function", "function": function}])
+
+
+def token(*ids: int, finish: str | None = None) -> bytes:
+    """Return a chunk of vLLM's completions with ids."""
+    text = bytes(id_ for id_ in ids if 0 <= id_ < 256).decode(errors="ignore")
+    return event({"choices": [{"index": 0, "text": text, "token_ids": ids, "finish_reason": finish}]})
 
 
 def end(finish: str = "stop") -> bytes:
@@ -95,14 +107,14 @@ class HangUp(Exception):
 
 
 class ScriptedUpstream:
-    """Plays one answer for each request to the chat API, in order, and the last one again and again."""
+    """Plays one answer for each request to generate, in order, and the last one again and again."""
 
     def __init__(self, answers: Sequence[Play], models: object = None) -> None:
         """`models`: body of the list of models."""
         self._answers = list(answers)
         self._models = json.dumps({"data": [{"id": "m"}]} if models is None else models).encode()
         self.asked: list[Asked] = []
-        """Requests to the chat API."""
+        """Requests to generate."""
         self.connections = 0
         self.port = 0
         self.left = trio.Event()
@@ -141,7 +153,7 @@ class ScriptedUpstream:
                 await self._answer(stream, Asked(method, path, headers, json.loads(body) if body else None))
 
     async def _answer(self, stream: trio.SocketStream, asked: Asked) -> None:
-        if not asked.path.endswith("/chat/completions"):
+        if not asked.path.endswith(GENERATING):
             lists = asked.path.endswith("/models")
             await status(200 if lists else 404, self._models if lists else b"{}")(stream, asked)
             return
@@ -184,6 +196,26 @@ class Fronted(Struct, frozen=True):
         return self.upstreams[0].asked
 
 
+def token_form(
+    replicas: Sequence[Replica], n_ctx: int, n_slots: int, refused: frozenset[str], ignored: frozenset[str]
+) -> tuple[TokenModelSource, TokenUpstreams]:
+    """Return the model and the way to ask for its tokens."""
+    vocabulary = scripted.vocabulary()
+    template = ChatTemplate(scripted.TEMPLATE, vocabulary)
+    source = TokenModelSource(
+        name="m",
+        created=0,
+        n_ctx=n_ctx,
+        n_slots=n_slots,
+        vocabulary=vocabulary,
+        template=template,
+        lacking=refused | ignored,
+    )
+    kinds = {each.url: kind_of("vllm", vocabulary) for each in replicas}
+    chooses = "logit_bias" not in refused | ignored
+    return source, TokenUpstreams("m", len(vocabulary), vocabulary.end_tokens, kinds, refused, chooses)
+
+
 @asynccontextmanager
 async def fronted(
     *answers: Play,
@@ -195,9 +227,13 @@ async def fronted(
     key: str = "",
     refused: frozenset[str] = frozenset(),
     ignored: frozenset[str] = frozenset(),
+    tokens: bool = False,
     **settings: Any,
 ) -> AsyncIterator[Fronted]:
-    """A daemon before an upstream that plays `answers`, and one for each of the `others`."""
+    """A daemon before an upstream that plays `answers`, and one for each of the `others`.
+
+    With `tokens` it asks them as vLLM servers that continue tokens of the scripted model.
+    """
     upstreams = [ScriptedUpstream(script) for script in (answers, *others)]
     stored = {} if state else {"store": "off"}
     config = msgspec.structs.replace(Config(), state_dir=state, **stored, **settings)
@@ -213,8 +249,14 @@ async def fronted(
             for upstream in upstreams:
                 await nursery.start(upstream.serve)
             clients = [UpstreamClient(Address.of(each.url), timeouts, key) for each in upstreams]
-            generator = UpstreamGenerator([Replica(client) for client in clients], n_slots)
-            model = UpstreamModel(name="m", created=0, n_ctx=n_ctx, n_slots=n_slots, refused=refused, ignored=ignored)
+            replicas = [Replica(client) for client in clients]
+            model: ModelSource = UpstreamModel(
+                name="m", created=0, n_ctx=n_ctx, n_slots=n_slots, refused=refused, ignored=ignored
+            )
+            generator = UpstreamGenerator(replicas, n_slots)
+            if tokens:
+                model, form = token_form(replicas, n_ctx, n_slots, refused, ignored)
+                generator = UpstreamGenerator(replicas, n_slots, form.ask)
             app = App(config, generator, model, AsyncStore(store) if store else None, metrics=metrics)
             nursery.start_soon(daemon.run, config, listening, generator, app, ready)
             with trio.fail_after(PATIENCE):

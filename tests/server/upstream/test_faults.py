@@ -1,6 +1,8 @@
 """Faults of an upstream: each ends the response by one terminal event with the cause, or is repeated in time."""
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 import pytest
@@ -9,6 +11,7 @@ import trio
 from server.upstream.transport.client import ClientTimeouts
 from tests.server.upstream.scripted_upstream import (
     HEAD,
+    LAST,
     TIMEOUTS,
     Play,
     call,
@@ -20,10 +23,13 @@ from tests.server.upstream.scripted_upstream import (
     plays,
     says,
     status,
+    token,
 )
 from tests.support.helpers import exchange, post
 
 SO = delta(content="So")
+SO_TOKENS = token(*b"So")
+END_TOKENS = token(256, finish="stop") + event(b"[DONE]") + LAST
 SHORT = ClientTimeouts(connect=5, first_byte=0.3, idle=0.3)
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 REFUSED_LENGTH = b'{"error":{"message":"This model\'s maximum context length is 10 tokens."}}'
@@ -53,27 +59,58 @@ BEFORE: list[tuple[str, Play, str | None, int]] = [
         3,
     ),
     ("only done", plays(HEAD, event(b"[DONE]"), b"0\r\n\r\n"), "upstream_error", 3),
-    ("no such tool", plays(HEAD, call(0, "rm", "{}"), close=True), "output_mismatch", 2),
-    ("call without a name", plays(HEAD, call(0), close=True), "upstream_error", 3),
 ]
-INSIDE: list[tuple[str, Play, str]] = [
-    ("cut", plays(HEAD, SO, close=True), "upstream_error"),
-    ("cut between events", plays(HEAD, SO, b"0\r\n\r\n"), "upstream_error"),
-    ("garbage", plays(HEAD, SO, event(b"{nonsense")), "upstream_error"),
-    ("broken chunks", plays(HEAD, SO, b"xyz\r\n"), "upstream_error"),
-    ("an error event", plays(HEAD, SO, event({"error": "out of memory"})), "upstream_error"),
-    ("busy", plays(HEAD, SO, event({"error": {"message": "preempted", "code": 503}})), "upstream_busy"),
-    ("no such tool", plays(HEAD, SO, call(0, "rm", "{}")), "output_mismatch"),
+ONLY: dict[bool, list[tuple[str, Play, str | None, int]]] = {
+    False: [
+        ("no such tool", plays(HEAD, call(0, "rm", "{}"), close=True), "output_mismatch", 2),
+        ("call without a name", plays(HEAD, call(0), close=True), "upstream_error", 3),
+    ],
+    True: [
+        ("no ids", plays(HEAD, event({"choices": [{"text": "So"}]}), close=True), "upstream_error", 3),
+        ("unknown id", plays(HEAD, token(261), close=True), "upstream_error", 3),
+        ("negative id", plays(HEAD, token(-1), close=True), "upstream_error", 3),
+        ("huge id", plays(HEAD, token(1 << 70), close=True), "upstream_error", 3),
+        ("text as an id", plays(HEAD, event({"choices": [{"token_ids": ["a"]}]}), close=True), "upstream_error", 3),
+    ],
+}
+"""Answers that are faults in one form: chat completions, or tokens."""
+# (name, rest of an answer whose first text has come, code of the response)
+INSIDE: list[tuple[str, tuple[bytes, ...], bool, str]] = [
+    ("cut", (), True, "upstream_error"),
+    ("cut between events", (b"0\r\n\r\n",), False, "upstream_error"),
+    ("garbage", (event(b"{nonsense"),), False, "upstream_error"),
+    ("broken chunks", (b"xyz\r\n",), False, "upstream_error"),
+    ("an error event", (event({"error": "out of memory"}),), False, "upstream_error"),
+    ("busy", (event({"error": {"message": "preempted", "code": 503}}),), False, "upstream_busy"),
 ]
+ONLY_INSIDE: dict[bool, list[tuple[str, tuple[bytes, ...], bool, str]]] = {
+    False: [("no such tool", (call(0, "rm", "{}"),), False, "output_mismatch")],
+    True: [("unknown id", (token(261),), False, "upstream_error")],
+}
+
+
+def both_forms(
+    names: str, common: Sequence[tuple[Any, ...]], only: Mapping[bool, Sequence[tuple[Any, ...]]]
+) -> pytest.MarkDecorator:
+    """Parametrize by the cases of both forms, and by whether the form is that of tokens."""
+    cases = [
+        pytest.param(*values, tokens, id=f"{'tokens' if tokens else 'chat'}: {name}")
+        for tokens, special in only.items()
+        for name, *values in (*common, *special)
+    ]
+    return pytest.mark.parametrize((*names.split(", "), "tokens"), cases)
+
+
+FORMS = pytest.mark.parametrize("tokens", [False, True], ids=["chat", "tokens"])
 
 
 @pytest.mark.parametrize("stream", [True, False])
-@pytest.mark.parametrize(("play", "code", "attempts"), [each[1:] for each in BEFORE], ids=[each[0] for each in BEFORE])
+@both_forms("play, code, attempts", BEFORE, ONLY)
 async def test_fault_before_the_first_delta_is_repeated_if_that_may_help(
-    play: Play, code: str | None, attempts: int, stream: bool
+    play: Play, code: str | None, attempts: int, tokens: bool, stream: bool
 ) -> None:
     fault = "upstream_refused" if code in (None, "context_length_exceeded") else code
-    async with fronted(play) as front:
+    async with fronted(play, tokens=tokens) as front:
         answer = await post(front, model="m", input="Hi", stream=stream)
     if stream:
         response = answer.events[-1]["response"]
@@ -83,45 +120,81 @@ async def test_fault_before_the_first_delta_is_repeated_if_that_may_help(
     assert len(front.asked) == attempts
 
 
-@pytest.mark.parametrize(("play", "code"), [each[1:] for each in INSIDE], ids=[each[0] for each in INSIDE])
-async def test_fault_after_the_first_delta_fails_the_response(play: Play, code: str) -> None:
-    async with fronted(play) as front:
+@both_forms("rest, close, code", INSIDE, ONLY_INSIDE)
+async def test_fault_after_the_first_delta_fails_the_response(
+    rest: tuple[bytes, ...], close: bool, code: str, tokens: bool
+) -> None:
+    play = plays(HEAD, SO_TOKENS if tokens else SO, *rest, close=close)
+    async with fronted(play, tokens=tokens) as front:
         response = (await post(front, model="m", input="Hi", stream=True)).events[-1]["response"]
     assert (response["status"], response["responsed"]["fault"]) == ("failed", code)
     assert [item["status"] for item in response["output"]] == ["incomplete"]
     assert len(front.asked) == 1
 
 
-@pytest.mark.parametrize("play", [plays(math.inf), plays(HEAD, math.inf), plays(HEAD, SO, math.inf)])
-async def test_upstream_that_stalls_times_out(play: Play) -> None:
-    async with fronted(play, timeouts=SHORT) as front:
+@FORMS
+@pytest.mark.parametrize("before", [(), (HEAD,), (HEAD, b"so")], ids=["no head", "no text", "text"])
+async def test_upstream_that_stalls_times_out(before: tuple[bytes, ...], tokens: bool) -> None:
+    so = SO_TOKENS if tokens else SO
+    play = plays(*(so if part == b"so" else part for part in before), math.inf)
+    async with fronted(play, timeouts=SHORT, tokens=tokens) as front:
         response = (await post(front, model="m", input="Hi", stream=True)).events[-1]["response"]
     assert (response["status"], response["responsed"]["fault"]) == ("failed", "upstream_timeout")
     assert len(front.asked) == 1
 
 
-async def test_answer_without_end_is_limited() -> None:
+@FORMS
+async def test_answer_without_end_is_limited(tokens: bool) -> None:
     async def flood(stream: trio.SocketStream, asked: object) -> None:
         await stream.send_all(HEAD)
         while True:
             await stream.send_all(chunked(b"data: " + b"x" * 65_536))
 
-    async with fronted(flood) as front:
+    async with fronted(flood, tokens=tokens) as front:
         response = (await post(front, model="m", input="Hi", stream=True)).events[-1]["response"]
     assert (response["status"], response["responsed"]["fault"]) == ("failed", "upstream_error")
 
 
-async def test_repeated_end_is_one_end() -> None:
+@FORMS
+async def test_repeated_end_is_one_end(tokens: bool) -> None:
+    stop = token(256, finish="stop")
     twice = plays(HEAD, SO, delta("stop"), SO, delta("stop"), end())
-    async with fronted(twice) as front:
+    if tokens:
+        twice = plays(HEAD, SO_TOKENS, stop, SO_TOKENS, stop, END_TOKENS)
+    async with fronted(twice, tokens=tokens) as front:
         response = (await post(front, model="m", input="Hi", stream=True)).events[-1]["response"]
     assert (response["status"], response["output"][0]["content"][0]["text"]) == ("completed", "So")
 
 
-async def test_answer_is_complete_without_done() -> None:
-    async with fronted(plays(HEAD, SO, delta("stop"), b"0\r\n\r\n")) as front:
+@FORMS
+async def test_answer_is_complete_without_done(tokens: bool) -> None:
+    """The usage is missing too: tokens are counted here, text is estimated."""
+    parts = (SO_TOKENS, token(finish="stop")) if tokens else (SO, delta("stop"))
+    async with fronted(plays(HEAD, *parts, b"0\r\n\r\n"), tokens=tokens) as front:
         response = (await post(front, model="m", input="Hi")).json
-    assert (response["status"], response["usage"]["output_tokens"]) == ("completed", 1)
+    assert (response["status"], response["usage"]["output_tokens"]) == ("completed", 3 if tokens else 1)
+
+
+async def test_answer_with_too_many_tokens_is_cut() -> None:
+    async with fronted(plays(HEAD, *[token(*b"abc")] * 9, math.inf), tokens=True) as front:
+        response = (await post(front, model="m", input="Hi", max_output_tokens=4)).json
+    assert (response["status"], response["output"][0]["content"][0]["text"]) == ("incomplete", "abca")
+
+
+async def test_client_that_leaves_ends_the_request_for_tokens() -> None:
+    async with fronted(plays(HEAD, SO_TOKENS, math.inf), tokens=True) as front:
+        with trio.move_on_after(0.5):
+            await post(front, model="m", input="Hi", stream=True)
+        with trio.fail_after(5):
+            await front.upstreams[0].left.wait()
+
+
+async def test_upstream_that_ignores_biases_breaks_the_grammar() -> None:
+    format_ = {"format": {"type": "json_object"}}
+    async with fronted(plays(HEAD, token(*b"Hi"), END_TOKENS), tokens=True) as front:
+        response = (await post(front, model="m", input="Hi", text=format_, stream=True)).events[-1]["response"]
+    assert (response["status"], response["responsed"]["fault"]) == ("failed", "output_mismatch")
+    assert len(front.asked) == 4, "each of two attempts asks for tokens, and for one among the allowed ones"
 
 
 async def test_second_attempt_answers() -> None:

@@ -9,9 +9,10 @@ import trio
 
 from server.upstream.chat_model import UpstreamModel
 from server.upstream.discovery import DiscoveredModel, find_models, upstream_model
-from server.upstream.probe import HARMLESS, MissingFields
+from server.upstream.probe import HARMLESS
 from server.upstream.transport.address import Address
 from server.upstream.transport.client import UpstreamClient
+from server.upstream.transport.missing_fields import MissingFields
 from tests.server.upstream.scripted_upstream import TIMEOUTS, Asked, Play, ScriptedUpstream, fronted, says, status
 from tests.support.helpers import get, post
 
@@ -121,8 +122,8 @@ async def test_upstream_that_cannot_complete_is_not_usable() -> None:
 
 def test_model_is_that_of_all_usable_upstreams() -> None:
     each = [
-        DiscoveredModel("http://a", "m", 5, 4096, missing_fields=MissingFields(frozenset({"seed"}))),
-        DiscoveredModel("http://b", "m", 6, 2048, missing_fields=MissingFields(ignored=frozenset({"stop"}))),
+        DiscoveredModel("http://a", "m", 5, n_ctx=4096, missing_fields=MissingFields(frozenset({"seed"}))),
+        DiscoveredModel("http://b", "m", 6, n_ctx=2048, missing_fields=MissingFields(ignored=frozenset({"stop"}))),
         DiscoveredModel("http://c", error="The upstream http://c cannot be reached."),
     ]
     fields = {"refused": frozenset({"seed"}), "ignored": frozenset({"stop"})}

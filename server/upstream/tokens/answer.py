@@ -1,0 +1,251 @@
+"""The answer of one upstream to a job: requests that continue each other's tokens, under the job's grammar.
+
+A stream runs on while the grammar allows its tokens. It is cut where it departs from the grammar: the token is chosen
+anew among the allowed ones, by a request for one token with biases, and another stream continues from there. Certain
+tokens are delivered at once; the stream goes on if it writes the same.
+"""
+
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager, suppress
+
+import msgspec
+import trio
+from msgspec import Struct
+from msgspec.structs import replace
+
+from engine.constraint import GrammarError
+from engine.job import EngineOutput, Finished, FinishReason, Job, Progress, SamplingParams, Started, Token
+from server.upstream.tokens.gate import TokenGate, bias
+from server.upstream.tokens.parts import AnswerParts
+from server.upstream.tokens.servers import AnswerPart, Continuation, TokenServer
+from server.upstream.transport import Attempt, OutputMismatch, UpstreamClient, UpstreamFault, faults
+
+DRAIN_SECONDS = 1.0
+"""Seconds for the numbers behind the last token."""
+
+
+class TokenUpstreams(Struct, frozen=True):
+    """The upstreams, as they are asked for tokens."""
+
+    model: str
+    """Name at the upstreams."""
+    n_vocab: int
+    ends: Collection[int]
+    servers: Mapping[str, TokenServer]
+    """Kind of each upstream by its URL."""
+    refused: frozenset[str] = frozenset()
+    """Sampling fields that are not sent, by our names."""
+    chooses: bool = True
+    """True if biases decide which token comes."""
+
+    async def ask(self, client: UpstreamClient, job: Job, attempt: Attempt) -> None:
+        """Ask one upstream. Raises UpstreamFault, OutputMismatch, trio.BrokenResourceError."""
+        await TokenAnswer(self, client, job, attempt).run()
+
+
+class TokenAnswer:
+    def __init__(self, upstreams: TokenUpstreams, client: UpstreamClient, job: Job, attempt: Attempt) -> None:
+        self._upstreams = upstreams
+        self._client = client
+        self._server = upstreams.servers[client.address.url]
+        self._job = job
+        self._attempt = attempt
+        self._ends = frozenset(upstreams.ends)
+        self._gate = TokenGate(job.grammar, upstreams.n_vocab, self._ends)
+        self._tokens = list(job.prompt)
+        """Prompt and answer so far."""
+        self._ahead: deque[int] = deque()
+        """Tokens that were certain before the stream has written them."""
+        self._unsent: list[EngineOutput] = []
+        """Tokens to deliver once the upstream has written one, so that another can be asked until then."""
+        self._writes = False
+        self._begun = False
+        self._requests = 0
+        self._refused: list[int] | None = None
+        """Tokens to choose from, after one that the grammar forbids."""
+        self._streams = True
+        """False for the rest of an answer whose stream has lost its last tokens."""
+        self._finished: Finished | None = None
+
+    async def run(self) -> None:
+        try:
+            await self._answer()
+        except GrammarError as error:
+            self._finished = Finished(FinishReason.GRAMMAR, str(error))
+        assert self._finished is not None, "the answer has an end"
+        await self._send_all()
+        self._attempt.complete()
+        await self._attempt.send(self._finished)
+
+    @property
+    def _left(self) -> int:
+        """Tokens that the answer may still have."""
+        return self._job.max_tokens - (len(self._tokens) - len(self._job.prompt))
+
+    async def _answer(self) -> None:
+        if not self._job.max_tokens:  # a prompt to evaluate in advance
+            async with self._asked(1, self._job.sampling, streams=False) as parts:
+                await self._read_numbers(parts)
+            self._finish(FinishReason.LENGTH)
+            return
+        self._force()
+        while self._finished is None:
+            await self._stream()
+            if self._refused is not None and self._finished is None:
+                await self._choose(self._refused)
+
+    async def _stream(self) -> None:
+        """Read a stream of tokens until it ends or departs from the grammar."""
+        self._ahead.clear()
+        count, most = 0, self._left
+        async with self._asked(most, self._job.sampling, self._streams) as parts:
+            while (part := await parts.next()) is not None:
+                count += len(part.tokens)
+                await self._note(part)
+                goes_on = all(map(self._take, part.tokens))
+                if goes_on and part.finish is not None and self._finished is None:
+                    goes_on = self._end(part)
+                await self._send_all()
+                if (
+                    part.finish is not None
+                    or count >= most
+                    or not self._ends.isdisjoint(each.id for each in part.tokens)
+                ):
+                    await self._read_numbers(parts)
+                    return
+                if not goes_on or self._finished is not None:
+                    return
+
+    async def _read_numbers(self, parts: AnswerParts) -> None:
+        """Read what follows the last token, so far as it is there soon."""
+        with trio.move_on_after(DRAIN_SECONDS), suppress(UpstreamFault):
+            while (part := await parts.next()) is not None:
+                await self._note(part)
+            await parts.drain()
+
+    def _take(self, token: Token) -> bool:
+        """Take a token of the stream. Return False if the stream cannot be continued."""
+        if self._finished is not None:
+            return True
+        if not 0 <= token.id < self._upstreams.n_vocab:
+            raise faults.garbage(self._client.address.url, f"the vocabulary has no token {token.id}")
+        if self._ahead:
+            self._writes = True
+            return token.id == self._ahead.popleft()
+        if not self._gate.allows(token.id):
+            self._refused = self._gate.allowed
+            return False
+        self._writes = True
+        if token.id in self._ends:
+            self._finish(FinishReason.STOP)
+        else:
+            self._accept(token)
+            self._force()
+        return True
+
+    def _end(self, part: AnswerPart) -> bool:
+        """Take the last part of an answer. Return False if the answer must go on."""
+        assert part.finish is not None, "it is the last part"
+        if self._ahead:
+            return False
+        if part.finish is FinishReason.LENGTH and part.lost:
+            self._streams = False
+            return False
+        if part.finish is FinishReason.STOP and self._gate.end is None:
+            self._refused = self._gate.allowed
+            return False
+        self._finish(part.finish)
+        return True
+
+    async def _choose(self, allowed: list[int]) -> None:
+        """Choose the next token among the allowed ones. Raises OutputMismatch if the upstream cannot."""
+        self._refused = None
+        if self._ends.issuperset(allowed):
+            self._finish(FinishReason.STOP)
+            return
+        if len(allowed) == 1 and self._job.top_logprobs is None:
+            self._accept(Token(allowed[0], forced=True))
+            self._force()
+            return
+        if not self._upstreams.chooses:
+            raise OutputMismatch("The upstream's output does not match the grammar of the request.")
+        biases = bias(allowed, self._upstreams.n_vocab, self._job.sampling.logit_bias)
+        async with self._asked(1, replace(self._job.sampling, logit_bias=biases), streams=False) as parts:
+            while (part := await parts.next()) is not None:
+                if not all(map(self._take, part.tokens[:1])):
+                    raise OutputMismatch(
+                        "The upstream ignores `logit_bias`, and its output does not match the grammar."
+                    )
+                if part.finish is FinishReason.STOP and not part.tokens and not self._end(part):
+                    raise OutputMismatch("The upstream ends its output where the grammar forbids that.")
+            await parts.drain()
+        await self._send_all()
+
+    def _accept(self, token: Token) -> None:
+        self._gate.accept(token.id)
+        self._tokens.append(token.id)
+        self._unsent.append(token)
+        if not self._left:
+            self._finish(FinishReason.LENGTH)
+
+    def _force(self) -> None:
+        """Accept the tokens that are certain to follow. With logprobs, the upstream chooses each of them."""
+        while self._finished is None and self._job.top_logprobs is None and (forced := self._gate.forced()):
+            for id_ in forced:
+                if self._finished is None and id_ in self._ends:
+                    self._finish(FinishReason.STOP)
+                elif self._finished is None:
+                    self._accept(Token(id_, forced=True))
+                    self._ahead.append(id_)
+
+    def _finish(self, reason: FinishReason) -> None:
+        self._finished = Finished(reason)
+
+    @asynccontextmanager
+    async def _asked(self, max_tokens: int, sampling: SamplingParams, streams: bool) -> AsyncIterator[AnswerParts]:
+        """Ask for the next tokens, and yield the parts of the answer."""
+        address, job = self._client.address, self._job
+        sampling = self._continued(sampling)
+        asked = Continuation(self._tokens, max_tokens, sampling, job.top_logprobs, sorted(self._ends), streams)
+        body = msgspec.json.encode(self._server.body(self._upstreams.model, asked, self._upstreams.refused))
+        self._requests += 1
+        async with self._client.request("POST", self._server.target(address), body) as answer:
+            if not self._begun:
+                self._begun = True
+                await self._attempt.send(Started(0))
+            yield AnswerParts(address.url, answer, self._server.reader(address.url, asked))
+
+    def _continued(self, sampling: SamplingParams) -> SamplingParams:
+        """Return the settings for the next request: other draws, and penalties for the answer so far.
+
+        Servers that count the answer only count it from the beginning of their request.
+        """
+        written = Counter(self._tokens[len(self._job.prompt) :])
+        if not written:
+            return sampling
+        seed = None if sampling.seed is None else sampling.seed + written.total()
+        biases = dict(sampling.logit_bias)
+        if "repeat_last_n" not in self._server.sampling and (sampling.presence_penalty or sampling.frequency_penalty):
+            for id_, count in written.items():
+                penalty = sampling.presence_penalty + count * sampling.frequency_penalty
+                biases[id_] = biases.get(id_, 0.0) - penalty
+        return replace(sampling, seed=seed, logit_bias=biases)
+
+    async def _note(self, part: AnswerPart) -> None:
+        """Pass on the numbers of the first request, whose prompt is that of the job."""
+        if self._requests > 1:
+            return
+        if part.cached is not None:
+            await self._attempt.send(Started(min(part.cached, len(self._job.prompt))))
+        if part.evaluated is not None:
+            await self._attempt.send(Progress(min(part.evaluated, len(self._job.prompt))))
+
+    async def _send_all(self) -> None:
+        if not self._writes and self._finished is None:
+            return
+        if self._unsent:
+            await self._attempt.begin()
+        for output in self._unsent:
+            await self._attempt.send(output)
+        self._unsent.clear()

@@ -1,0 +1,62 @@
+"""The grammar of a job, applied to tokens that another server has chosen. Pure.
+
+If a forbidden token is drawn again among the allowed ones, the distribution is that of sampling with a mask:
+p(t) + P(forbidden) p(t)/P(allowed) = p(t)/P(allowed).
+"""
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+
+from engine.constraint import Constraint, Grammar
+
+FULL_BIAS = 100.0
+"""Bias that decides: OpenAI's API and vLLM limit it to that, and logits differ by less."""
+
+
+class TokenGate:
+    def __init__(self, grammar: Grammar | None, n_vocab: int, ends: Collection[int]) -> None:
+        """`ends`: tokens that end the answer."""
+        self._constraint: Constraint | None = None if grammar is None else grammar.start()
+        self._logits = np.empty(n_vocab if grammar is not None else 0, np.float32)
+        self._ends = ends
+
+    def allows(self, token: int) -> bool:
+        """True if the answer may go on with a token that the model prefers. Raises GrammarError."""
+        if self._constraint is None:
+            return True
+        self._logits.fill(0.0)
+        self._logits[token] = 1.0  # a complete answer ends if the model prefers what it forbids
+        self._constraint.apply_mask(self._logits)
+        return bool(self._logits[token] > -np.inf)
+
+    @property
+    def allowed(self) -> list[int]:
+        """Tokens among which to choose instead of one that was refused last."""
+        found: list[int] = np.flatnonzero(self._logits > -np.inf).tolist()
+        return found
+
+    @property
+    def end(self) -> int | None:
+        """An end token with which the answer may end now; None if it may not."""
+        return next((id_ for id_ in self._ends if self.allows(id_)), None)
+
+    def accept(self, token: int) -> None:
+        """Advance by a token. Raises GrammarError."""
+        if self._constraint is not None:
+            self._constraint.accept(token)
+
+    def forced(self) -> Sequence[int]:
+        """Return tokens that are certain to follow; see `Constraint`."""
+        return () if self._constraint is None else self._constraint.forced()
+
+
+def bias(allowed: Collection[int], n_vocab: int, wanted: dict[int, float]) -> dict[int, float]:
+    """Return the biases for a choice among the allowed tokens, besides those that the request has.
+
+    The smaller set is sent: the allowed tokens upwards, or all others downwards.
+    """
+    if 2 * len(allowed) <= n_vocab:
+        return {id_: FULL_BIAS + wanted.get(id_, 0.0) for id_ in allowed}
+    forbidden = set(range(n_vocab)).difference(allowed)
+    return wanted | dict.fromkeys(sorted(forbidden), -FULL_BIAS)

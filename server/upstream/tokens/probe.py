@@ -1,0 +1,145 @@
+"""Probe of an upstream that is to continue tokens: whether its tokens are ours, and which fields it refuses or ignores.
+
+A field that decides which token comes is ignored for certain if another token comes.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import trio
+from msgspec.structs import replace
+
+from engine.job import SamplingParams, Token
+from engine.tokenizer import Vocabulary
+from server.upstream.tokens.gate import FULL_BIAS
+from server.upstream.tokens.llamacpp import LlamaCppServer
+from server.upstream.tokens.parts import AnswerParts
+from server.upstream.tokens.servers import NEUTRAL, Continuation, TokenServer
+from server.upstream.tokens.sglang import SglangServer
+from server.upstream.tokens.vllm import VllmServer
+from server.upstream.transport import REFUSALS, MissingFields, UpstreamClient, UpstreamFault, faults
+
+PROBE_SECONDS = 120.0
+"""Seconds for all requests to one upstream. Fields that are left then count as present."""
+TEXT = "The capital of France is Paris. The capital of Italy is"
+UNLIKELY = "Z"
+COMPARED = 4
+"""Tokens that must be equal where a field decides them."""
+GREEDY = replace(NEUTRAL, temperature=0.0)
+WILD = replace(NEUTRAL, temperature=2.0)
+HARMLESS = SamplingParams(
+    temperature=0.5,
+    top_p=0.9,
+    top_k=40,
+    min_p=0.05,
+    seed=7,
+    presence_penalty=0.1,
+    frequency_penalty=0.1,
+    repeat_penalty=1.05,
+    repeat_last_n=16,
+    logit_bias={5: -1.0},
+)
+"""Values that every server with the field accepts."""
+DECISIVE: dict[str, Any] = {"top_k": 1, "min_p": 1.0, "top_p": 1e-6}
+"""Values with which the most likely token comes at any temperature."""
+
+
+def kind_of(owned_by: str, vocabulary: Vocabulary) -> TokenServer:
+    """Return the kind of a server by the owner of its model; vLLM's for an unknown one."""
+    kinds: dict[str, TokenServer] = {"llamacpp": LlamaCppServer(vocabulary), "sglang": SglangServer()}
+    return kinds.get(owned_by) or VllmServer()
+
+
+class TokenProbe:
+    def __init__(self, client: UpstreamClient, server: TokenServer, model: str, vocabulary: Vocabulary) -> None:
+        self._client = client
+        self._server = server
+        self._model = model
+        self._vocabulary = vocabulary
+        self._prompt = vocabulary.encode_prompt(TEXT)
+        self._refused: set[str] = set()
+        self._ignored = set(HARMLESS.__struct_fields__).difference(server.sampling)
+
+    async def run(self) -> MissingFields:
+        """Return what the upstream lacks. Raises UpstreamFault if it cannot continue our tokens."""
+        with trio.move_on_after(PROBE_SECONDS):
+            greedy = await self._greedy()
+            await self._probe_harmless()
+            await self._probe_decisive([each.id for each in greedy[:COMPARED]])
+            await self._probe_choice()
+        return MissingFields(frozenset(self._refused), frozenset(self._ignored))
+
+    async def _greedy(self) -> Sequence[Token]:
+        """Return the most likely tokens. Raises UpstreamFault if their text is another one in our vocabulary."""
+        tokens, theirs = await self._answer(8, GREEDY)
+        url = self._client.address.url
+        if not tokens:
+            raise faults.garbage(url, "it returns no tokens")
+        if max(each.id for each in tokens) >= len(self._vocabulary):
+            raise faults.garbage(url, "it returns tokens that the file of --tokenizer does not have")
+        ours = b"".join(self._vocabulary.bytes_of(each.id) for each in tokens).decode(errors="replace")
+        ours, theirs = (text.strip("\ufffd \n") for text in (ours, theirs))
+        if theirs and not (ours.startswith(theirs) or theirs.startswith(ours)):
+            raise faults.garbage(
+                url, f"its tokens are not those of --tokenizer: it writes {theirs!r} where the file has {ours!r}"
+            )
+        return tokens
+
+    async def _probe_harmless(self) -> None:
+        """Send all fields at once, and one after the other only if that is refused."""
+        if await self._ask(1, HARMLESS) is not None:
+            return
+        for name in self._server.sampling:
+            if await self._ask(1, replace(GREEDY, **{name: getattr(HARMLESS, name)})) is None:
+                self._refused.add(name)
+
+    async def _probe_decisive(self, greedy: Sequence[int]) -> None:
+        for name, value in DECISIVE.items():
+            if name not in self._refused and await self._ids(replace(WILD, **{name: value})) != greedy:
+                self._ignored.add(name)
+        if "seed" not in self._refused:
+            one, other = [await self._ids(replace(WILD, seed=7)) for _ in range(2)]
+            if one != other:
+                self._ignored.add("seed")
+
+    async def _probe_choice(self) -> None:
+        id_ = self._vocabulary.encode(UNLIKELY)[-1]
+        if "logit_bias" not in self._refused:
+            chosen = await self._ask(1, replace(GREEDY, logit_bias={id_: FULL_BIAS}))
+            if chosen is None or [each.id for each in chosen[:1]] != [id_]:
+                self._ignored.add("logit_bias")
+        likely = await self._ask(1, GREEDY, top_logprobs=1)
+        if likely is None:
+            self._refused.add("logprobs")
+        elif likely and likely[0].id not in self._vocabulary.end_tokens and likely[0].logprobs is None:
+            self._ignored.add("logprobs")
+
+    async def _ids(self, sampling: SamplingParams) -> list[int]:
+        return [each.id for each in await self._ask(COMPARED, sampling) or ()]
+
+    async def _ask(self, max_tokens: int, sampling: SamplingParams, top_logprobs: int | None = None) -> Any:
+        """Return the tokens of an answer; None if the request is refused."""
+        try:
+            return (await self._answer(max_tokens, sampling, top_logprobs))[0]
+        except UpstreamFault as fault:
+            if fault.kind not in REFUSALS:
+                raise
+            return None
+
+    async def _answer(
+        self, max_tokens: int, sampling: SamplingParams, top_logprobs: int | None = None
+    ) -> tuple[list[Token], str]:
+        """Return the tokens of an answer and their text."""
+        address, ends = self._client.address, sorted(self._vocabulary.end_tokens)
+        asked = Continuation(self._prompt, max_tokens, sampling, top_logprobs, ends, streams=max_tokens > COMPARED)
+        body = msgspec.json.encode(self._server.body(self._model, asked, frozenset(self._refused)))
+        tokens: list[Token] = []
+        text = ""
+        async with self._client.request("POST", self._server.target(address), body) as answer:
+            parts = AnswerParts(address.url, answer, self._server.reader(address.url, asked))
+            while (part := await parts.next()) is not None:
+                tokens += part.tokens
+                text += part.text
+            await parts.drain()
+        return tokens, text

@@ -1,0 +1,99 @@
+"""Servers that continue tokens: the request of each, and the parts of its answer. Pure.
+
+Each has a form of its own, since tokens must come back as ids: llama.cpp's `/completion` with `return_tokens`, vLLM's
+`/v1/completions` with `return_token_ids`, SGLang's `/generate`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from engine.job import FinishReason, SamplingParams, Token
+from server.upstream.transport import Address
+
+
+class Continuation(Struct, frozen=True):
+    """One request: tokens to continue."""
+
+    prompt: Sequence[int]
+    max_tokens: int
+    sampling: SamplingParams
+    top_logprobs: int | None = None
+    ends: Sequence[int] = ()
+    """Tokens that end the answer."""
+    streams: bool = True
+    """False if the answer comes as one JSON value."""
+
+
+class AnswerPart(Struct, frozen=True):
+    """A part of an answer."""
+
+    tokens: Sequence[Token] = ()
+    finish: FinishReason | None = None
+    cached: int | None = None
+    """Tokens of the prompt that the server's cache had; None if this part does not have the number."""
+    evaluated: int | None = None
+    """Tokens of the prompt that are evaluated so far."""
+    text: str = ""
+    """Text of the tokens by the server's own vocabulary."""
+    last: bool = False
+    """True if nothing more follows."""
+    lost: int = 0
+    """Tokens of the answer that no part has."""
+
+
+class PartReader(Protocol):
+    """The answer to one request."""
+
+    def part(self, data: bytes) -> AnswerPart:
+        """Return the part in the data of one event, or in the body of an answer that is no stream.
+
+        Raises ValueError if it is none, UpstreamFault for an error of the server.
+        """
+        ...
+
+
+class TokenServer(Protocol):
+    """A kind of server."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def sampling(self) -> Mapping[str, str]:
+        """Names of its sampling fields by ours. Ours that are missing it does not have."""
+        ...
+
+    def target(self, address: Address) -> str:
+        """Return the path to ask."""
+        ...
+
+    def body(self, model: str, asked: Continuation, refused: frozenset[str]) -> dict[str, Any]:
+        """Return the body of a request. `refused`: sampling fields that it refuses, by our names."""
+        ...
+
+    def reader(self, url: str, asked: Continuation) -> PartReader:
+        """Return the reader of the answer. `url`: for errors."""
+        ...
+
+
+NEUTRAL = SamplingParams(temperature=-1.0, top_p=1.0, top_k=0, min_p=0.0)
+"""Values that change nothing; a temperature always does."""
+
+
+def sampling_fields(
+    sampling: SamplingParams, names: Mapping[str, str], refused: frozenset[str] = frozenset()
+) -> dict[str, Any]:
+    """Return the sampling fields of a request. Neutral values are sent too: servers have defaults of their own."""
+    fields = {name: getattr(sampling, ours) for ours, name in names.items() if ours not in refused}
+    bias = {str(id_): value for id_, value in sampling.logit_bias.items()}
+    if "logit_bias" in fields:
+        fields["logit_bias"] = bias or None
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def wanted_fields(sampling: SamplingParams) -> set[str]:
+    """Return the sampling fields that have an effect on an answer."""
+    wanted = {name for name in NEUTRAL.__struct_fields__ if getattr(sampling, name) != getattr(NEUTRAL, name)}
+    return wanted | {"repeat_last_n"} if "repeat_penalty" in wanted else wanted - {"repeat_last_n"}

@@ -1,0 +1,116 @@
+"""SGLang: `/generate` with `input_ids` (SGLang's `GenerateReqInput` and `SamplingParams`). Pure.
+
+A part has all tokens so far, or the new ones only, as the server is started (`--incremental-streaming-output`); the
+count of all shows which.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from engine.job import FinishReason, Token, TokenLogprobs
+from server.upstream.tokens.servers import AnswerPart, Continuation, sampling_fields
+from server.upstream.transport import Address, faults
+
+DONE = b"[DONE]"
+Likely = tuple[float | None, int, str | None]
+"""Logprob, id and text of a token."""
+
+
+class _End(Struct):
+    type: str = ""
+    message: str | None = None
+    status_code: int | None = None
+
+
+class _MetaInfo(Struct, frozen=True):
+    completion_tokens: int = 0
+    cached_tokens: int | None = None
+    finish_reason: _End | None = None
+    output_token_logprobs: list[Likely] | None = None
+    output_top_logprobs: list[list[Likely] | None] | None = None
+
+
+class _Generated(Struct):
+    text: str = ""
+    output_ids: list[int] | None = None
+    meta_info: _MetaInfo = _MetaInfo()
+    error: Any = None
+
+
+_decode = msgspec.json.Decoder(_Generated).decode
+
+
+class SglangServer:
+    name = "SGLang"
+    sampling: Mapping[str, str] = {
+        **{name: name for name in ("temperature", "top_p", "top_k", "min_p", "logit_bias")},
+        **{name: name for name in ("presence_penalty", "frequency_penalty")},
+        "repeat_penalty": "repetition_penalty",
+        "seed": "sampling_seed",
+    }
+
+    def target(self, address: Address) -> str:
+        return address.root + "/generate"
+
+    def body(self, model: str, asked: Continuation, refused: frozenset[str]) -> dict[str, Any]:
+        fields = sampling_fields(asked.sampling, self.sampling, refused)
+        if fields.get("top_k") == 0:
+            fields["top_k"] = -1
+        logprobs = asked.top_logprobs
+        return {
+            "input_ids": asked.prompt,
+            "sampling_params": {"max_new_tokens": asked.max_tokens, "stop_token_ids": asked.ends, **fields},
+            "stream": asked.streams,
+            **({} if logprobs is None else {"return_logprob": True, "top_logprobs_num": logprobs}),
+        }
+
+    def reader(self, url: str, asked: Continuation) -> "SglangReader":
+        return SglangReader(url, asked)
+
+
+class SglangReader:
+    def __init__(self, url: str, asked: Continuation) -> None:
+        self._url = url
+        self._asked = asked
+        self._count = 0
+        self._text = ""
+
+    def part(self, data: bytes) -> AnswerPart:
+        if data == DONE:
+            return AnswerPart(last=True)
+        read = _decode(data)
+        meta = read.meta_info
+        end = meta.finish_reason
+        if read.error is not None or (end is not None and end.type == "abort"):
+            raise faults.failed(
+                self._url, read.error or {"message": end and end.message, "code": end and end.status_code}
+            )
+        if read.output_ids is None and read.text:
+            raise ValueError("its tokens have no ids (`output_ids`)")
+        tokens = self._tokens(read)
+        finish = None
+        if end is not None:
+            finish = FinishReason.LENGTH if end.type == "length" else FinishReason.STOP
+        text, self._text = read.text.removeprefix(self._text), read.text
+        return AnswerPart(tokens, finish, meta.cached_tokens, text=text, last=not self._asked.streams)
+
+    def _tokens(self, read: _Generated) -> list[Token]:
+        meta = read.meta_info
+        new = max(meta.completion_tokens - self._count, 0)
+        self._count += new
+        ids = (read.output_ids or [])[-new:] if new else []
+        if self._asked.top_logprobs is None or not meta.output_token_logprobs:
+            return [Token(id_) for id_ in ids]
+        chosen = meta.output_token_logprobs[-new:] if new else []
+        tops = (meta.output_top_logprobs or [])[-new:] or [None] * new
+        return [
+            Token(id_, TokenLogprobs(logprob or 0.0, _top(top or [])))
+            for id_, (logprob, _, _), top in zip(ids, chosen, tops, strict=True)
+        ]
+
+
+def _top(top: list[Likely]) -> tuple[tuple[int, float], ...]:
+    return tuple((id_, logprob or 0.0) for logprob, id_, _ in top)

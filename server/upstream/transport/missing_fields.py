@@ -1,0 +1,19 @@
+"""Fields that an upstream lacks. Pure."""
+
+from msgspec import Struct
+
+REFUSALS = ("http_400", "http_404", "http_415", "http_422", "http_500", "http_501")
+"""Kinds of faults that mean a refusal of the request's fields, if the request without them works."""
+
+
+class MissingFields(Struct, frozen=True):
+    """Fields of its API that an upstream lacks."""
+
+    refused: frozenset[str] = frozenset()
+    """It answers with an error if they are sent."""
+    ignored: frozenset[str] = frozenset()
+    """They have no effect."""
+
+    def __str__(self) -> str:
+        parts = (("refuses", self.refused), ("ignores", self.ignored))
+        return "; ".join(f"{verb} {', '.join(sorted(names))}" for verb, names in parts if names)

@@ -1,0 +1,88 @@
+"""Answers by upstreams that continue tokens: equal to those of the embedded engine, whichever server writes them."""
+
+from typing import Any
+
+import pytest
+
+from engine.backends.scripted import ScriptedModel
+from tests.server.upstream.fronts import token_fronting
+from tests.server.upstream.token_upstreams import FORMS
+from tests.support import wire
+from tests.support.helpers import get, post, served
+
+CITY = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}, "people": {"type": "integer"}},
+    "required": ["city", "people"],
+    "additionalProperties": False,
+}
+FORMAT = {"format": {"type": "json_schema", "name": "city", "schema": CITY, "strict": True}}
+TOOL = {"type": "function", "name": "look_up", "parameters": CITY, "strict": True}
+CALL = '{"name": "look_up", "arguments": {"city": "Rome", "people": 5}}'
+MARKED = f"<tool_call>\n{CALL}\n</tool_call>"
+LARK = {"type": "grammar", "syntax": "lark", "definition": 'start: "a"+ "b"'}
+GREEDY = {"temperature": 0}
+REQUESTS: dict[str, dict[str, Any]] = {
+    "text": {"input": "Hello, wörld 😀!"},
+    "limit": {"input": "Hello", "max_output_tokens": 3},
+    "half a character": {"input": "a😀", "max_output_tokens": 3},
+    "stop": {"input": "one two three", "stop": ["two"]},
+    "logprobs": {"input": "Hi", "top_logprobs": 2, "include": ["message.output_text.logprobs"]},
+    "format": {"input": "It is a city.", "text": FORMAT, "max_output_tokens": 90},
+    "format that is written": {"input": '{"city":"Rome","people":2800000}', "text": FORMAT},
+    "format with logprobs": {"input": '{"city":"a","people":1}', "text": FORMAT, "top_logprobs": 1},
+    "tool": {"input": MARKED, "tools": [TOOL], "tool_choice": "required", "max_output_tokens": 80},
+    "tool by choice": {
+        "input": '{"name": "look_up", "arguments": {"city": 7}}',
+        "tools": [TOOL],
+        "max_output_tokens": 70,
+    },
+    "Lark": {
+        "input": "aaab",
+        "tools": [{"type": "custom", "name": "count", "format": LARK}],
+        "tool_choice": "required",
+        "max_output_tokens": 60,
+    },
+    "bias": {"input": "Hi", "logit_bias": {"72": -100}, "max_output_tokens": 2},
+    "penalty": {"input": "aab", "presence_penalty": 2, "seed": 5},
+}
+
+
+def essence(response: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of a response that the generating side decides."""
+    output = [{key: item[key] for key in item.keys() - {"id", "call_id"}} for item in response["output"]]
+    usage = {**response["usage"], "input_tokens_details": None}
+    return {"status": response["status"], "output": output, "usage": usage, "why": response["incomplete_details"]}
+
+
+@pytest.mark.parametrize("kind", FORMS)
+async def test_answers_are_those_of_the_embedded_engine(kind: str) -> None:
+    async with served(ScriptedModel()) as embedded, token_fronting(ScriptedModel(), kind=kind) as front:
+        for name, request in REQUESTS.items():
+            answers = [(await post(each, **GREEDY, **request)).json for each in (embedded, front)]
+            wire.check_response(answers[1])
+            expected, found = map(essence, answers)
+            if "top_logprobs" in request:  # the upstream chooses certain tokens too, for their logprobs
+                expected["usage"]["output_tokens_details"].pop("forced_tokens", None)
+            assert found == expected, name
+
+
+@pytest.mark.parametrize("kind", FORMS)
+async def test_stream_has_the_events_of_a_whole_answer(kind: str) -> None:
+    async with token_fronting(ScriptedModel(), kind=kind) as front:
+        streamed = await post(front, input=MARKED, tools=[TOOL], tool_choice="required", stream=True, **GREEDY)
+        wire.check_stream(streamed.events)
+        assert streamed.events[-1]["response"]["output"][0]["arguments"] == '{"city": "Rome", "people": 5}'
+        models = (await get(front, "/v1/models")).json["data"][0]["meta"]
+    assert models.get("lacking", []) == ([] if kind == "llama.cpp" else ["repeat_last_n"])
+
+
+async def test_prompt_is_counted_exactly_and_cached() -> None:
+    async with served(ScriptedModel()) as embedded, token_fronting(ScriptedModel()) as front:
+        counts = []
+        for each in (embedded, front):
+            first = (await post(each, input="Hello", store=False, prompt_cache_key="a")).json
+            second = (await post(each, input="Hello", store=False, prompt_cache_key="a")).json
+            details = [answer["usage"]["input_tokens_details"]["cached_tokens"] for answer in (first, second)]
+            counts.append((first["usage"]["input_tokens"], details[0], details[1] > 0))
+    assert counts[0] == counts[1]
