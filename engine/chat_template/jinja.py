@@ -172,32 +172,55 @@ def with_methods(source: str) -> str:
 
 def _expression(source: str, place: int) -> tuple[str, int]:
     """Return a tag's rewritten content and the position after it."""
-    written: list[str] = []
-    starts = [0]
-    """Index in `written` of the operand that is being read, in each open bracket."""
-    before = ""
-    """Token before this one, without spaces."""
+    expression = _Expression()
     while token := _TOKEN.match(source, place):
-        if token["end"] and len(starts) == 1:
+        if token["end"] and not expression.in_brackets:
             break
+        if token[0] == "." and (call := _LACKING.match(source, place)):
+            expression.begin_call(call[1])
+            place = call.end()
+        else:
+            expression.add(token)
+            place = token.end()
+    return expression.text, place
+
+
+class _Expression:
+    """A tag's rewritten content."""
+
+    def __init__(self) -> None:
+        self._written: list[str] = []
+        self._starts = [0]
+        """Index in `_written` of the operand that is being read, in each open bracket."""
+        self._before = ""
+        """Last token that is no space."""
+
+    @property
+    def text(self) -> str:
+        return "".join(self._written)
+
+    @property
+    def in_brackets(self) -> bool:
+        return len(self._starts) > 1
+
+    def begin_call(self, name: str) -> None:
+        """Write the call of a method of the last operand, up to its arguments."""
+        self._written.insert(self._starts[-1], f"{METHOD}(")
+        self._written.append(f', "{name}", ')
+        self._starts.append(len(self._written))
+        self._before = "("
+
+    def add(self, token: re.Match[str]) -> None:
         text = token[0]
-        if text == "." and (call := _LACKING.match(source, place)):
-            written.insert(starts[-1], f"{METHOD}(")
-            written.append(f', "{call[1]}", ')
-            starts.append(len(written))
-            before, place = "(", call.end()
-            continue
-        place = token.end()
         if not token["space"]:
-            if _begins_operand(token, before):
-                starts[-1] = len(written)
-            before = text
-        written.append(text)
+            if _begins_operand(token, self._before):
+                self._starts[-1] = len(self._written)
+            self._before = text
+        self._written.append(text)
         if text in ("(", "[", "{"):
-            starts.append(len(written))
-        elif text in (")", "]", "}") and len(starts) > 1:
-            starts.pop()
-    return "".join(written), place
+            self._starts.append(len(self._written))
+        elif text in (")", "]", "}") and self.in_brackets:
+            self._starts.pop()
 
 
 def _begins_operand(token: re.Match[str], before: str) -> bool:

@@ -28,6 +28,11 @@ class Message(Struct, frozen=True):
     example: str = ""
     """Example of a call that the server added to the content: its control tokens are meant."""
 
+    @property
+    def is_of_call(self) -> bool:
+        """True if the message has calls, or is the output of one."""
+        return bool(self.calls) or self.role == "tool"
+
 
 class Tool(Struct, frozen=True):
     """A function that the assistant may call."""

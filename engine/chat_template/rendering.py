@@ -62,6 +62,11 @@ class TemplateCapabilities(Struct, frozen=True):
     outputs: bool = False
     """True if messages of role `tool` have their own format although calls have none (LFM2)."""
 
+    @property
+    def separates_text(self) -> bool:
+        """True if text and calls of a message must be two messages, which the template permits."""
+        return not self.text_beside_calls and (self.consecutive_roles or self.text_before_calls)
+
 
 PLACEHOLDER = " "
 """Content of an empty message: some templates reject an empty text."""
@@ -77,17 +82,23 @@ def adapt_messages(
 
     `write_calls` writes calls for a template that renders none; without it they have the format of `TOOLS_PROMPT`.
     """
-    if any(message.calls or message.role == "tool" for message in messages):
-        if capabilities.form is not None:
-            messages = list(_split_calls(messages, capabilities))
-        elif write_calls is not None:
-            written = [_with_written_calls(message, write_calls, clean) for message in messages]
-            messages, clean = [_as_text(message, capabilities.outputs) for message in written], str
-        else:
-            messages = [_as_text(message, outputs=False) for message in messages]
+    if any(message.is_of_call for message in messages):
+        messages, clean = _adapt_calls(messages, capabilities, clean, write_calls)
     messages = _adapt_roles(messages, capabilities)
     ids = _ids(messages, capabilities.form.ids if capabilities.form else "", clean)
     return [_turn(message, capabilities, ids, clean) for message in messages]
+
+
+def _adapt_calls(
+    messages: Sequence[Message], capabilities: TemplateCapabilities, clean: Clean, write_calls: WriteCalls | None
+) -> tuple[Sequence[Message], Clean]:
+    """Write the calls as text if the template has no format for them. Return the messages, and how to clean them."""
+    if capabilities.form is not None:
+        return list(_split_calls(messages, capabilities)), clean
+    if write_calls is None:
+        return [_as_text(message, outputs=False) for message in messages], clean
+    written = [_with_written_calls(message, write_calls, clean) for message in messages]
+    return [_as_text(message, capabilities.outputs) for message in written], str
 
 
 def _adapt_roles(messages: Sequence[Message], capabilities: TemplateCapabilities) -> Sequence[Message]:
@@ -125,10 +136,7 @@ def _split_calls(messages: Sequence[Message], capabilities: TemplateCapabilities
     """Separate text from calls, and move each call before its output, as far as the template needs it."""
     pending: deque[Call] = deque()
     for message in messages:
-        apart = not capabilities.text_beside_calls and (
-            capabilities.consecutive_roles or capabilities.text_before_calls
-        )
-        if message.calls and message.content and apart:
+        if message.calls and message.content and capabilities.separates_text:
             yield replace(message, reasoning="", calls=())
             message = replace(message, content="")
         if not capabilities.parallel and len(message.calls) > 1:
@@ -202,30 +210,26 @@ def _ids(messages: Sequence[Message], form: str, clean: Clean) -> dict[str, str]
 def _turn(message: Message, capabilities: TemplateCapabilities, ids: Mapping[str, str], clean: Clean) -> Turn:
     turn: Turn = {"role": message.role, "content": cleaned_content(message, clean)}
     form = capabilities.form
-
-    def arguments(call: Call) -> Any:
-        return as_object(call.arguments, clean) if form and form.mapping else clean(call.arguments)
-
-    def id_of(id_: str) -> str:
-        return ids.get(id_) or clean(id_)
-
     if message.reasoning and capabilities.reasoning:
         turn[capabilities.reasoning] = clean(message.reasoning)
-    if form is not None and form.metadata and (message.calls or message.role == "tool"):
+    if form is not None and form.metadata and message.is_of_call:
         return turn | _with_metadata(message, clean)
     if message.calls and form is not None:
-        turn["content"] = turn["content"] or form.empty
-        turn["tool_calls"] = [
-            {
-                "id": id_of(call.id),
-                "type": "function",
-                "function": {"name": clean(call.name), "arguments": arguments(call)},
-            }
-            for call in message.calls
-        ]
+        calls = [_tool_call(call, form, ids, clean) for call in message.calls]
+        turn |= {"content": turn["content"] or form.empty, "tool_calls": calls}
     if message.role == "tool":
-        turn |= {"name": clean(message.name), "tool_call_id": id_of(message.call_id)}
+        turn |= {"name": clean(message.name), "tool_call_id": _id(message.call_id, ids, clean)}
     return turn
+
+
+def _id(id_: str, ids: Mapping[str, str], clean: Clean) -> str:
+    return ids.get(id_) or clean(id_)
+
+
+def _tool_call(call: Call, form: ArgumentsForm, ids: Mapping[str, str], clean: Clean) -> dict[str, Any]:
+    arguments = as_object(call.arguments, clean) if form.mapping else clean(call.arguments)
+    function = {"name": clean(call.name), "arguments": arguments}
+    return {"id": _id(call.id, ids, clean), "type": "function", "function": function}
 
 
 def _with_metadata(message: Message, clean: Clean) -> Turn:

@@ -61,14 +61,17 @@ class Dialect(Struct, frozen=True):
         """True if the id of a call is its function's name and its number."""
         return ":$number" in self.form.call
 
+    def _call_markers(self) -> list[str]:
+        """Return the markers of calls, except those with which another one ends: as MiniMax M3's with the generic
+        one."""
+        forms = (self.form, *self.alternatives)
+        markers = [*(block.open for block in self.blocks), *(marker for form in forms for marker in form.markers)]
+        return [each for each in markers if not any(m != each and m.endswith(each) for m in self.form.markers)]
+
     def interruptions(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return the markers that end reasoning besides its own: of calls of these functions, and of the answer."""
         if self.channels or not self.interrupts:
             return ()
-        forms = (self.form, *self.alternatives)
-        markers = [*(block.open for block in self.blocks), *(marker for form in forms for marker in form.markers)]
-        # MiniMax M3's own marker ends with the generic one.
-        own = [each for each in markers if not any(m != each and m.endswith(each) for m in self.form.markers)]
-        called = [marker.replace("$name", name) for name in names for marker in own]
+        called = [marker.replace("$name", name) for name in names for marker in self._call_markers()]
         answer = self.form.answer.partition("$answer")[0].removeprefix(self.generation_prefix)
         return tuple(dict.fromkeys(filter(None, [*called, answer])))

@@ -133,12 +133,20 @@ def _remedies(wish: Wish) -> str:
         found.append(f"--cache-megabytes {(bare.available - bare.required) // 1_000_000}")
     if n_ctx := _fitting_context(wish):
         found.append(f"--context {n_ctx}")
-    small = replace(wish, options=replace(wish.options, kv_type="q8_0"))
-    if wish.options.kv_type == "f16" and _can_have(wish.header, small.options):
-        more = wish.n_ctx if _fits(small) else _fitting_context(small)
-        if more > n_ctx:
-            found.append("--kv-type q8_0" + (f" with --context {more}" if more < wish.n_ctx else ""))
+    if remedy := _smaller_kv_cache(wish, n_ctx):
+        found.append(remedy)
     return " or ".join(found) or ("fewer --slots or a smaller model" if wish.n_slots > 1 else "a smaller model")
+
+
+def _smaller_kv_cache(wish: Wish, n_ctx: int) -> str:
+    """Return the settings of a quantized KV cache; empty if it has no more than `n_ctx` tokens."""
+    small = replace(wish, options=replace(wish.options, kv_type="q8_0"))
+    if wish.options.kv_type != "f16" or not _can_have(wish.header, small.options):
+        return ""
+    more = wish.n_ctx if _fits(small) else _fitting_context(small)
+    if more <= n_ctx:
+        return ""
+    return f"--kv-type q8_0 with --context {more}" if more < wish.n_ctx else "--kv-type q8_0"
 
 
 def _fitting_context(wish: Wish) -> int:

@@ -18,7 +18,7 @@ from engine.notations.json_objects import (
 )
 from engine.notations.json_values import emit_arguments
 from engine.notations.parameter_writers import pythonic_arguments, tagged_arguments
-from engine.notations.parameters import Tags, pythonic, tagged
+from engine.notations.parameters import Tags, tagged
 from engine.notations.parsed import (
     ParsedDelta,
     ReasoningDelta,
@@ -28,6 +28,7 @@ from engine.notations.parsed import (
     ToolCallStart,
     merged,
 )
+from engine.notations.python_calls import pythonic
 from engine.notations.scanner import ReaderSteps, Scanner, marks
 from engine.notations.spelling import element_spelling, gemma_spelling, pythonic_spelling, tagged_spelling
 from engine.notations.value_writers import gemma_arguments

@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 
 from msgspec import Struct
 
-from engine.json_schema import JSON, SUPPORTED, UNSUPPORTED
+from engine.json_schema import JSON, SUPPORTED, UNSUPPORTED, counts
 
 Schema: TypeAlias = dict[str, JSON]
 
@@ -37,12 +37,15 @@ class ArgumentSchema(Struct, frozen=True):
         """Return the types that the schema permits; None if any type is."""
         schema = self.resolved.schema
         if isinstance(options := schema.get("anyOf", schema.get("oneOf")), list):
-            found = [ArgumentSchema(_schema(option), self.whole).kinds for option in options]
-            return None if None in found else frozenset[str]().union(*filter(None, found))
+            return self._kinds_of_any(options)
         kinds = schema.get("type")
         if kinds is None and (chosen := schema.get("enum")) is not None and isinstance(chosen, list):
             return frozenset(kind for value in chosen for kind in kinds_of(value))
         return None if kinds is None else frozenset(map(str, kinds if isinstance(kinds, list) else [kinds]))
+
+    def _kinds_of_any(self, options: list[JSON]) -> frozenset[str] | None:
+        found = [ArgumentSchema(_schema(option), self.whole).kinds for option in options]
+        return None if None in found else frozenset[str]().union(*filter(None, found))
 
     @property
     def text(self) -> "ArgumentSchema | None":
@@ -60,6 +63,10 @@ class ArgumentSchema(Struct, frozen=True):
             return ArgumentSchema({**schema, "type": "string"}, self.whole)
         if not isinstance(options, list) or schema.keys() & ENFORCED - {"anyOf"}:
             return None
+        return self._text_of_any(options)
+
+    def _text_of_any(self, options: list[JSON]) -> "ArgumentSchema | None":
+        """Return the only text among several options if no `true`, `false` or `null` is constrained."""
         found = [ArgumentSchema(_schema(option), self.whole).resolved for option in options]
         texts = [each for each in found if each.kind == "string"]
         words = [each for each in found if each.kinds is None or each.kinds & {"boolean", "null"}]
@@ -170,10 +177,14 @@ def parameters(schema: Schema) -> list[Parameter] | None:
         return None
     if not all(name in properties for name in required) or not all(map(is_plain, properties)):
         return None
-    schemas = {name: {} if inner is True else inner for name, inner in properties.items()}
-    if not all(isinstance(inner, dict) for inner in schemas.values()):
-        return None
-    return [Parameter(name, inner, name in required) for name, inner in schemas.items() if isinstance(inner, dict)]
+    return _parameters(properties, required)
+
+
+def _parameters(properties: Schema, required: list[JSON]) -> list[Parameter] | None:
+    """Return the parameters; None if the schema of one is malformed, or forbids it."""
+    schemas = [(name, {} if inner is True else inner) for name, inner in properties.items()]
+    found = [Parameter(name, inner, name in required) for name, inner in schemas if isinstance(inner, dict)]
+    return found if len(found) == len(schemas) else None
 
 
 def choices(schema: Schema) -> list[JSON] | None:
@@ -188,16 +199,14 @@ _MAX_LENGTH = 4096
 
 def length_of(schema: Schema) -> tuple[int, int | None] | None:
     """Return the bounds of a text's length; None if the schema constrains more than that."""
-    least, most = schema.get("minLength", 0), schema.get("maxLength")
-    if schema.keys() & ENFORCED - {"type", "minLength", "maxLength"}:
+    limits = counts(schema, "minLength", "maxLength")
+    if limits is None or schema.keys() & ENFORCED - {"type", "minLength", "maxLength"}:
         return None
-    if not isinstance(least, int) or not isinstance(most, int | None) or max(least, most or 0) > _MAX_LENGTH:
-        return None
-    return least, most
+    return limits if max(limits[0], limits[1] or 0) <= _MAX_LENGTH else None
 
 
 def bounds_of(schema: Schema) -> tuple[int, int | None] | None:
     """Return the bounds of a list's length; None if the schema constrains more than that and the items."""
-    least, most = schema.get("minItems", 0), schema.get("maxItems")
-    alone = not schema.keys() & ENFORCED - {"type", "items", "minItems", "maxItems"}
-    return (least, most) if alone and isinstance(least, int) and isinstance(most, int | None) else None
+    if schema.keys() & ENFORCED - {"type", "items", "minItems", "maxItems"}:
+        return None
+    return counts(schema, "minItems", "maxItems")

@@ -8,7 +8,7 @@ unless the schema declares another type.
 
 from engine.notations.argument_schema import UNDECLARED, ArgumentSchema
 from engine.notations.json_objects import Offered, Read
-from engine.notations.json_values import discard, emit_arguments, emit_value, in_json
+from engine.notations.json_values import ListEmitter, ObjectEmitter, discard, emit_arguments, emit_value
 from engine.notations.parameters import MAX_NESTING, Tags, tagged_value
 from engine.notations.parsed import ToolCallEnd, ToolCallStart
 from engine.notations.scanner import ReaderSteps, Scanner
@@ -26,7 +26,7 @@ def elements(mark: str) -> Read:
             if not (yield from scanner.skip_literal(begin)):
                 return
             head, marker = yield from scanner.collect((">", mark))
-            if not marker and scanner.cut:
+            if scanner.is_cut_before(marker):
                 return
             if marker == mark:
                 scanner.unread(marker)
@@ -38,7 +38,7 @@ def elements(mark: str) -> Read:
                 yield from emit_value(scanner, emit_arguments(scanner))
                 yield from scanner.until((end,), discard)
             else:
-                yield from _Elements(scanner, mark).children(CALL, offered.get(name, UNDECLARED), "{}", 0)
+                yield from _Elements(scanner, mark).children(CALL, offered.get(name, UNDECLARED), False, 0)
             scanner.output.append(ToolCallEnd())
 
     return read
@@ -53,34 +53,28 @@ class _Elements:
         self._end, self._another = f"{mark}</{CALL}>", f'{mark}<{CALL} name="'
         self._emit = emit_arguments(scanner)
 
-    def children(self, tag: str, declared: ArgumentSchema, brackets: str, depth: int) -> ReaderSteps[None]:
+    def children(self, tag: str, declared: ArgumentSchema, is_list: bool, depth: int) -> ReaderSteps[None]:
         """Read the children of an element and its end tag. The end of the call, or the start of another call, ends the
         element too and is not consumed."""
-        scanner, emit = self._scanner, self._emit
+        scanner = self._scanner
         begin, end = f"{self._mark}<", f"{self._mark}</{tag}>"
-        separator = brackets[0]
-        written: set[str] = set()
+        children = ListEmitter(self._emit) if is_list else ObjectEmitter(self._emit)
         ends = (end, self._end, self._another)
         while (marker := (yield from scanner.until((begin, *ends), discard))) == begin:
             inner, marker = yield from scanner.collect((">",))
-            if not marker and scanner.cut:
+            if scanner.is_cut_before(marker):
                 return
             if inner.startswith("/"):  # an end tag without a start tag
                 continue
-            is_list = brackets == "[]"
-            if inner in written:  # a JSON object has each key once
+            if children.begin(inner):
+                yield from self._value(inner, declared.item if is_list else declared.parameter(inner), depth)
+            else:
                 yield from scanner.until((f"{self._mark}</{inner}>", *ends), discard)
-                continue
-            if not is_list:
-                written.add(inner)
-            emit(separator if is_list else f"{separator}{in_json(inner)}: ")
-            separator = ", "
-            yield from self._value(inner, declared.item if is_list else declared.parameter(inner), depth)
-        if not marker and scanner.cut:
+        if scanner.is_cut_before(marker):
             return
         if marker != end:
             scanner.unread(marker)
-        emit(brackets[1] if separator == ", " else brackets)
+        children.end()
 
     def _value(self, tag: str, declared: ArgumentSchema, depth: int) -> ReaderSteps[None]:
         scanner, kind = self._scanner, declared.kind
@@ -90,8 +84,7 @@ class _Elements:
             yield from scanner.until((f"{self._mark}<{first}>",), discard)
             self._emit(_EMPTY[kind])
         elif first and not first.startswith("/"):
-            is_list = kind == "array" or (kind != "object" and first == ITEM)
-            yield from self.children(tag, declared, "[]" if is_list else "{}", depth + 1)
+            yield from self.children(tag, declared, _is_list(kind, first), depth + 1)
         else:
             tags = Tags("", (), (self._end,), "", "", "", f"{self._mark}</{tag}>")
             yield from tagged_value(scanner, tags, self._emit, declared)
@@ -105,3 +98,8 @@ class _Elements:
             first, _ = yield from scanner.collect((">",))
         scanner.rewind(place)
         return first
+
+
+def _is_list(kind: str, first: str) -> bool:
+    """True if an element is a list, by its declared type or the tag of its first child."""
+    return kind == "array" or (kind != "object" and first == ITEM)

@@ -1,7 +1,7 @@
 """Read Gemma's calls: a relaxed JSON with a special token for quotation marks. Pure."""
 
 from engine.notations.json_objects import Offered, Read
-from engine.notations.json_values import emit_arguments, emit_value, in_json, infer_value
+from engine.notations.json_values import emit_arguments, emit_text, emit_value, in_json, infer_value
 from engine.notations.parameters import MAX_NESTING
 from engine.notations.parsed import TextDelta, ToolCallEnd, ToolCallStart
 from engine.notations.scanner import Emit, ReaderSteps, Scanner
@@ -38,42 +38,41 @@ def gemma(quote: str) -> Read:
 def _value(scanner: Scanner, emit: Emit, quote: str, depth: int = 0) -> ReaderSteps[None]:
     yield from scanner.skip_space()
     if (yield from scanner.skip_literal(quote)):
-        emit('"')
-        marker = yield from scanner.until((quote,), lambda text: emit(in_json(text)[1:-1]))
-        if marker or not scanner.cut:
-            emit('"')
-    elif depth < MAX_NESTING and (yield from scanner.skip_literal("{")):
-        yield from _items(scanner, emit, quote, "{", depth)
-    elif depth < MAX_NESTING and (yield from scanner.skip_literal("[")):
-        yield from _items(scanner, emit, quote, "[", depth)
+        yield from emit_text(scanner, emit, (quote,))
+    elif depth < MAX_NESTING and (yield from scanner.peek()) in ("{", "["):
+        yield from _items(scanner, emit, quote, depth)
     else:
-        chars: list[str] = []
-        while (char := (yield from scanner.peek())) and char not in ",}]":
-            chars.append((yield from scanner.take()))
-        if char or not scanner.cut:
-            emit(in_json(infer_value("".join(chars))))
+        yield from _word(scanner, emit)
 
 
-def _items(scanner: Scanner, emit: Emit, quote: str, opening: str, depth: int) -> ReaderSteps[None]:
+def _word(scanner: Scanner, emit: Emit) -> ReaderSteps[None]:
+    """Read a value without quotation marks."""
+    chars: list[str] = []
+    while (char := (yield from scanner.peek())) and char not in ",}]":
+        chars.append((yield from scanner.take()))
+    if not scanner.is_cut_before(char):
+        emit(in_json(infer_value("".join(chars))))
+
+
+def _items(scanner: Scanner, emit: Emit, quote: str, depth: int) -> ReaderSteps[None]:
+    """Read an object or a list."""
+    opening = yield from scanner.take()
     emit(opening)
-    first = True
+    before = ""
     while True:
-        yield from scanner.skip_space()
+        yield from scanner.skip(",")
         char = yield from scanner.peek()
-        if not char and scanner.cut:
+        if scanner.is_cut_before(char):
             return
-        if not char or char in "]}":
+        if char in ("", "]", "}"):
             yield from scanner.take()
             emit("}" if opening == "{" else "]")
             return
-        if char == ",":
-            yield from scanner.take()
-            continue
-        separator, first = "" if first else ", ", False
         if opening == "{":
             key, marker = yield from scanner.collect((":", "}"))
-            if not marker and scanner.cut:
+            if scanner.is_cut_before(marker):
                 return
-            separator = f"{separator}{in_json(key.replace(quote, '').strip())}: "
-        emit(separator)
+            before = f"{before}{in_json(key.replace(quote, '').strip())}: "
+        emit(before)
+        before = ", "
         yield from _value(scanner, emit, quote, depth + 1)

@@ -85,7 +85,7 @@ def named_arguments(
             head.append(text)
             if marker not in separators:
                 break
-        if not marker and scanner.cut:
+        if scanner.is_cut_before(marker):
             return  # the name may be incomplete
         name = name_of(head)
         if marker == "{":

@@ -4,6 +4,7 @@ import ast
 import math
 import re
 import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -25,6 +26,51 @@ def emit_arguments(scanner: Scanner) -> Emit:
             scanner.output.append(ToolCallArguments(text))
 
     return emit
+
+
+class ObjectEmitter:
+    """Emitter of an object in JSON. An object has each key once."""
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self._keys: set[str] = set()
+
+    def begin(self, key: str) -> bool:
+        """Emit a key, before its value; return False if the object has it already."""
+        if key in self._keys:
+            return False
+        self._emit(f"{', ' if self._keys else '{'}{in_json(key)}: ")
+        self._keys.add(key)
+        return True
+
+    def end(self) -> None:
+        self._emit("}" if self._keys else EMPTY_OBJECT)
+
+
+class ListEmitter:
+    """Emitter of a list in JSON."""
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit = emit
+        self._before = "["
+
+    def begin(self, _: str) -> bool:
+        """Emit the text before an item, which has no key."""
+        self._emit(self._before)
+        self._before = ", "
+        return True
+
+    def end(self) -> None:
+        self._emit("[]" if self._before == "[" else "]")
+
+
+def emit_text(scanner: Scanner, emit: Emit, ends: Sequence[str]) -> ReaderSteps[str]:
+    """Emit a verbatim text as a JSON string. Consume and return the marker that ends it."""
+    emit('"')
+    marker = yield from scanner.until(ends, lambda text: emit(in_json(text)[1:-1]))
+    if not scanner.is_cut_before(marker):
+        emit('"')
+    return marker
 
 
 def emit_value(scanner: Scanner, emit: Emit) -> ReaderSteps[None]:

@@ -23,50 +23,76 @@ def tagged_arguments(tags: Tags, parameter: str, cdata: bool = False, python: bo
     `parameter` is a template with `$key` and `$value`. `$type` is the JavaScript type, `$text` is "true" for a text.
     """
     head, _, closing = parameter.partition("$value")
-    shows_kind = "$type" in head or "$text" in head
-    """True if the type of a value is written before it."""
 
     def write(function: Function, rules: Rules) -> str:
-        forbidden = [end for end in tags.ends if rules.is_text(end)]
-
-        def item(each: Parameter) -> str | None:
-            declared = ArgumentSchema(each.schema, function.schema)
-            if function.lark:
-                return element(each, declared.kind, f"{rules.lark(function.lark)} {rules.expand(closing)}")
-            if declared.kind == "string":
-                return element(each, "string", tagged_text(declared.resolved.schema, closing, tags.ends, rules, cdata))
-            text = declared.text
-            no_text = "" if shows_kind else texts_of_other_kinds(declared)
-            bare = text and tagged_text(text.schema, closing, tags.ends, rules, cdata, no_text)
-            if text is None or not bare:
-                return element(each, declared.kind, quoted(each.schema))
-            if shows_kind and declared.optional is not None:
-                null = rules.until(closing, '"null"') if declared.may_be_null else None
-                return one_of(element(each, "string", bare), element(each, "null", null))
-            if shows_kind:
-                return one_of(element(each, "string", bare), element(each, "", quoted(each.schema)))
-            other = quoted(text.schema if declared.optional is not None else each.schema)
-            return element(each, "", one_of(bare, other, word_of(declared, closing, rules)))
-
-        def quoted(schema: Schema) -> str | None:
-            value = json_value(schema, function.schema, rules)
-            if value and python and (more := python_value(schema, function.schema, rules, forbidden)):
-                value = f"({value} | {more})"
-            return value and f"{value} {rules.expand(closing)}"
-
-        def element(each: Parameter, kind: str, value: str | None) -> str | None:
-            word = {"integer": "number", "": "object"}.get(kind, kind)
-            parts = {
-                "key": string_literal(each.name),
-                "type": string_literal(word),
-                "text": string_literal(str(kind == "string").lower()),
-            }
-            return value and f"{rules.expand(head, parts)} {value}"
-
-        items = items_of(function.schema, item)
+        writer = _TaggedArguments(function, rules, tags, head, closing, cdata, python)
+        items = items_of(function.schema, writer.item)
         return f'"\\n" {json_arguments(function, rules)}' if items is None else rules.in_any_order(items, rules.space())
 
     return write
+
+
+class _TaggedArguments:
+    """Writes the arguments of one function."""
+
+    def __init__(
+        self, function: Function, rules: Rules, tags: Tags, head: str, closing: str, cdata: bool, python: bool
+    ) -> None:
+        self._function = function
+        self._rules = rules
+        self._ends = tags.ends
+        self._head, self._closing = head, closing
+        """Templates of the text before a value and after it."""
+        self._cdata = cdata
+        self._python = python
+        self._shows_kind = "$type" in head or "$text" in head
+        """True if the type of a value is written before it."""
+
+    def item(self, each: Parameter) -> str | None:
+        """Return an expression for an argument; None if it can't be written."""
+        declared = ArgumentSchema(each.schema, self._function.schema)
+        if self._function.lark:
+            value = f"{self._rules.lark(self._function.lark)} {self._rules.expand(self._closing)}"
+            return self._element(each, declared.kind, value)
+        if declared.kind == "string":
+            return self._element(each, "string", self._bare(declared.resolved.schema))
+        text = declared.text
+        bare = text and self._bare(text.schema, "" if self._shows_kind else texts_of_other_kinds(declared))
+        if text is None or not bare:
+            return self._element(each, declared.kind, self._quoted(each.schema))
+        if self._shows_kind:
+            return one_of(self._element(each, "string", bare), self._other_element(each, declared))
+        other = self._quoted(text.schema if declared.optional is not None else each.schema)
+        return self._element(each, "", one_of(bare, other, word_of(declared, self._closing, self._rules)))
+
+    def _other_element(self, each: Parameter, declared: ArgumentSchema) -> str | None:
+        """Return an element for a value that may be a text, but is none."""
+        if declared.optional is None:
+            return self._element(each, "", self._quoted(each.schema))
+        null = self._rules.until(self._closing, '"null"') if declared.may_be_null else None
+        return self._element(each, "null", null)
+
+    def _bare(self, schema: Schema, no_text: str = "") -> str | None:
+        """Return a verbatim text; see `tagged_text`."""
+        return tagged_text(schema, self._closing, self._ends, self._rules, self._cdata, no_text)
+
+    def _quoted(self, schema: Schema) -> str | None:
+        """Return a value in JSON, or in Python if the family reads both."""
+        rules, whole = self._rules, self._function.schema
+        value = json_value(schema, whole, rules)
+        forbidden = [end for end in self._ends if rules.is_text(end)]
+        if value and self._python and (more := python_value(schema, whole, rules, forbidden)):
+            value = f"({value} | {more})"
+        return value and f"{value} {rules.expand(self._closing)}"
+
+    def _element(self, each: Parameter, kind: str, value: str | None) -> str | None:
+        word = {"integer": "number", "": "object"}.get(kind, kind)
+        parts = {
+            "key": string_literal(each.name),
+            "type": string_literal(word),
+            "text": string_literal(str(kind == "string").lower()),
+        }
+        return value and f"{self._rules.expand(self._head, parts)} {value}"
 
 
 def one_of(*alternatives: str | None) -> str | None:

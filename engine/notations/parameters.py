@@ -1,4 +1,4 @@
-"""Read calls whose arguments stand between tags, or as in a programming language. Pure.
+"""Read calls whose arguments stand between tags. Pure.
 
 Readers emit the arguments as JSON. Arguments that begin like JSON are read as JSON. A parameter that is declared as a
 text streams. The type of any other value is not written, so it is inferred once the value is complete.
@@ -12,8 +12,16 @@ from msgspec import Struct
 
 from engine.notations.argument_schema import UNDECLARED, ArgumentSchema, kinds_of
 from engine.notations.json_objects import Offered, Read
-from engine.notations.json_values import EMPTY_OBJECT, discard, emit_arguments, emit_value, in_json, infer_value
-from engine.notations.parsed import TextDelta, ToolCallEnd, ToolCallStart
+from engine.notations.json_values import (
+    ObjectEmitter,
+    discard,
+    emit_arguments,
+    emit_text,
+    emit_value,
+    in_json,
+    infer_value,
+)
+from engine.notations.parsed import ToolCallEnd, ToolCallStart
 from engine.notations.scanner import Emit, ReaderSteps, Scanner, cleaned
 
 MAX_NESTING = 64
@@ -53,7 +61,7 @@ def tagged(tags: Tags) -> Read:
             if tags.begin and not (yield from scanner.skip_literal(tags.begin)):
                 return
             head, marker = yield from scanner.collect((*tags.name_ends, *tags.end, tags.key))
-            if not marker and scanner.cut:
+            if scanner.is_cut_before(marker):
                 return
             if marker not in tags.name_ends:
                 scanner.unread(marker)
@@ -76,25 +84,22 @@ def _tagged_arguments(scanner: Scanner, tags: Tags, declared: ArgumentSchema) ->
         yield from emit_value(scanner, emit)
         yield from scanner.until(tags.end, discard)
         return
-    opening, keys = "{", set[str]()
+    arguments = ObjectEmitter(emit)
     while (marker := (yield from scanner.until((tags.key, *tags.end), discard))) == tags.key:
         head, marker = yield from scanner.collect((tags.key_ends,))
-        if not marker and scanner.cut:
+        if scanner.is_cut_before(marker):
             break
         if tags.value:
             marker = yield from scanner.until((tags.value, *tags.end), discard)
         key, _, attributes = head.partition('"')
         key = key.strip()
-        emit_once = discard if key in keys else emit  # an object has each key once
-        keys.add(key)
-        emit_once(f"{opening}{in_json(key)}: ")
-        opening = ", "
-        if not marker and scanner.cut:
+        emit_once = emit if arguments.begin(key) else discard
+        if scanner.is_cut_before(marker):
             break
         is_text = 'string="true"' in attributes or 'type="string"' in attributes
         yield from tagged_value(scanner, tags, emit_once, declared.parameter(key), is_text)
-    if marker or not scanner.cut:
-        emit("}" if opening == ", " else EMPTY_OBJECT)
+    if not scanner.is_cut_before(marker):
+        arguments.end()
 
 
 def tagged_value(
@@ -117,17 +122,20 @@ def tagged_value(
         closing.append(f"]]>{tags.value_ends}")
     ends = (*closing, *following)
     if is_text or plain or declared.kind == "string":
-        emit('"')
-        marker = yield from scanner.until(ends, lambda text: emit(in_json(text)[1:-1]))
-        if marker or not scanner.cut:
-            emit('"')
+        marker = yield from emit_text(scanner, emit, ends)
     else:
-        optional = declared.optional is not None
-        text, marker = yield from _collect_value(scanner, ends, '"' if optional else '{["')
-        if marker or not scanner.cut:  # the type of an incomplete value is unknown
-            emit(in_json(_optional(text) if optional else _permitted(text, declared)))
+        marker = yield from _emit_inferred(scanner, emit, ends, declared)
     if marker in following:
         scanner.unread(marker)
+
+
+def _emit_inferred(scanner: Scanner, emit: Emit, ends: tuple[str, ...], declared: ArgumentSchema) -> ReaderSteps[str]:
+    """Emit a value whose type is inferred. Consume and return the marker that ends it."""
+    optional = declared.optional is not None
+    text, marker = yield from _collect_value(scanner, ends, '"' if optional else '{["')
+    if not scanner.is_cut_before(marker):  # the type of an incomplete value is unknown
+        emit(in_json(_optional(text) if optional else _permitted(text, declared)))
+    return marker
 
 
 def _collect_value(scanner: Scanner, ends: tuple[str, ...], json: str) -> ReaderSteps[tuple[str, str]]:
@@ -148,95 +156,6 @@ def _collect_value(scanner: Scanner, ends: tuple[str, ...], json: str) -> Reader
             return "", ""
     scanner.rewind(place)
     return (yield from scanner.collect(ends))
-
-
-def pythonic(end: str = "") -> Read:
-    """Return a reader of `[name(key='text', other=3)]`. Before the marker `end`, commas between calls are optional."""
-
-    def read(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
-        while True:
-            yield from scanner.skip("[],;")
-            name, marker = yield from scanner.collect(("(", "]", "\n", end))
-            if marker != "(":
-                if name.strip() and (marker or not scanner.cut):
-                    scanner.output.append(TextDelta(name.strip()))
-                if marker == end:
-                    scanner.unread(end)
-                return
-            scanner.output.append(ToolCallStart(name.strip()))
-            yield from _pythonic_arguments(scanner)
-            scanner.output.append(ToolCallEnd())
-            yield from scanner.skip_space()
-            if not end and (yield from scanner.peek()) not in (",", ";"):
-                yield from scanner.skip_literal("]")
-                return
-
-    return read
-
-
-def _pythonic_arguments(scanner: Scanner) -> ReaderSteps[None]:
-    emit = emit_arguments(scanner)
-    yield from scanner.skip_space()
-    if (yield from scanner.peek()) == "{":
-        yield from emit_value(scanner, emit)
-        yield from scanner.until((")",), discard)
-        return
-    opening, keys = "{", set[str]()
-    while True:
-        yield from scanner.skip(",")
-        key, marker = yield from scanner.collect(("=", ")"))
-        if marker != "=":
-            break
-        key = key.strip()
-        emit_once = discard if key in keys else emit  # an object has each key once
-        keys.add(key)
-        emit_once(f"{opening}{in_json(key)}: ")
-        opening = ", "
-        literal = yield from _literal(scanner)
-        if scanner.cut and not (yield from scanner.peek()):
-            emit_once(_decoded_start(literal))
-            return
-        emit_once(in_json(infer_value(literal)))
-    if marker or not scanner.cut:
-        emit("}" if opening == ", " else EMPTY_OBJECT)
-
-
-def _literal(scanner: Scanner) -> ReaderSteps[str]:
-    """Return a literal, up to the comma or bracket that follows it."""
-    chars: list[str] = []
-    depth, quote = 0, ""
-    while char := (yield from scanner.peek()):
-        if not quote and depth == 0 and char in ",)":
-            break
-        chars.append((yield from scanner.take()))
-        if quote:
-            if char == "\\":
-                chars.append((yield from scanner.take()))
-            elif char == quote:
-                quote = ""
-        elif char in "\"'":
-            quote = char
-        else:
-            depth += (char in "([{") - (char in ")]}")
-    return "".join(chars)
-
-
-def _decoded_start(literal: str) -> str:
-    """Return an incomplete text as the start of a JSON string. Return nothing for other values."""
-    literal = cleaned(literal).lstrip()
-    if literal[:1] not in ("'", '"'):
-        return ""
-    for end in range(len(literal), max(len(literal) - _MAX_ESCAPE, 0), -1):
-        text = infer_value(f"{literal[:end]}{literal[0]}")
-        if isinstance(text, msgspec.Raw):
-            text = msgspec.json.decode(text)
-        if isinstance(text, str) and text[:1] != literal[0]:
-            return in_json(text)[:-1]
-    return ""
-
-
-_MAX_ESCAPE = 10
-"""Characters of the longest escape in Python, as in `\\U0001f600`."""
 
 
 _CDATA = "<![CDATA["

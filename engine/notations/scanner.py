@@ -85,6 +85,10 @@ class Scanner:
         rest = self._text[self._at :]
         return self.cut and rest != "" and self.with_marks(literal).startswith(rest)
 
+    def is_cut_before(self, marker: str) -> bool:
+        """True if `until` found no marker because the text was cut off."""
+        return not marker and self.cut
+
     def until(self, markers: Sequence[str], emit: Emit, prose: bool = False) -> ReaderSteps[str]:
         """Emit the text before the first marker as soon as it cannot be part of one. Consume and return the marker.
 

@@ -150,21 +150,21 @@ class _Values:
     def _kind(self, kind: JSON, schema: Schema) -> str | None:
         if (chosen := choices(schema)) is not None:
             return self._one_of([self._constant(value) for value in chosen if kind is None or kind in kinds_of(value)])
-        is_plain = not schema.keys() & ENFORCED - {"type"}
         match kind:
             case "string":
                 return self.text(schema)
             case "number" | "integer":
                 return self.number(kind, schema)
-            case "boolean":
-                return f'("{self.words[True]}" | "{self.words[False]}")' if is_plain else None
-            case "null":
-                return f'"{self.words[None]}"' if is_plain else None
             case "array":
                 return self._list(schema)
             case "object":
                 return self.object(schema)
+            case "boolean" | "null" if not schema.keys() & ENFORCED - {"type"}:
+                return self._word(kind)
         return None
+
+    def _word(self, kind: str) -> str:
+        return f'"{self.words[None]}"' if kind == "null" else f'("{self.words[True]}" | "{self.words[False]}")'
 
     def _constant(self, value: JSON) -> str | None:
         match value:

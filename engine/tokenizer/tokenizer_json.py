@@ -101,15 +101,17 @@ def _tokens(path: Path, file: _TokenizerFile) -> tuple[list[str], list[int]]:
     texts = [f"[PAD{id_}]" for id_ in range(size)]
     types = [int(TokenType.UNUSED)] * size
     for text, id_ in vocab.items():
-        texts[id_] = text
-        is_byte = file.model.byte_fallback and BYTE_NAME.fullmatch(text)
-        types[id_] = int(TokenType.BYTE if is_byte else TokenType.NORMAL)
+        texts[id_], types[id_] = text, int(_type_of_word(text, file.model.byte_fallback))
     for added in file.added_tokens:
         texts[added.id] = added.content
         types[added.id] = int(TokenType.CONTROL if added.special else TokenType.USER_DEFINED)
     if (unknown := vocab.get(file.model.unk_token or "")) is not None:
         types[unknown] = int(TokenType.UNKNOWN)
     return texts, types
+
+
+def _type_of_word(text: str, byte_fallback: bool) -> TokenType:
+    return TokenType.BYTE if byte_fallback and BYTE_NAME.fullmatch(text) else TokenType.NORMAL
 
 
 def _id(file: _TokenizerFile, name: str | _NamedText | None) -> int | None:

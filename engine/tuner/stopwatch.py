@@ -64,8 +64,7 @@ def measure(models: Mapping[Trial, Model], plan: MeasurementPlan) -> list[Measur
 
     Each trial's model must have `STREAMS` slots of `plan.n_ctx` tokens. Trials may share a model.
     """
-    unique = {id(model): _Stopwatch(model, plan) for model in {id(model): model for model in models.values()}.values()}
-    clocks = {trial: unique[id(model)] for trial, model in models.items()}
+    clocks = _clocks(models, plan)
     samples = {trial: _Samples() for trial in models}
     end = time.perf_counter() + plan.seconds
     for number in range(plan.rounds):
@@ -78,6 +77,13 @@ def measure(models: Mapping[Trial, Model], plan: MeasurementPlan) -> list[Measur
             for trial, sample in order:
                 clocks[trial].time_busy(trial.threads, sample)
     return [_measurement(trial, sample) for trial, sample in samples.items()]
+
+
+def _clocks(models: Mapping[Trial, Model], plan: MeasurementPlan) -> dict[Trial, "_Stopwatch"]:
+    """Return the stopwatch of each trial; trials of one model share it."""
+    unique = {id(model): model for model in models.values()}
+    clocks = {key: _Stopwatch(model, plan) for key, model in unique.items()}
+    return {trial: clocks[id(model)] for trial, model in models.items()}
 
 
 class _Stopwatch:

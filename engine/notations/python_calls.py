@@ -1,0 +1,96 @@
+"""Read calls as in Python. Pure.
+
+The type of a value is not written, so it is inferred once the value is complete.
+"""
+
+import msgspec
+
+from engine.notations.json_objects import Offered, Read
+from engine.notations.json_values import ObjectEmitter, discard, emit_arguments, emit_value, in_json, infer_value
+from engine.notations.parsed import TextDelta, ToolCallEnd, ToolCallStart
+from engine.notations.scanner import ReaderSteps, Scanner, cleaned
+
+
+def pythonic(end: str = "") -> Read:
+    """Return a reader of `[name(key='text', other=3)]`. Before the marker `end`, commas between calls are optional."""
+
+    def read(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
+        while True:
+            yield from scanner.skip("[],;")
+            name, marker = yield from scanner.collect(("(", "]", "\n", end))
+            if marker != "(":
+                if name.strip() and not scanner.is_cut_before(marker):
+                    scanner.output.append(TextDelta(name.strip()))
+                if marker == end:
+                    scanner.unread(end)
+                return
+            scanner.output.append(ToolCallStart(name.strip()))
+            yield from _pythonic_arguments(scanner)
+            scanner.output.append(ToolCallEnd())
+            yield from scanner.skip_space()
+            if not end and (yield from scanner.peek()) not in (",", ";"):
+                yield from scanner.skip_literal("]")
+                return
+
+    return read
+
+
+def _pythonic_arguments(scanner: Scanner) -> ReaderSteps[None]:
+    emit = emit_arguments(scanner)
+    yield from scanner.skip_space()
+    if (yield from scanner.peek()) == "{":
+        yield from emit_value(scanner, emit)
+        yield from scanner.until((")",), discard)
+        return
+    arguments = ObjectEmitter(emit)
+    while True:
+        yield from scanner.skip(",")
+        key, marker = yield from scanner.collect(("=", ")"))
+        if marker != "=":
+            break
+        emit_once = emit if arguments.begin(key.strip()) else discard
+        literal = yield from _literal(scanner)
+        if scanner.cut and not (yield from scanner.peek()):
+            emit_once(_decoded_start(literal))
+            return
+        emit_once(in_json(infer_value(literal)))
+    if not scanner.is_cut_before(marker):
+        arguments.end()
+
+
+def _literal(scanner: Scanner) -> ReaderSteps[str]:
+    """Return a literal, up to the comma or bracket that follows it."""
+    chars: list[str] = []
+    depth, quote = 0, ""
+    while char := (yield from scanner.peek()):
+        if not quote and depth == 0 and char in ",)":
+            break
+        chars.append((yield from scanner.take()))
+        if quote:
+            if char == "\\":
+                chars.append((yield from scanner.take()))
+            elif char == quote:
+                quote = ""
+        elif char in "\"'":
+            quote = char
+        else:
+            depth += (char in "([{") - (char in ")]}")
+    return "".join(chars)
+
+
+def _decoded_start(literal: str) -> str:
+    """Return an incomplete text as the start of a JSON string. Return nothing for other values."""
+    literal = cleaned(literal).lstrip()
+    if literal[:1] not in ("'", '"'):
+        return ""
+    for end in range(len(literal), max(len(literal) - _MAX_ESCAPE, 0), -1):
+        text = infer_value(f"{literal[:end]}{literal[0]}")
+        if isinstance(text, msgspec.Raw):
+            text = msgspec.json.decode(text)
+        if isinstance(text, str) and text[:1] != literal[0]:
+            return in_json(text)[:-1]
+    return ""
+
+
+_MAX_ESCAPE = 10
+"""Characters of the longest escape in Python, as in `\\U0001f600`."""
