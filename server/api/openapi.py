@@ -15,18 +15,20 @@ from server.api.text_completions import CompletionRequest
 from server.http import LARGE, Exchange, WorkThread
 from server.monitoring import Health, Status, Version
 from server.prompt import compaction
-from server.protocol import events, input_items
+from server.protocol import input_items, sse
 from server.protocol.chat_request import ChatRequest
 from server.protocol.request import Listing, Request, Retrieval
 from server.protocol.response import Response
 from server.protocol.stored_objects import Addition, Change, Creation, Deleted
 from server.protocol.tools import ToolEcho
+from server.session import STREAM_ID, SessionEvent
 from server.stream.completions import ChatChunk, ChatCompletion, Failed, TextCompletion
 
 JSON: TypeAlias = dict[str, Any]
 
 REF = "#/components/schemas/{name}"
 EVENT, ITEM, TOOL, ITEM_LIST = "ResponseStreamEvent", "InputItem", "InputTool", "ItemList"
+CLIENT_MESSAGE, SERVER_MESSAGE = "WebSocketClientEvent", "WebSocketServerEvent"
 
 
 class Operation(Struct, frozen=True):
@@ -60,7 +62,7 @@ OPERATIONS = (
         "post", "/v1/responses", "createResponse", "Answer a request, as a stream or whole", Response, Request,
         events=EVENT,
     ),
-    Operation("get", "/v1/responses", "connect", "Open a WebSocket: each event is a message", switches=True),
+    Operation("get", "/v1/responses", "connect", "Open a WebSocket; `x-websocket` has its messages", switches=True),
     Operation("post", "/v1/responses/input_tokens", "countInputTokens", "Tokens of the prompt", InputTokens, Request),
     Operation(
         "post", "/v1/responses/compact", "compact", "Summarize a conversation", compaction.CompactedResponse, Request
@@ -153,11 +155,14 @@ def document(version: str) -> bytes:
 
 def _schemas() -> JSON:
     named = [kind for each in OPERATIONS for kind in (each.body, each.answer, each.events) if isinstance(kind, type)]
-    kinds = [events.Event, Failed, *INPUT_ITEMS, *get_args(ToolEcho), *dict.fromkeys(named)]
+    kinds = [sse.SentEvent, Failed, *get_args(SessionEvent), *INPUT_ITEMS, *get_args(ToolEcho), *dict.fromkeys(named)]
     (event, *_), schemas = msgspec.json.schema_components(kinds, ref_template=REF)
     for struct, types in INPUT_ITEMS.items():
         _add_type(schemas[struct.__name__], types)
     schemas[EVENT] = event
+    lane = {"type": "object", "properties": {"stream_id": {"type": "string"}}}
+    schemas[SERVER_MESSAGE] = {"allOf": [{"anyOf": [_ref(EVENT), *_refs(get_args(SessionEvent))]}, lane]}
+    schemas[CLIENT_MESSAGE] = {"anyOf": _client_messages()}
     schemas[ITEM] = {"anyOf": [*_refs(INPUT_ITEMS), OTHER_TYPE]}
     schemas[TOOL] = {"anyOf": [*_refs(get_args(ToolEcho)), OTHER_TYPE]}
     schemas[ITEM_LIST] = _item_list()
@@ -174,6 +179,22 @@ def _add_type(schema: JSON, types: Sequence[str]) -> None:
         schema["required"] = ["id"]
     elif "message" not in types:
         schema["required"] = ["type", *schema.get("required", ())]
+
+
+def _client_messages() -> list[JSON]:
+    """Return the schemas of the messages that a WebSocket client sends."""
+    lane = {"type": ["string", "null"], "pattern": f"^(?:{STREAM_ID.pattern})$"}
+    create = {"type": {"const": "response.create"}, "stream_id": lane, "generate": {"type": ["boolean", "null"]}}
+    text_or_items = {"anyOf": [{"type": "string"}, {"type": "array", "items": _ref(ITEM)}]}
+    steer = {
+        "type": {"const": "response.steer"},
+        "previous_response_id": {"type": "string"},
+        "input": text_or_items,
+    }
+    return [
+        {"allOf": [_ref(Request), {"type": "object", "properties": create, "required": ["type"]}]},
+        {"type": "object", "properties": steer, "required": list(steer), "additionalProperties": False},
+    ]
 
 
 def _item_list() -> JSON:
@@ -205,6 +226,8 @@ def _operation(operation: Operation) -> JSON:
             "default": {"description": "Error", "content": {"application/json": {"schema": _ref(Failed)}}},
         },
     }
+    if operation.switches:
+        described["x-websocket"] = {"client": _ref(CLIENT_MESSAGE), "server": _ref(SERVER_MESSAGE)}
     if operation.body is not None:
         content = {"application/json": {"schema": _ref(operation.body)}}
         described["requestBody"] = {"required": True, "content": content}

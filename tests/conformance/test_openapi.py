@@ -14,6 +14,7 @@ from server.api import openapi
 from tests.server.api.test_reasoning import THINKS, thinker
 from tests.server.upstream.fronts import Served
 from tests.support.helpers import encode, exchange, get, post, served
+from tests.support.websockets import SocketClient
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,6 +55,9 @@ def test_events_are_a_union_that_their_type_discriminates() -> None:
     assert union["discriminator"]["propertyName"] == "type"
     assert sorted(mapping.values()) == sorted(ref["$ref"] for ref in union["anyOf"])
     assert {"error", "response.created", "response.completed", "response.reasoning_summary_part.done"} <= set(mapping)
+    assert {"response.reasoning_text.delta", "response.reasoning.delta"} <= set(mapping), (
+        "names of either specification"
+    )
 
 
 async def test_server_sends_its_description() -> None:
@@ -91,6 +95,30 @@ async def test_answers_and_events_fit_their_descriptions(served: Served, tmp_pat
         (asked | {"tools": [tool]}, "Request"),
     ):
         check(body, name)
+
+
+async def test_messages_of_a_websocket_fit_their_descriptions() -> None:
+    described_ = described()["paths"]["/v1/responses"]["get"]["x-websocket"]
+    client_name, server_name = (described_[side]["$ref"].rpartition("/")[2] for side in ("client", "server"))
+    create = {"type": "response.create", "input": "Is it?", "stream_id": "a", "store": False}
+    steer = {"type": "response.steer", "previous_response_id": "resp_0", "input": "No."}
+    async with (
+        served(thinker(), template=THINKS) as running,
+        await SocketClient.to(running, "Content-Type: application/json") as client,
+    ):
+        await client.json(create)
+        events = await client.until("response.completed")
+        for wrong in (create | {"generate": "no"}, steer):
+            await client.json(wrong)
+            events.append(await client.event())
+    for message in (create, steer):
+        check(message, client_name)
+    for event in events:
+        check(event, server_name)
+    assert {"response.steer.failed", "error", "response.reasoning.delta"} <= {event["type"] for event in events}
+    for wrong in (create | {"generate": "no"}, create | {"type": "response.new"}, {"type": "response.steer"}):
+        with pytest.raises(jsonschema.ValidationError):
+            check(wrong, client_name)
 
 
 @pytest.mark.parametrize(
