@@ -1,5 +1,6 @@
 """The real parts that tests share."""
 
+import gc
 import os
 import shutil
 import signal
@@ -16,9 +17,14 @@ from engine.model import EngineFault
 from tests.server.store.cluster import Cluster, program, started
 from tests.support.gemma3 import pull as pull_gemma3
 
-# Equal examples in every run, on slow machines too. To search for new ones: `pytest --hypothesis-profile=default`.
-settings.register_profile("same", derandomize=True, deadline=None)
+# Equal examples in every run, on slow machines too. .ci/run has the profile `thorough`, whose first examples are those
+# of `same`. To search for new ones: `pytest --hypothesis-profile=default`.
+settings.register_profile("same", derandomize=True, deadline=None, max_examples=25)
+settings.register_profile("thorough", settings.get_profile("same"), max_examples=100)
 settings.load_profile("same")
+
+# Thousands of collected tests are no garbage: nothing searches them while they grow, or afterwards.
+gc.disable()
 
 # A run starts hundreds of Python processes. Without bytecode, each compiles every module, and each worker of pytest
 # rewrites the asserts of every test.
@@ -84,3 +90,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             parameters = item.callspec.params if hasattr(item, "callspec") else {}
             if item.get_closest_marker("ctransformers") or "ctransformers" in parameters.values():
                 item.add_marker(pytest.mark.skip(reason=str(fault)))
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()

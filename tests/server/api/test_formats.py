@@ -104,10 +104,10 @@ async def test_usage_counts_forced_tokens() -> None:
     chat_format = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
     messages = [{"role": "user", "content": "Hi"}]
     async with served(stubborn(), metrics=True) as running:
-        answer = (await post(running, input="Hi", text=text, temperature=0)).json
-        body = encode(messages=messages, response_format=chat_format, temperature=0)
+        answer = (await post(running, input="Hi", text=text, temperature=0, max_output_tokens=200)).json
+        body = encode(messages=messages, response_format=chat_format, temperature=0, max_tokens=200)
         chat = (await exchange(running, "POST", "/v1/chat/completions", body)).json
-        free = (await post(running, input="Hi")).json
+        free = (await post(running, input="Hi", max_output_tokens=3)).json
     forced = answer["usage"]["output_tokens_details"]["forced_tokens"]
     assert 0 < forced < answer["usage"]["output_tokens"]
     assert chat["usage"]["completion_tokens_details"] == {"reasoning_tokens": 0, "forced_tokens": forced}
