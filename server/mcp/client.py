@@ -28,6 +28,8 @@ from server.stream import McpCallFinished
 T = TypeVar("T")
 INVALID_PARAMS = -32602
 """JSON-RPC's code for wrong arguments."""
+CLOSE_SECONDS = 1.0
+"""Seconds for the end of the session with a server, behind a result."""
 LIST_SECONDS = 15.0
 """Seconds for the connection to a server and the list of its tools."""
 LACKS_PACKAGE = "This server lacks the package `mcp`: the operator installs it by pip install 'responsed[mcp]'."
@@ -162,6 +164,7 @@ def _explained(error: Exception, answers: Answers) -> Exception:
 
 @asynccontextmanager
 async def _connected(server: McpClient) -> AsyncIterator[Any]:
+    """Yield the package's client. The result stands when the block ends, however long the session takes to end."""
     mcp = importlib.import_module("mcp")
     transports = importlib.import_module("mcp.client.streamable_http")
     http = importlib.import_module("httpx2")
@@ -170,12 +173,19 @@ async def _connected(server: McpClient) -> AsyncIterator[Any]:
     timeout = http.Timeout(10, read=max(LIST_SECONDS, server.call_seconds))
     hooks = {"response": [answers]}
     try:
-        async with (
-            http.AsyncClient(
-                headers=headers, follow_redirects=False, timeout=timeout, event_hooks=hooks, trust_env=False
-            ) as connection,
-            mcp.Client(transports.streamable_http_client(server.url, http_client=connection), cache=None) as client,
-        ):
-            yield client
+        with trio.CancelScope() as closing:
+            async with (
+                http.AsyncClient(
+                    headers=headers,
+                    follow_redirects=False,
+                    max_redirects=0,  # the package follows those that stay on the server's host
+                    timeout=timeout,
+                    event_hooks=hooks,
+                    trust_env=False,
+                ) as connection,
+                mcp.Client(transports.streamable_http_client(server.url, http_client=connection), cache=None) as client,
+            ):
+                yield client
+                closing.deadline = trio.current_time() + CLOSE_SECONDS
     except Exception as error:
         raise _explained(error, answers) from error

@@ -14,18 +14,22 @@ TOOL = {"name": "add", "description": "Adds.", "inputSchema": {"type": "object",
 
 
 @asynccontextmanager
-async def hostile(method: str, attack: Attack) -> AsyncIterator[str]:
-    """Serve, and yield the URL."""
+async def hostile(method: str, attack: Attack, session: str = "") -> AsyncIterator[str]:
+    """Serve, and yield the URL. `session`: id of a session whose end is never answered."""
 
     async def connected(stream: trio.SocketStream) -> None:
         wire = h11.Connection(h11.SERVER)
-        body = b""
+        verb, body = b"", b""
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError, h11.RemoteProtocolError):  # the client left
             while not isinstance(event := wire.next_event(), h11.EndOfMessage | h11.ConnectionClosed):
                 if event is h11.NEED_DATA:
                     wire.receive_data(await stream.receive_some())
+                elif isinstance(event, h11.Request):
+                    verb = event.method
                 elif isinstance(event, h11.Data):
                     body += bytes(event.data)
+            if verb == b"DELETE":
+                await trio.sleep_forever()
             if isinstance(event, h11.EndOfMessage):
                 await answer(stream, json.loads(body or b"{}"))
 
@@ -35,7 +39,8 @@ async def hostile(method: str, attack: Attack) -> AsyncIterator[str]:
         elif "id" not in message or "method" not in message:
             await send(stream, b"", "202 Accepted")
         else:
-            await send(stream, encode(message["id"], **_result(message)))
+            headers = [f"Mcp-Session-Id: {session}"] if session else []
+            await send(stream, encode(message["id"], **_result(message)), "200 OK", *headers)
 
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(trio.serve_tcp, connected, 0)

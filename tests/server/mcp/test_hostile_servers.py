@@ -59,6 +59,17 @@ async def hanging_up(stream: trio.SocketStream, id_: Any) -> None:
     await stream.aclose()
 
 
+async def cut(stream: trio.SocketStream, id_: Any) -> None:
+    """Close in the middle of the answer."""
+    await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{")
+    await stream.aclose()
+
+
+async def cut_events(stream: trio.SocketStream, id_: Any) -> None:
+    await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: {")
+    await stream.aclose()
+
+
 def content(text: str) -> Callable[[Any], bytes]:
     return lambda id_: encode(id_, result={"content": [{"type": "text", "text": text}]})
 
@@ -94,6 +105,8 @@ CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "no JSON": (sending(lambda id_: f"<html>{SECRET}".encode()), PARSE),
     "nested": (sending(nested), PARSE),
     "hang-up": (hanging_up, {"code": 502}),
+    "cut": (cut, {"code": 502}),
+    "cut events": (cut_events, {}),
     "other content": (sending(lambda id_: SECRET.encode(), "200 OK", "Content-Type: image/png"), {}),
 }  # fmt: skip
 
@@ -129,6 +142,44 @@ async def test_hostile_server_costs_one_call(
         )  # fmt: skip
     assert SECRET not in caplog.text + answer.body.decode()
     assert "secret" not in answer.body.decode(), "the target of a redirect"
+
+
+@pytest.mark.parametrize("status", ["307 Temporary Redirect", "308 Permanent Redirect"])
+@pytest.mark.parametrize("method", ["tools/list", "tools/call"])
+async def test_redirect_to_another_path_is_not_followed(method: str, status: str) -> None:
+    """The operator has allowed one address; the package follows redirects that stay on its host."""
+    asked: list[bytes] = []
+
+    async def attack(stream: trio.SocketStream, id_: Any) -> None:
+        asked.append(b"")
+        await send(stream, b"", status, "Location: /admin/delete")
+
+    async with (
+        hostile(method, attack) as url,
+        served(ScriptedModel(caller), template=HERMES, allow_mcp=(url,)) as running,
+    ):
+        answer = await post(running, input="Go.", tools=[tool(url)])
+    assert f"answered with status {status[:3]}. Redirects are not followed." in answer.body.decode()
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("method", ["tools/list", "tools/call"])
+async def test_server_that_never_ends_its_session_costs_no_result(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The result is there before the session ends."""
+    monkeypatch.setattr(client, "CLOSE_SECONDS", 0.1)
+
+    async def answering(stream: trio.SocketStream, id_: Any) -> None:
+        result: dict[str, Any] = {"tools": [TOOL]} if method == "tools/list" else {"content": []}
+        await send(stream, encode(id_, result=result), "200 OK", "Mcp-Session-Id: s1")
+
+    async with (
+        hostile(method, answering, session="s1") as url,
+        served(ScriptedModel(caller), template=HERMES, allow_mcp=(url,)) as running,
+    ):
+        answer = (await post(running, input="Go.", tools=[tool(url)])).json
+    assert [(item["type"], item.get("error")) for item in answer["output"][:2]] == [
+        ("mcp_list_tools", None), ("mcp_call", None),
+    ]  # fmt: skip
 
 
 NAMES = {"space": "a b", "line": "a\nb", "long": "x" * 129, "marker": "<tool_call>", "empty": ""}
