@@ -4,15 +4,18 @@ import time
 from collections.abc import Callable
 
 import trio
+from msgspec import UNSET, UnsetType
 
 from server.generation import Generation, Generations
 from server.http import ClientDisconnected, Exchange
 from server.protocol import sse
 from server.protocol.errors import ApiError, GrammarMismatch
 from server.protocol.events import TERMINAL, Event
-from server.protocol.response import Response
+from server.protocol.response import ErrorInfo, Extensions, Response
 from server.protocol.sse import Encode
 
+FAULT_STATUS = {"output_mismatch": 502, "upstream_busy": 503, "upstream_error": 502, "upstream_timeout": 504}
+"""Status of a request without a stream by the `fault` of its response."""
 END_SECONDS = 5.0
 """Seconds that a cancelled response may take to end: a step of the model, and a write to the store."""
 
@@ -51,9 +54,19 @@ async def run_to_end(exchange: Exchange, generations: Generations, generation: G
     exchange.outcome = generation.response.status
     if generation.error is not None:
         raise generation.error
-    if (error := generation.response.error) is not None:
-        raise (GrammarMismatch if error.code == GrammarMismatch.code else ApiError)(error.message)
+    if generation.response.error is not None:
+        raise _error_of(generation.response.error, generation.response.responsed)
     return generation.response
+
+
+def _error_of(error: ErrorInfo, facts: Extensions | UnsetType) -> ApiError:
+    """Return the error of a response that failed behind its first output."""
+    if error.code == GrammarMismatch.code:
+        return GrammarMismatch(error.message)
+    fault = None if facts is UNSET else facts.fault
+    found = ApiError(error.message, code=fault)
+    found.status = FAULT_STATUS.get(fault or "", found.status)
+    return found
 
 
 async def stream_events(

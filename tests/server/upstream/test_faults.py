@@ -127,9 +127,11 @@ async def test_fault_after_the_first_delta_fails_the_response(
     play = plays(HEAD, SO_TOKENS if tokens else SO, *rest, close=close)
     async with fronted(play, tokens=tokens) as front:
         response = (await post(front, model="m", input="Hi", stream=True)).events[-1]["response"]
+        whole = await post(front, model="m", input="Hi")
     assert (response["status"], response["responsed"]["fault"]) == ("failed", code)
     assert [item["status"] for item in response["output"]] == ["incomplete"]
-    assert len(front.asked) == 1
+    assert len(front.asked) == 2
+    assert (whole.status, whole.json["error"]["code"]) == (503 if code == "upstream_busy" else 502, code)
 
 
 @FORMS
@@ -139,8 +141,10 @@ async def test_upstream_that_stalls_times_out(before: tuple[bytes, ...], tokens:
     play = plays(*(so if part == b"so" else part for part in before), math.inf)
     async with fronted(play, timeouts=SHORT, tokens=tokens) as front:
         response = (await post(front, model="m", input="Hi", stream=True)).events[-1]["response"]
+        whole = await post(front, model="m", input="Hi")
     assert (response["status"], response["responsed"]["fault"]) == ("failed", "upstream_timeout")
-    assert len(front.asked) == 1
+    assert (whole.status, whole.json["error"]["code"]) == (504, "upstream_timeout")
+    assert len(front.asked) == 2
 
 
 @FORMS

@@ -74,6 +74,13 @@ async def test_mismatch_before_anything_streamed_is_asked_for_once_more(fields: 
     assert (response["output"], len(front.asked)) == ([], 2)
 
 
+@pytest.mark.parametrize(("fields", "play"), FIRST + LATER)
+async def test_mismatch_without_stream_has_its_code(fields: dict[str, Any], play: Play) -> None:
+    async with fronted(play) as front:
+        answer = await post(front, model="m", input="Hi", **fields)
+    assert (answer.status, answer.json["error"]["code"]) == (502, "output_mismatch")
+
+
 async def test_second_answer_counts_if_the_first_one_mismatches() -> None:
     async with fronted(says("Sure!"), says('{"city":"Oslo"}')) as front:
         assert (await post(front, model="m", input="Hi", **FORMAT)).text == '{"city":"Oslo"}'
