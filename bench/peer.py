@@ -29,6 +29,9 @@ def params(args: argparse.Namespace) -> xllamacpp.CommonParams:
     chosen.n_ctx, chosen.n_parallel = args.context, args.slots
     chosen.cpuparams.n_threads = chosen.cpuparams_batch.n_threads = args.threads
     chosen.verbosity = QUIET
+    if args.chat_template is not None:
+        chosen.chat_template = args.chat_template.read_text()
+    chosen.sampling.reasoning_budget_tokens = args.reasoning_budget
     return chosen
 
 
@@ -42,6 +45,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2, help="-t (default: %(default)s)")
     parser.add_argument("--slots", type=int, default=8, help="-np (default: %(default)s)")
     parser.add_argument("--context", type=int, default=32768, help="-c, for all slots together (default: %(default)s)")
+    parser.add_argument("--chat-template", type=Path, help="a Jinja file instead of the model's template")
+    parser.add_argument("--reasoning-budget", type=int, default=-1, help="tokens of reasoning (default: no limit)")
     return parser.parse_args()
 
 

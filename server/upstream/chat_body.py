@@ -65,9 +65,7 @@ def _tools(toolbox: Toolbox) -> dict[str, Any]:
     if not toolbox.specs:
         return {}
     fields: dict[str, Any] = {"tools": [_tool(spec.tool, spec.strict) for spec in toolbox.specs]}
-    if toolbox.must_call and len(toolbox.specs) == 1:
-        fields["tool_choice"] = {"type": "function", "function": {"name": toolbox.specs[0].tool.name}}
-    elif toolbox.must_call:
+    if toolbox.must_call:  # of one function too: llama.cpp's server reads a choice that names it as "auto"
         fields["tool_choice"] = "required"
     if not toolbox.parallel:
         fields["parallel_tool_calls"] = False

@@ -16,6 +16,8 @@ from server.upstream.transport import REFUSALS, MissingFields, UpstreamClient, U
 PROBE_SECONDS = 120.0
 """Seconds for all requests to one upstream. Fields that are left then count as present."""
 MAX_BYTES = 1 << 20
+UNREADABLE = "The model produced output that does not match"
+"""Beginning of llama.cpp's message if its own parser finds a fault in the model's output, which shows no lack."""
 VOWELS = list("aeiouAEIOU")
 TOOL = {
     "type": "function",
@@ -140,10 +142,14 @@ class Probe:
         messages = [{"role": "user", "content": "What time is it in Paris?"}]
         body = {"model": self._model, "messages": messages, "max_tokens": max_tokens, "temperature": 0, **fields}
         target = self._client.address.path + "/chat/completions"
-        async with self._client.request("POST", target, msgspec.json.encode(body)) as answer:
-            data = await answer.read(MAX_BYTES)
         try:
+            async with self._client.request("POST", target, msgspec.json.encode(body)) as answer:
+                data = await answer.read(MAX_BYTES)
             return _decode(data)
+        except UpstreamFault as fault:
+            if UNREADABLE not in str(fault):
+                raise
+            return _ProbedAnswer()
         except msgspec.MsgspecError:
             return _ProbedAnswer()  # a stream, or nothing that shows a lack
 

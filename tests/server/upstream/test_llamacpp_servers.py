@@ -29,12 +29,12 @@ SCHEMA = {
 
 
 @contextmanager
-def llamacpp(model: Path, log: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Run llama.cpp's own server, and yield its URL once it has loaded the model."""
+def llamacpp(model: Path, log: Path, *more: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """Run llama.cpp's own server, and yield its URL once it has loaded the model. `more`: flags of bench/peer.py."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    flags = ["--model", str(model), "--port", str(port), "--threads", "1", "--slots", "4", "--context", "8192"]
+    flags = ["--model", str(model), "--port", str(port), "--threads", "1", "--slots", "4", "--context", "8192", *more]
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, str(ROOT / "bench" / "peer.py"), *flags], stdout=output, stderr=subprocess.STDOUT

@@ -52,6 +52,14 @@ def answers(answer: Answer, refused: Collection[str] = ()) -> Play:
     return play
 
 
+async def unreadable(stream: trio.SocketStream, asked: Asked) -> None:
+    """Answer as llama.cpp's server whose model does not write the format of its template."""
+    message = "The model produced output that does not match the expected peg-native format"
+    refused = "logprobs" in asked.body
+    body = {"error": {"code": 500, "message": "no logprobs" if refused else message}}
+    await status(500, json.dumps(body).encode())(stream, asked)
+
+
 async def found(play: Play, models: object = None) -> DiscoveredModel:
     async with trio.open_nursery() as nursery:
         upstream = ScriptedUpstream([play], models)
@@ -77,6 +85,11 @@ async def test_probe_names_the_fields_that_are_refused_or_ignored(
     answer: Answer, refused: Collection[str], lacks: str
 ) -> None:
     assert str((await found(answers(answer, refused))).missing_fields) == lacks
+
+
+async def test_output_that_the_upstream_cannot_read_shows_no_lack() -> None:
+    one = await found(unreadable)
+    assert (one.error, str(one.missing_fields)) == ("", "refuses logprobs, top_logprobs")
 
 
 async def test_probe_asks_for_each_field_only_if_all_together_are_refused() -> None:
