@@ -21,7 +21,8 @@ from engine.scheduler import EngineStats, Key
 
 DEFAULT_CACHE_BYTES = 256_000_000
 """Limit of the prefix cache in memory."""
-WARM_UP_JOB = Job((0,) * 32, 4, SamplingParams(temperature=0, top_p=1, top_k=0, min_p=0))
+WARM_UP_JOB = Job((0,) * 16, 2, SamplingParams(temperature=0, top_p=1, top_k=0, min_p=0))
+"""A first step of a prompt (`step_budget.INITIAL_PREFILL_TOKENS`) and one of a single token: the first client waits."""
 STUCK_SECONDS = 120.0
 """Least step time, in seconds, that means the model is stuck: steps take a tenth of a second, and a few seconds on an
 overloaded machine."""

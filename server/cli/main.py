@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from io import TextIOWrapper
 from types import FrameType
 from typing import Any, NoReturn
@@ -89,11 +88,19 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(ExitStatus.USAGE)
 
 
+class _Version(argparse.Action):
+    """Prints the version, and imports what reads it only then (10 ms)."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        release: str = importlib.import_module("importlib.metadata").version("responsed")
+        print(f"responsed {release}")
+        parser.exit()
+
+
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     """Return the parser, with the flags of the given command."""
     parser = _Parser(prog="responsed", description="Serve the OpenAI Responses API from a GGUF model on this machine.")
-    release = f"responsed {version('responsed')}"
-    parser.add_argument("--version", action="version", version=release, help="Print the version and exit")
+    parser.add_argument("--version", action=_Version, nargs=0, help="Print the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     for name, (module, text) in COMMANDS.items():
         command = commands.add_parser(name, help=text)

@@ -86,9 +86,9 @@ async def test_metrics_count_requests_answers_and_tokens(tmp_path: Path) -> None
         "responsed_queue_limit": 16.0,
         **named("requests_running", interactive=0, batch=0),
         **named("requests_waiting", interactive=0, batch=0),
-        # the warm-up evaluates 32 tokens in two steps; the first token of an answer comes from its prompt's step
-        **named("step_time_seconds_count", prefill=3, decode=usage["output_tokens"] - 1),
-        "responsed_evaluated_prompt_tokens_total": 32 + usage["input_tokens"],
+        # the warm-up evaluates 16 tokens in one step; the first token of an answer comes from its prompt's step
+        **named("step_time_seconds_count", prefill=2, decode=usage["output_tokens"] - 1),
+        "responsed_evaluated_prompt_tokens_total": 16 + usage["input_tokens"],
         "responsed_forced_tokens_total": 0.0,
         "responsed_draft_tokens_total": 0.0,
         "responsed_accepted_draft_tokens_total": 0.0,
