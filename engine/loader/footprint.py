@@ -1,8 +1,8 @@
 """The memory that a model needs, estimated from its header before anything is loaded.
 
-The figures are those of llama.cpp, for the time after the first answer that filled a context: it clears the KV cache
-when it makes it, but the pages of its buffers become resident when a step first uses them.
-`tests/system/test_memory.py` compares the sum with the resident size of the process.
+The figures are those of llama.cpp, for the time when all contexts are full: pages of the KV cache and of the buffers
+become resident when a step first uses them (`engine.platform.zero_pages`). `tests/system/test_memory.py` compares the
+sum with the resident size of the process.
 """
 
 import platform
@@ -117,7 +117,7 @@ def check(wish: Wish) -> Footprint:
 def line(footprint: Footprint) -> str:
     """Return the line for the log."""
     total, free = _size(footprint.total), _size(footprint.available)
-    return f"memory: {footprint}: {total} of {free} free, once a context has been full"
+    return f"memory: {footprint}: {total} of {free} free, once all contexts are full"
 
 
 def weight_bytes(path: Path, header: Header) -> int:

@@ -69,7 +69,7 @@ def bytes_read(root: Path = ROOT) -> int:
 
 def prefix_cache_bytes(root: Path = ROOT, reserved: int = 0) -> int:
     """Return the bytes of memory that a prefix cache may use by default, once the model is loaded. `reserved` bytes are
-    for a model that is not loaded yet."""
+    for a model that is not loaded yet, or for its empty contexts."""
     free = max(0, free_memory(root) - reserved)
     return min(max(free // 4, MIN_CACHE_BYTES), MAX_CACHE_BYTES, free // 2)
 

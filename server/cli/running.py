@@ -19,6 +19,7 @@ import trio
 
 from engine.loader import Loaded, catalog, machine
 from engine.model import ModelError
+from engine.platform import release_zero_pages
 from engine.runtime import Engine, Snapshots
 from server import daemon
 from server.api import App, store_limits
@@ -42,13 +43,14 @@ def run(parts: DaemonParts, path: Path, loaded: Loaded) -> None:
     """Serve until the daemon stops, then close the model."""
     config = parts.config
     with closing(loaded.model):
+        unused = release_zero_pages()  # the only thread so far, and the engine has none yet
         snapshots = Snapshots(parts.state_dir / "kv", loaded.fingerprint, config.kv_snapshot_megabytes * 1_000_000)
         engine = Engine(
             loaded.model,
             loaded.vocabulary.end_tokens,
             config.max_step_ms / 1e3,
             snapshots,
-            cache_bytes=_cache_bytes(config),
+            cache_bytes=_cache_bytes(config, unused),
             threads=loaded.threads,
         )
         details = _model_details(config, path, loaded)
@@ -100,11 +102,13 @@ def _metrics(config: Config, labels: Mapping[str, str], http: HTTPOptions) -> Me
     return metrics
 
 
-def _cache_bytes(config: Config) -> int:
-    """Return the bytes of memory for the prefix cache, and log them."""
-    chosen = config.cache_megabytes is None
-    n_bytes = machine.prefix_cache_bytes() if config.cache_megabytes is None else config.cache_megabytes * 1_000_000
-    source = "a quarter of what is free" if chosen else "as configured"
+def _cache_bytes(config: Config, reserved: int) -> int:
+    """Return the bytes of memory for the prefix cache, and log them. `reserved` bytes of what is free are for the KV
+    cache."""
+    if config.cache_megabytes is None:
+        n_bytes, source = machine.prefix_cache_bytes(reserved=reserved), "a quarter of what is free"
+    else:
+        n_bytes, source = config.cache_megabytes * 1_000_000, "as configured"
     log.info("prefix cache: up to %d MB of memory (%s; --cache-megabytes)", n_bytes // 1_000_000, source)
     return n_bytes
 

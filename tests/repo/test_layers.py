@@ -110,6 +110,7 @@ ALONE = {
         "engine.backends.llamacpp.quantizer",
         "engine.backends.llamacpp.saved_state",
         "engine.backends.llamacpp.tokenizer",
+        "engine.platform.zero_pages",
     },
     "h11": {
         "server.http.client",

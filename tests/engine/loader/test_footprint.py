@@ -154,7 +154,7 @@ def test_line_has_all_parts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(footprint, "resident", lambda: 60 * MB)
     assert footprint.line(footprint.check(wish(path, 4096))) == (
         "memory: weights 0 MB, KV cache 189 MB (2 slots of 4096, f16), buffers 23 MB, process 74 MB: "
-        "286 MB of 1.2 GB free, once a context has been full"
+        "286 MB of 1.2 GB free, once all contexts are full"
     )
 
 
