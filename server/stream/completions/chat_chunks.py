@@ -24,7 +24,7 @@ from server.protocol.events import (
 )
 from server.protocol.output_items import CustomToolCall, FunctionCall, Item, Logprob, OutputMessage, ReasoningItem
 from server.protocol.response import Response, Usage
-from server.stream.completions.chunk_times import AnswerExtensions, ChunkNumbers, whole_times
+from server.stream.completions.chunk_times import AnswerExtensions, ChunkNumbers, whole_extensions
 
 ChatFinishReason: TypeAlias = Literal["stop", "length", "tool_calls"]
 
@@ -97,7 +97,7 @@ class ChatChunk(Struct, frozen=True, kw_only=True):
     service_tier: Literal["flex"] | UnsetType = UNSET
     """Set for answers of the batch lane."""
     responsed: AnswerExtensions | UnsetType = UNSET
-    """Times of the tokens, in the chunk with the reason for the end, if the request asks for them."""
+    """Facts about the answer, in the chunk with the reason for the end."""
     prompt_progress: PromptProgress | UnsetType = UNSET
     """Progress of the prompt if the request asks for it (`return_progress`, as in llama.cpp's server)."""
 
@@ -178,7 +178,7 @@ class ChatChunkEncoder:
                 yield sse.frame(Failed(payload))
 
     def _end(self, response: Response) -> Iterator[bytes]:
-        yield self._chunk(Delta(), _finish_reason(response), responsed=self._numbers.times(response))
+        yield self._chunk(Delta(), _finish_reason(response), responsed=self._numbers.extensions(response))
         if self._template.usage is None and response.usage is not None:
             yield sse.frame(replace(self._template, usage=chat_usage(response.usage)))
 
@@ -209,7 +209,7 @@ def completion(response: Response) -> ChatCompletion:
         choices=(CompletionChoice(reply, _finish_reason(response), logprobs=logprobs),),
         service_tier=_tier(response),
         usage=chat_usage(response.usage),
-        responsed=whole_times(response),
+        responsed=whole_extensions(response),
     )
 
 

@@ -1,4 +1,4 @@
-"""Times of the tokens of a streamed answer, numbered by its chunks instead of by events. Pure."""
+"""Facts about an answer beside its text. The times of its tokens are numbered by chunks instead of by events. Pure."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -9,18 +9,17 @@ from server.protocol.events import Event, ResponseCreated, ResponseInProgress
 from server.protocol.response import Response, TokenTimes
 
 
-class AnswerExtensions(Struct, frozen=True):
-    """Facts about an answer for which OpenAI's API has no field."""
+class AnswerExtensions(Struct, frozen=True, omit_defaults=True):
+    """Facts about an answer for which OpenAI's API has no field: members of `responsed` in a response."""
 
-    token_times: TokenTimes
+    skipped: tuple[str, ...] = ()
+    unenforced: tuple[str, ...] = ()
+    token_times: TokenTimes | None = None
 
 
-def whole_times(response: Response) -> AnswerExtensions | UnsetType:
-    """Return the times of an answer in one piece, which has no chunks."""
-    times = _times(response)
-    if times is None:
-        return UNSET
-    return AnswerExtensions(replace(times, tokens=replace(times.tokens, event=(None,) * len(times.tokens.event))))
+def whole_extensions(response: Response) -> AnswerExtensions | UnsetType:
+    """Return the facts about an answer in one piece, which has no chunks."""
+    return _extensions(response, lambda events: (None,) * len(events))
 
 
 class ChunkNumbers:
@@ -43,12 +42,9 @@ class ChunkNumbers:
         self._count += len(frames)
         return b"".join(frames)
 
-    def times(self, response: Response) -> AnswerExtensions | UnsetType:
-        """Return the times of the response that ends the stream."""
-        times = _times(response)
-        if times is None:
-            return UNSET
-        return AnswerExtensions(replace(times, tokens=replace(times.tokens, event=self._chunks(times.tokens.event))))
+    def extensions(self, response: Response) -> AnswerExtensions | UnsetType:
+        """Return the facts about the response that ends the stream."""
+        return _extensions(response, self._chunks)
 
     def _chunks(self, events: Sequence[int | None]) -> tuple[int | None, ...]:
         """Return, for the last event that left with each token, the last chunk that did."""
@@ -62,5 +58,14 @@ class ChunkNumbers:
         return tuple(found)
 
 
-def _times(response: Response) -> TokenTimes | None:
-    return response.responsed.token_times if response.responsed else None
+def _extensions(
+    response: Response, chunks: Callable[[Sequence[int | None]], tuple[int | None, ...]]
+) -> AnswerExtensions | UnsetType:
+    """Return the facts that a chat has too. `chunks` returns the number of the chunk for each number of an event."""
+    if not response.responsed:
+        return UNSET
+    facts, times = response.responsed, response.responsed.token_times
+    if times is not None:
+        times = replace(times, tokens=replace(times.tokens, event=chunks(times.tokens.event)))
+    found = AnswerExtensions(facts.skipped, facts.unenforced, times)
+    return UNSET if found == AnswerExtensions() else found

@@ -11,7 +11,7 @@ from server.protocol.events import Error, Event, OutputTextDelta, ResponseComple
 from server.protocol.output_items import Logprob, OutputMessage
 from server.protocol.response import Response
 from server.stream.completions.chat_chunks import ChatUsage, Failed, chat_usage
-from server.stream.completions.chunk_times import AnswerExtensions, ChunkNumbers, whole_times
+from server.stream.completions.chunk_times import AnswerExtensions, ChunkNumbers, whole_extensions
 
 TextFinishReason: TypeAlias = Literal["stop", "length"]
 
@@ -41,7 +41,7 @@ class TextCompletion(Struct, frozen=True, kw_only=True):
     choices: tuple[TextChoice, ...]
     usage: ChatUsage | UnsetType | None = UNSET
     responsed: AnswerExtensions | UnsetType = UNSET
-    """Times of the tokens, in the chunk with the reason for the end, if the request asks for them."""
+    """Facts about the answer, in the chunk with the reason for the end."""
 
 
 class TextChunkEncoder:
@@ -62,7 +62,7 @@ class TextChunkEncoder:
                 yield self._chunk(TextChoice(text, logprobs=_logprobs(logprobs, self._characters)))
                 self._characters += len(text)
             case ResponseCompleted(_, response) | ResponseIncomplete(_, response):
-                yield self._chunk(TextChoice("", _finish_reason(response)), self._numbers.times(response))
+                yield self._chunk(TextChoice("", _finish_reason(response)), self._numbers.extensions(response))
                 if self._template.usage is None and response.usage is not None:
                     yield sse.frame(replace(self._template, usage=chat_usage(response.usage)))
             case Error(error=payload):
@@ -80,7 +80,7 @@ def text_completion(response: Response) -> TextCompletion:
     logprobs = _logprobs(tuple(each for part in parts for each in part.logprobs), 0)
     choice = TextChoice(text, _finish_reason(response), logprobs=logprobs)
     answer = _without_choices(response, chat_usage(response.usage))
-    return replace(answer, choices=(choice,), responsed=whole_times(response))
+    return replace(answer, choices=(choice,), responsed=whole_extensions(response))
 
 
 def _without_choices(response: Response, usage: ChatUsage | UnsetType | None) -> TextCompletion:
