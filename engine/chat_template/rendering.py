@@ -217,9 +217,11 @@ def _turn(message: Message, capabilities: TemplateCapabilities, ids: Mapping[str
     if message.calls and form is not None:
         calls = [_tool_call(call, form, ids, clean) for call in message.calls]
         turn |= {"content": turn["content"] or form.empty, "tool_calls": calls}
-    if message.role == "tool":
-        turn |= {"name": clean(message.name), "tool_call_id": _id(message.call_id, ids, clean)}
-    return turn
+    return turn | _of_output(message, ids, clean) if message.role == "tool" else turn
+
+
+def _of_output(message: Message, ids: Mapping[str, str], clean: Clean) -> Turn:
+    return {"name": clean(message.name), "tool_call_id": _id(message.call_id, ids, clean)}
 
 
 def _id(id_: str, ids: Mapping[str, str], clean: Clean) -> str:

@@ -59,12 +59,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         known: ExitStatus | None = importlib.import_module("server.cli.errors").exit_status(error)
         if known is None:
             raise
-        message = NO_MEMORY if isinstance(error, MemoryError) else str(error)
-        print_error(message)
-        if flags.command == "serve" and known in PASSING:
-            Notifier().wait(message, RETRY_SECONDS)
+        _report(error, may_pass=flags.command == "serve" and known in PASSING)
         return known
     return status
+
+
+def _report(error: Exception, may_pass: bool) -> None:
+    """Print an error. If it `may_pass`, wait before systemd starts the process again."""
+    message = NO_MEMORY if isinstance(error, MemoryError) else str(error)
+    print_error(message)
+    if may_pass:
+        Notifier().wait(message, RETRY_SECONDS)
 
 
 def _exit(signal_number: int, frame: FrameType | None) -> None:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 from engine.model import OptionError
 from server.cli.serve import check_mcp
-from server.config import NEEDS_RESTART, ConfigError, EffectiveValue, api_keys, check_upstream_settings, settings
+from server.config import (
+    NEEDS_RESTART,
+    Config,
+    ConfigError,
+    EffectiveValue,
+    api_keys,
+    check_upstream_settings,
+    settings,
+)
 from server.listening import HTTPOptions, http_options
 
 if TYPE_CHECKING:
@@ -35,9 +43,7 @@ class Reloading:
             keys = api_keys(config)
             if keys is None and app.keys is not None:
                 raise ConfigError("the API keys are gone; restart the server to serve without keys")
-            options = http_options(config)
-            if (options.tls is None) != (self._options.tls is None):
-                raise ConfigError("restart the server to turn TLS on or off")
+            options = self._new_options(config)
         except (ConfigError, OptionError) as error:
             log.error("the settings stay as they are: %s", error)
             return
@@ -50,3 +56,10 @@ class Reloading:
         log.info("reloaded the settings and API keys; changed: %s", ", ".join(sorted(changed)) or "none")
         if ignored := sorted(changed.keys() & NEEDS_RESTART.keys()):
             log.warning("these settings need a restart: %s", ", ".join(ignored))
+
+    def _new_options(self, config: Config) -> HTTPOptions:
+        """Return the listener's options. Raises ConfigError for a change that needs a restart."""
+        options = http_options(config)
+        if (options.tls is None) != (self._options.tls is None):
+            raise ConfigError("restart the server to turn TLS on or off")
+        return options

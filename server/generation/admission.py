@@ -82,7 +82,7 @@ class AdmissionControl:
 
         `Retry-After` estimates the time until a slot is free for it: until all others have had one.
         """
-        present = [load for load in loads if load.lane is lane]
+        present = _of_lane(lane, loads)
         waiting = len(present) - self._slots
         if waiting < 0:
             return None
@@ -90,20 +90,17 @@ class AdmissionControl:
         if waiting < self.queue and (not caller.name or queued < caller.places(self.queue)):
             return None
         if lane is Lane.BATCH:
-            present = [*(load for load in loads if load.lane is Lane.INTERACTIVE), *present]
+            present = [*_of_lane(Lane.INTERACTIVE, loads), *present]
         seconds = min(max(math.ceil(self._seconds_until_slot(present, pace())), 1), MAX_RETRY_SECONDS)
         if waiting >= self.queue:
-            return ServerBusy(
-                f"All {self._slots} slots are in use, and {waiting} requests wait for one; try again in {seconds} s.",
-                retry_after=seconds,
-                reason="queue_full",
+            reason = "queue_full"
+            message = f"All {self._slots} slots are in use, and {waiting} requests wait for one"
+        else:
+            reason = "key_share"
+            message = (
+                f"{queued} requests of the API key `{caller.name}` wait for a slot, which is its share of the queue"
             )
-        return ServerBusy(
-            f"{queued} requests of the API key `{caller.name}` wait for a slot, which is its share of the queue; "
-            f"try again in {seconds} s.",
-            retry_after=seconds,
-            reason="key_share",
-        )
+        return ServerBusy(f"{message}; try again in {seconds} s.", retry_after=seconds, reason=reason)
 
     def _queued_of(self, caller: Caller, present: Sequence[Load]) -> int:
         """Return the number of the caller's requests that wait. Requests that could start at once do not count."""
@@ -131,3 +128,7 @@ class AdmissionControl:
         mean = (sum(self._outputs) + TYPICAL_WEIGHT * TYPICAL_OUTPUT_TOKENS) / known
         left = mean - load.output_tokens if load.output_tokens < mean else load.output_tokens
         return min(load.max_tokens - load.output_tokens, left)
+
+
+def _of_lane(lane: Lane, loads: Sequence[Load]) -> list[Load]:
+    return [load for load in loads if load.lane is lane]

@@ -37,12 +37,18 @@ class Heartbeat:
         """Return the due event: the response got its slot, made progress with the prompt, or is still running."""
         if state in ITEM_STATES:
             return []
-        got_slot = state is State.QUEUED and processor.started
         if processor.started and self._slot_since is None:
             self._slot_since = now
+        got_slot = state is State.QUEUED and processor.started
         progress = processor.progress if self._reports_progress else None
-        progressed = progress != self._last_progress and now >= self._last + PROGRESS_SECONDS
-        if not (got_slot or progressed or now >= self.due(state)):
+        if not (got_slot or self._has_progressed(progress, now) or now >= self.due(state)):
             return []
         self._last, self._last_progress = now, progress
-        return [InProgress(progress and replace(progress, time_ms=int((now - (self._slot_since or now)) * 1e3)))]
+        return [InProgress(progress and replace(progress, time_ms=self._slot_milliseconds(now)))]
+
+    def _has_progressed(self, progress: PromptProgress | None, now: float) -> bool:
+        """True if there is progress to report, and the last report was long enough ago."""
+        return progress != self._last_progress and now >= self._last + PROGRESS_SECONDS
+
+    def _slot_milliseconds(self, now: float) -> int:
+        return 0 if self._slot_since is None else int((now - self._slot_since) * 1e3)

@@ -1,6 +1,6 @@
 """MCP servers of one request: lists of their tools, the user's answers to approval requests, and calls."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -211,19 +211,15 @@ def _answered(
 
     A client that sends the whole conversation each time sends old approvals again: their calls are in it.
     """
-    asked = {item.id: item for item in _items(earlier, "mcp_approval_request", ApprovalRequestItem)}
+    answerable = _answerable(clients, earlier)
     made = {item.approval_request_id for item in _items(earlier, "mcp_call", MadeCallItem)}
-    for answer in _new_answers(items):
-        request = asked.get(answer.approval_request_id)
-        if answer.approval_request_id not in made and (request is None or request.server_label not in clients):
-            message = f"No approval request {answer.approval_request_id!r} of an MCP server in `tools` was found."
-            raise InvalidRequest(message, param="input")
+    _check_answers(items, {*made, *answerable})
     approved: list[tuple[StreamInput, ...]] = []
     calls: dict[str, Raw] = {}
     for answer in _items(earlier, "mcp_approval_response", ApprovalResponseItem):
         id_ = answer.approval_request_id
-        request = asked.get(id_)
-        if id_ in made or id_ in calls or request is None or request.server_label not in clients:
+        request = answerable.get(id_)
+        if id_ in made or id_ in calls or request is None:
             continue
         result = McpCallFinished(None if answer.approve else " ".join(filter(None, [DENIED, answer.reason])))
         if answer.approve:
@@ -231,6 +227,22 @@ def _answered(
             approved.append((started, ArgumentsAdded(request.arguments), ToolCallEnded()))
         calls[id_] = call_item(id_, request.server_label, request.name, request.arguments, result)
     return tuple(approved), calls
+
+
+def _answerable(
+    clients: Mapping[str, McpClient], earlier: Mapping[str, Sequence[Raw]]
+) -> dict[str, ApprovalRequestItem]:
+    """Return the approval requests of the MCP servers in `tools`, by their ids."""
+    asked = {item.id: item for item in _items(earlier, "mcp_approval_request", ApprovalRequestItem)}
+    return {id_: request for id_, request in asked.items() if request.server_label in clients}
+
+
+def _check_answers(items: Sequence[Raw], known: Container[str | None]) -> None:
+    """Raise InvalidRequest for an answer to an approval request that is not known."""
+    for answer in _new_answers(items):
+        if answer.approval_request_id not in known:
+            message = f"No approval request {answer.approval_request_id!r} of an MCP server in `tools` was found."
+            raise InvalidRequest(message, param="input")
 
 
 def _new_answers(items: Sequence[Raw]) -> Iterator[ApprovalResponseItem]:

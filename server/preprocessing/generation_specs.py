@@ -238,7 +238,7 @@ class SpecBuilder:
         )
         job = await prompt.job(params)
         compared = NOT_COMPARED
-        if prepared.mcp is None or not prepared.mcp.unlisted:  # otherwise the model gets another prompt
+        if not prepared.lists_tools:  # otherwise the model gets another prompt
             compared = await prompt.compared(replace(prepared, items=texts), first.id, requester.client, group)
         recorded = first.store or first.conversation or self._config.log_content
         items = await self._encoded_items(request, first.id) if recorded else b"[]"

@@ -59,10 +59,7 @@ def initial_response(
         service_tier="flex" if lane is Lane.BATCH else "default",
         store=stored,
         temperature=sampling.temperature,
-        text=TextConfig(
-            formats.echoed(request.format, prepared.schema_field not in constraints.unenforced),
-            (request.text and request.text.verbosity) or UNSET,
-        ),
+        text=_text(prepared, constraints),
         tool_choice=toolbox.choice,
         tools=toolbox.echo,
         top_logprobs=request.top_logprobs or 0,
@@ -70,6 +67,13 @@ def initial_response(
         truncation=request.truncation or "disabled",
         user=request.user or UNSET,
     )
+
+
+def _text(prepared: PreparedRequest, constraints: OutputConstraints) -> TextConfig:
+    """Return the echo of the text options."""
+    request = prepared.request
+    echoed = formats.echoed(request.format, prepared.schema_field not in constraints.unenforced)
+    return TextConfig(echoed, (request.text and request.text.verbosity) or UNSET)
 
 
 def _reasoning(request: Request, effort: str | None) -> Reasoning:

@@ -88,6 +88,11 @@ class PreparedRequest(Struct, frozen=True, kw_only=True):
     """Function that returns the request with its MCP servers at present, and further items behind its input; None
     without MCP servers."""
 
+    @property
+    def lists_tools(self) -> bool:
+        """True if the response begins with lists of MCP tools."""
+        return self.mcp is not None and bool(self.mcp.unlisted)
+
 
 def prepare(request: Request, past: Past, skipped: Sequence[str] = ()) -> PreparedRequest:
     """Return the prepared request. `skipped`: fields of the request that the server does not know.

@@ -80,24 +80,14 @@ class PromptComparisons:
         self._recent.add(recent_prompt(response_id, client, group, tokens, prepared.items[-1].text, new.settings))
         if old is None:
             return Compared(UNSET if named is None else await self._without_prompt(named), reason="first_prompt")
-        repeated = 0
-        if _is_costly(old.tokens, new.tokens):
-            repeated = repeated_tokens(old.tokens, new.tokens)
+        repeated = repeated_tokens(old.tokens, new.tokens) if _is_costly(old.tokens, new.tokens) else 0
         reusable = common_length(old.tokens, new.tokens)
         if asked is None and repeated < COSTLY_TOKENS:
             return Compared(reusable_tokens=reusable)
         found = await self._work.run(TOKEN_BYTES * len(new.tokens), compare, old, new, self._bytes_of)
-        compared = Compared(
-            UNSET if named is None else _diagnostics(found),
-            None if asked is None else found,
-            repeated_tokens=repeated,
-            reusable_tokens=reusable,
-        )
-        if repeated < COSTLY_TOKENS:
-            return compared
-        return replace(
-            compared, reason=found.reason or "input_changed", place=_place(found), note=_note(found, repeated)
-        )
+        diagnostics = UNSET if named is None else _diagnostics(found)
+        compared = _with_reason(Compared(repeated_tokens=repeated, reusable_tokens=reusable), found)
+        return replace(compared, diagnostics=diagnostics, cache=None if asked is None else found)
 
     def forget(self, deleted_id: str, affinity: str | None) -> None:
         """Forget the prompts of an affinity group; None: of the deleted response's, or all if that is not known."""
@@ -111,6 +101,15 @@ class PromptComparisons:
         except StoreError:
             return DiagnosticsUnavailable()
         return ComparisonResponseNotFound() if stored is None else DiagnosticsUnavailable()
+
+
+def _with_reason(compared: Compared, found: CacheComparison) -> Compared:
+    """Return the comparison with the reason for which tokens are evaluated again, if they are many."""
+    repeated = compared.repeated_tokens
+    if repeated < COSTLY_TOKENS:
+        return compared
+    reason = found.reason or "input_changed"
+    return replace(compared, reason=reason, place=_place(found), note=_note(found, repeated))
 
 
 def _settings(prepared: PreparedRequest) -> PromptSettings:

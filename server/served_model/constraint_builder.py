@@ -116,11 +116,12 @@ class ConstraintBuilder:
         """Raise GrammarError if the grammar of all tools together is too large."""
         functions = [tools[tool.tool.name].function for tool in spec.offers]
         dialect = self._template.tool_dialect if functions else self._template.dialect
-        schema = None if spec.format is None or spec.demanded else decode_schema(spec.format)
-        if schema is not None and dialect.plain and not functions:
-            return assembler.formatted(schema)
-        if schema is not None or spec.demanded:
-            return assembler.answer(dialect, functions, spec.most, schema)
+        if spec.demanded:
+            return assembler.answer(dialect, functions, spec.most)
+        if spec.format is not None:
+            schema = decode_schema(spec.format)
+            is_plain = dialect.plain and not functions
+            return assembler.formatted(schema) if is_plain else assembler.answer(dialect, functions, spec.most, schema)
         if functions:
             names = {name: tools[tool.tool.name].function for name, tool in by_name(spec.offers).items()}
             return assembler.calls(dialect, functions, names, spec.most)

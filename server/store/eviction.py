@@ -122,14 +122,14 @@ class UsageIndex:
             "FROM entries"
         )
         oldest = now + self._shift - self.limits.days * DAY_SECONDS
-        if count <= self.limits.count and size <= self._max_bytes and first >= oldest:
+        if self._can_have(count, size) and first >= oldest:
             return
         protected = {*pinned, *(each for (each,) in self._database.rows("SELECT id FROM held"))}
         evicted = []
         for entry_id, used, entry_size in self._database.each(
             "SELECT id, used, bytes FROM entries ORDER BY used, rowid"
         ):
-            if count <= self.limits.count and size <= self._max_bytes and used >= oldest:
+            if self._can_have(count, size) and used >= oldest:
                 break
             if entry_id not in protected:
                 evicted.append(entry_id)
@@ -139,6 +139,10 @@ class UsageIndex:
             self.remove(entry_id)
         self._evictions += len(evicted)
         self._log(len(evicted), now)
+
+    def _can_have(self, count: int, size: int) -> bool:
+        """True if so many entries of so many bytes in all are within the limits."""
+        return count <= self.limits.count and size <= self._max_bytes
 
     def _log(self, n_evicted: int, now: float) -> None:
         self._unlogged += n_evicted

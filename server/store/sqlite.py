@@ -161,16 +161,8 @@ class SQLiteDatabase(Database):
         try:
             ((version,),) = self._connection.execute("PRAGMA user_version")
             ((tables,),) = self._connection.execute("SELECT count(*) FROM sqlite_schema")
-            if tables:
-                if not self._is_ours():
-                    self._check_ours()
-                if version > self._schema.version:
-                    raise NewerStore(self._path, version, self._schema.version)
-                if version < 1 or list(self._connection.execute("PRAGMA quick_check(1)")) != [("ok",)]:
-                    return False
-                for number, step in self._schema.steps_after(version):  # without foreign keys, which are still off
-                    self._execute(step, number)
-                    log.info("%s: migrated its tables to version %d", self._path, number)
+            if tables and not self._migrate(version):
+                return False
             for pragma in PRAGMAS:
                 self._connection.execute(f"PRAGMA {pragma}")
             self._connection.execute("BEGIN IMMEDIATE")  # opens the shared memory, or raises
@@ -181,6 +173,19 @@ class SQLiteDatabase(Database):
             if code(error) in DAMAGED:
                 return False
             raise
+        return True
+
+    def _migrate(self, version: int) -> bool:
+        """Bring the tables to the version of this program; return False if they are damaged."""
+        if not self._is_ours():
+            self._check_ours()
+        if version > self._schema.version:
+            raise NewerStore(self._path, version, self._schema.version)
+        if version < 1 or list(self._connection.execute("PRAGMA quick_check(1)")) != [("ok",)]:
+            return False
+        for number, step in self._schema.steps_after(version):  # without foreign keys, which are still off
+            self._execute(step, number)
+            log.info("%s: migrated its tables to version %d", self._path, number)
         return True
 
     def _execute(self, script: str, version: int) -> None:

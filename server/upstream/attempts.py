@@ -83,6 +83,10 @@ class Attempts:
         with suppress(trio.BrokenResourceError):  # the client has left
             await self._send.send(AttemptsFailed(error))
 
+    def _may_retry(self, fault: UpstreamFault, wait: float) -> bool:
+        """True if another attempt after `wait` seconds may succeed in time."""
+        return fault.retries and len(self._tried) < MAX_ATTEMPTS and wait <= MAX_WAIT_SECONDS
+
     async def _answer(self) -> None:
         tried = self._tried
         while True:
@@ -97,7 +101,7 @@ class Attempts:
                 replica.failed(fault.kind, fault.unhealthy)
                 log.warning("attempt %d: %s", len(tried), fault)
                 wait = fault.wait if len(set(tried)) == len(self._replicas) else 0.0
-                if self._streamed or not fault.retries or len(tried) >= MAX_ATTEMPTS or wait > MAX_WAIT_SECONDS:
+                if self._streamed or not self._may_retry(fault, wait):
                     raise
             except OutputMismatch as error:
                 replica.failed(error.code or "", False)

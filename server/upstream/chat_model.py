@@ -142,9 +142,8 @@ class ChatPrompt:
         Otherwise the upstream would refuse the request instead of using the room that there is.
         """
         request = params.request
-        limit = min(
-            request.max_output_tokens or params.limit or self._upstream.n_ctx, params.limit or self._upstream.n_ctx
-        )
+        most = params.limit or self._upstream.n_ctx
+        limit = min(request.max_output_tokens or most, most)
         sent = limit if request.max_output_tokens or 2 * self._tokens + limit <= self._upstream.n_ctx else None
         if "tools" in self._upstream.refused and params.toolbox.specs:
             raise InvalidRequest("The upstream has no tools: leave `tools` out, or use another one.", param="tools")

@@ -145,6 +145,17 @@ class ChatReader:
             self.deltas += 1
             yield from self._call_delta(call)
 
+    def _begin_call(self, index: int, name: str) -> Iterator[StreamInput]:
+        """End the call before, and begin the next one."""
+        if not name:
+            raise faults.garbage(self._url, "a call has no name")
+        if (call := self._calls.get(name)) is None:
+            raise OutputMismatch(f"The upstream's model calls {name[:100]!r}, which the request does not offer.")
+        yield from self._end_call()
+        self._call, self._calling, self._has_arguments = index, True, False
+        self._checks.begin_call(name)
+        yield call
+
     def _call_delta(self, delta: AddedCall) -> Iterator[StreamInput]:
         function = delta.function
         index = delta.index
@@ -157,15 +168,7 @@ class ChatReader:
                 yield from self._end_call()
                 self.done = self.ended_early = True
                 return
-            name = "" if function is None else function.name or ""
-            if not name:
-                raise faults.garbage(self._url, "a call has no name")
-            if (call := self._calls.get(name)) is None:
-                raise OutputMismatch(f"The upstream's model calls {name[:100]!r}, which the request does not offer.")
-            yield from self._end_call()
-            self._call, self._calling, self._has_arguments = index, True, False
-            self._checks.begin_call(name)
-            yield call
+            yield from self._begin_call(index, (function and function.name) or "")
         if function is not None and function.arguments:
             self._has_arguments = True
             self._checks.arguments(function.arguments)

@@ -37,6 +37,12 @@ class _Model(Struct):
     meta: _Meta | None = None
     """llama.cpp and responsed."""
 
+    @property
+    def context(self) -> int:
+        """Tokens of the context; 0 if the list does not name them."""
+        own = None if self.meta is None else self.meta.n_ctx
+        return self.max_model_len or self.context_length or own or 0
+
 
 class _Models(Struct):
     data: list[_Model]
@@ -99,15 +105,9 @@ def upstream_model(found: Sequence[DiscoveredModel], context: int, slots: int) -
     `context`: tokens, if the upstreams do not name them; 0 for the default.
     """
     usable = [each for each in found if not each.error]
-    for each in found:
-        if each.error:
-            log.warning("%s", each.error)
-        else:
-            log.info("upstream %s %s", each.url, str(each.missing_fields) or "has all fields that were probed")
     first = usable[0]
-    for each in usable[1:]:
-        if each.model != first.model:
-            log.warning("upstream %s has the model %r, and gets requests for %r", each.url, each.model, first.model)
+    for each in found:
+        _log(each, first.model)
     known = [each.n_ctx for each in usable if each.n_ctx]
     if not (known or context):
         log.warning("no upstream names its context: %d tokens are assumed (--context)", DEFAULT_CONTEXT)
@@ -120,6 +120,16 @@ def upstream_model(found: Sequence[DiscoveredModel], context: int, slots: int) -
         refused=frozenset().union(*(each.missing_fields.refused for each in usable)),
         ignored=frozenset().union(*(each.missing_fields.ignored for each in usable)),
     )
+
+
+def _log(found: DiscoveredModel, model: str) -> None:
+    """Log an upstream that may get requests for `model`."""
+    if found.error:
+        log.warning("%s", found.error)
+        return
+    log.info("upstream %s %s", found.url, str(found.missing_fields) or "has all fields that were probed")
+    if found.model != model:
+        log.warning("upstream %s has the model %r, and gets requests for %r", found.url, found.model, model)
 
 
 async def _found(client: UpstreamClient, model: str | None) -> DiscoveredModel:
@@ -137,8 +147,8 @@ async def _found(client: UpstreamClient, model: str | None) -> DiscoveredModel:
         names = ", ".join(each.id for each in models[:10]) or "none"
         return DiscoveredModel(url, error=f"The upstream {url} has no model {model!r}; it has {names}.")
     first = known[0]
-    n_ctx = first.max_model_len or first.context_length or (first.meta and first.meta.n_ctx) or 0
-    return DiscoveredModel(url, first.id, first.created, first.owned_by, n_ctx or await _llamacpp_context(client))
+    n_ctx = first.context or await _llamacpp_context(client)
+    return DiscoveredModel(url, first.id, first.created, first.owned_by, n_ctx)
 
 
 async def _probed(client: UpstreamClient, found: DiscoveredModel, probe: ProbeUpstream) -> DiscoveredModel:
