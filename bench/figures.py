@@ -2,9 +2,10 @@
 
     python bench/figures.py --model ~/.cache/responsed/models/SmolLM2-135M-Instruct.Q4_1.gguf
 
-It runs the bench once for each load, with `bench/peer.py` as the other server, and `bench/floor.py` for the bare loop:
-4 minutes on two quiet cores; the time that it took follows the table. The table is Markdown; the last line of
-stdout is one JSON object with the commands and the results. The exit status is that of the first run that fails.
+It runs the bench once for each load, with `bench/peer.py` as the other server, once more with `--trace` on this server
+alone, and `bench/floor.py` for the bare loop: 4 minutes on two quiet cores; the time that it took follows the table.
+The table is Markdown; the last line of stdout is one JSON object with the commands and the results. The exit status is
+that of the first run that fails.
 """
 
 import argparse
@@ -76,9 +77,16 @@ LOADS: dict[tuple[str, ...], tuple[TableRow, ...]] = {
 """Flags of the bench -> the rows that one run fills."""
 
 
-def measure(flags: Sequence[str], ours: str, theirs: str) -> dict[str, Any]:
+TRACED = ("--trace", "--requests", "12")
+"""Flags of the run whose budget of a token fills the row `BUDGET`; other servers have no times of tokens."""
+STAGES = ("wait", "decode", "sample", "hand-over", "encode", "send", "network")
+BUDGET = f"budget of a token: {', '.join(STAGES)}"
+
+
+def measure(flags: Sequence[str], ours: str, *theirs: str) -> dict[str, Any]:
     """Run the bench once and return its result. Raises CalledProcessError."""
-    command = [sys.executable, str(FOLDER / "run.py"), "--serve", ours, "--vs", theirs, *flags]
+    command = [sys.executable, str(FOLDER / "run.py"), "--serve", ours, *flags]
+    command += [part for each in theirs for part in ("--vs", each)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
@@ -91,14 +99,24 @@ def floor(model: str) -> float:
     return float(json.loads(done.stdout.splitlines()[-1])["engines"]["llamacpp"]["1_step_ms"]["p50"])
 
 
-def table(results: Sequence[dict[str, Any]], floor_ms: float | None) -> str:
-    """Return the Markdown table of the results, which are in the order of `LOADS`."""
+def budget_cell(traced: dict[str, Any]) -> str:
+    """Return the medians of the stages of a token."""
+    found = traced["targets"][0]["budget"]
+    if found is None:
+        return "not measured"
+    medians = {row["stage"]: row["p50_ms"] for row in found["token"]}
+    return f"{', '.join(f'{medians[stage]:.2f}' for stage in STAGES)} ms"
+
+
+def table(results: Sequence[dict[str, Any]], traced: dict[str, Any], floor_ms: float | None) -> str:
+    """Return the Markdown table of the results, which are in the order of `LOADS`, and of the traced run."""
     bare = "not measured" if floor_ms is None else f"{floor_ms:.2f} ms"
     lines = ["| | responsed | llama.cpp's |", "|---|---|---|"]
     for rows, result in zip(LOADS.values(), results, strict=True):
         for row in rows:
             cells = [row.cell(target["groups"]) for target in result["targets"]]
             lines.append(f"| {row.label.format(floor=bare)} | {' | '.join(cells)} |")
+    lines.append(f"| {BUDGET} | {budget_cell(traced)} | - |")
     return "\n".join(lines)
 
 
@@ -118,12 +136,13 @@ def main() -> int:
     begin = time.monotonic()
     try:
         results = [measure(flags, ours, theirs) for flags in LOADS]
+        traced = measure(TRACED, f"{ours} --token-times true")
         floor_ms = None if args.no_floor else floor(args.model)
     except subprocess.CalledProcessError as error:
         print(f"figures: {shlex.join(error.cmd)} failed", file=sys.stderr)
         return error.returncode
-    print(f"{table(results, floor_ms)}\n\nmeasured in {(time.monotonic() - begin) / 60:.0f} minutes")
-    print(json.dumps({"ours": ours, "theirs": theirs, "floor_ms": floor_ms, "results": results}))
+    print(f"{table(results, traced, floor_ms)}\n\nmeasured in {(time.monotonic() - begin) / 60:.0f} minutes")
+    print(json.dumps({"ours": ours, "theirs": theirs, "floor_ms": floor_ms, "results": [*results, traced]}))
     return 0
 
 

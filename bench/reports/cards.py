@@ -4,7 +4,7 @@ from html import escape
 from typing import Any
 
 from reports.noise import relative
-from reports.scales import number
+from reports.scales import number, whole_or_number
 from reports.series import COLORS, UNITS
 
 _MEASURES = (("ttft_ms", "TTFT p50"), ("itl_ms", "ITL p50"), ("e2e_ms", "End-to-end p50"))
@@ -12,9 +12,11 @@ _TAILS = ("p99", "p95", "p90", "max")
 
 
 def cards(result: dict[str, Any]) -> str:
-    """Return the cards of the first group of each target."""
+    """Return the cards of a group of each target: of the knee of a sweep, or of the first one."""
     targets = result["targets"]
-    name = next(iter(targets[0]["groups"]), None)
+    knee = targets[0].get("knee") or {}
+    found_knee = f"{knee.get('kind')} {knee.get('level') or 0:g}"
+    name = found_knee if found_knee in targets[0]["groups"] else next(iter(targets[0]["groups"]), None)
     groups = [(COLORS[index], each["groups"][name]) for index, each in enumerate(targets) if name in each["groups"]]
     found = [_latency(title, key, groups) for key, title in _MEASURES] + [_rate(groups), _requests(groups)]
     if any(target.get("knee") for target in targets):
@@ -58,7 +60,7 @@ def _knee(knees: list[tuple[str, dict[str, Any]]]) -> str:
     lines = []
     for color, knee in knees:
         condition = f"{100 * knee['attainment']:g}% meet {knee['objectives']}"
-        lines.append(_line(color, number(knee["level"]), UNITS[knee["kind"]], condition, len(knees)))
+        lines.append(_line(color, whole_or_number(knee["level"]), UNITS[knee["kind"]], condition, len(knees)))
     return _card("Knee", lines)
 
 

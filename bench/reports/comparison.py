@@ -19,7 +19,7 @@ _MACHINE = ("computer", "cpu", "cores", "usable_cores", "governor")
 _SERVER = ("version", "engine", "model_hash")
 _NOT_LOAD = {
     *("json", "csv", "markdown", "out", "report", "compare", "budget", "url", "vs", "serve", "pid", "restart"),
-    *("ca", "insecure", "stall_timeout", "quiet", "vs_pid", "api_key", "floor"),
+    *("ca", "insecure", "stall_timeout", "quiet", "vs_pid", "api_key", "floor", "deviations"),
 }
 """Settings that change neither the load nor the figures."""
 
@@ -106,11 +106,20 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         pairs.append((name, then, now))
     pairs.append(("server", {"model": old["targets"][0]["model"]}, {"model": new["targets"][0]["model"]}))
     return [
-        f"{place}: {key.replace('_', ' ')} was {then.get(key)!r}, is {now.get(key)!r}"
+        f"{place}: {key.replace('_', ' ')} was {_plain(then.get(key))}, is {_plain(now.get(key))}"
         for place, then, now in pairs
         for key in now
         if key in then and then[key] != now[key]
     ]
+
+
+def _plain(value: Any) -> str:
+    """Return a setting or a fact for people."""
+    if value is None:
+        return "not given"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _load(run: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,7 +159,7 @@ def _footnotes(found: list[FigureChange], past: list[FigureChange], budget: floa
     if any(each.known_noise is None for each in found):
         yield "better? and worse?: the noise is unknown, as of every tail; give both runs --rounds 3 for the others"
     if budget is not None and past:
-        yield f"past the budget of {100 * budget:g}%: {', '.join(map(_label, past))}"
+        yield f"past the budget of {100 * budget:g}%: {'; '.join(map(_label, past))}"
     elif budget is not None:
         yield f"no median and no rate is worse by more than the budget of {100 * budget:g}%"
     if any(each.within_noise for each in past):

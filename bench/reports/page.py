@@ -15,12 +15,17 @@ from reports.plots import distribution, histogram, over_time, stages, sweep, ttf
 from reports.series import series, short
 from reports.tables import facts, figures_table, ratios_tables
 
+MOST_ERROR = 500
+"""Characters of an error that are shown."""
 STYLE = Path(__file__).with_name("style.css")
 _ASKS = (
     ("ttft-against-rate", "TTFT against the rate: several levels of load (--scenario concurrent, --sweep)"),
     ("sweep-", "the knee: --sweep"),
     ("token-budget", "where a token's time goes: --trace, of a server with --token-times true"),
 )
+
+
+NOTHING = "<p>There is nothing to plot: no request was answered.</p>"
 
 
 def page(result: dict[str, Any], records: Sequence[Record]) -> str:
@@ -56,7 +61,8 @@ def warnings(result: dict[str, Any]) -> list[str]:
             if group.get("errors"):
                 kinds = ", ".join(f"{kind}: {count}" for kind, count in group["errors_by_kind"].items())
                 found.append(
-                    f"{place}: {group['errors']} of {group['errors'] + group['ok']} requests failed ({kinds})."
+                    f"{place}: {group['errors']:,} of {group['errors'] + group['ok']:,} requests failed ({kinds}). "
+                    f"The first error: {group['first_error'][:MOST_ERROR]}"
                 )
         found += [f"{short(target['url'])}: {each}." for each in target.get("warnings", [])]
     found += [
@@ -79,7 +85,7 @@ def _subtitle(result: dict[str, Any]) -> str:
     rounds = settings.get("rounds", 1)
     parts = [
         str(settings.get("load") or settings.get("scenario", "")),
-        f"{answered:,} answered requests" + (f" in {rounds} rounds" if rounds > 1 else ""),
+        f"{answered:,} answered request{'' if answered == 1 else 's'}" + (f" in {rounds} rounds" if rounds > 1 else ""),
         f"{machine['cpu']}, {machine['cores']} cores" if machine.get("cpu") else "",
         (machine.get("date") or result.get("date") or "").replace("T", " ").replace("+00:00", " UTC"),
     ]
@@ -115,7 +121,7 @@ def _figures(result: dict[str, Any], records: Sequence[Record]) -> Iterable[str]
         *sweep(targets, result.get("sweep") or []),
         *stages([(short(target["url"]), target.get("budget")) for target in targets]),
     ]
-    yield f"<h2>Plots</h2>{_grid(found)}{_missing(found)}"
+    yield f"<h2>Plots</h2>{_grid(found) or NOTHING}{_missing(found)}"
     for number, name in enumerate(groups if len(groups) > 1 else []):
         part = series(targets, records, name)
         if grid := _grid([histogram(part, f"-{number}"), distribution(part, f"-{number}")]):

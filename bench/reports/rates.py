@@ -10,5 +10,5 @@ RATES = {
     "requests_per_s": ("requests/s", "successful requests / wall time"),
     "goodput_share": ("share that meets --slo", "requests that meet all objectives / all requests"),
     "goodput_requests_per_s": ("goodput, requests/s", "requests that meet all objectives / wall time"),
-    "wall_s": ("s wall time", "first start to last read, warm-up apart"),
+    "wall_s": ("wall time, s", "first start to last read, warm-up apart"),
 }

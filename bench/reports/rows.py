@@ -7,7 +7,7 @@ from typing import Any
 
 from measures import POINTS
 
-from reports.scales import number
+from reports.scales import number, whole_or_number
 from reports.series import short
 
 ROUNDS = ("min", "median", "max")
@@ -44,7 +44,7 @@ def markdown(result: dict[str, Any]) -> str:
         place = [short(row["url"]), row["group"]]
         rounds = f"{number(row['rounds_min'])} to {number(row['rounds_max'])}" if "rounds_min" in row else "-"
         if "value" in row:
-            rates.append([*place, row["figure"], number(row["value"]), rounds])
+            rates.append([*place, row["figure"], whole_or_number(row["value"]), rounds])
         elif row["figure"].endswith("_ms") and row["n"]:
             values = (number(row[point]) for point in POINTS)
             latencies.append([*place, row["figure"].removesuffix("_ms"), f"{row['n']:,}", *values, rounds])

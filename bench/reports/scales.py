@@ -82,7 +82,13 @@ def number(value: float | None) -> str:
     """Return a number with three significant digits and separated thousands; `-` for None."""
     if value is None:
         return "-"
-    if abs(value) >= 100:
+    if abs(value) >= 99.95:
         return f"{value:,.0f}"
-    text = f"{value:.3g}"
-    return text if "e" not in text else f"{value:.6f}".rstrip("0").rstrip(".") or "0"
+    decimals = 2 - floor(log10(abs(value))) if abs(value) >= 1e-6 else 0
+    text = f"{value:.{min(decimals, 6)}f}"
+    return text.rstrip("0") if decimals > 6 else text
+
+
+def whole_or_number(value: float | None) -> str:
+    """Return a count, or a level of a sweep, without decimals that it does not have."""
+    return f"{value:,.0f}" if value is not None and value == round(value) else number(value)

@@ -54,6 +54,14 @@ def short(url: str) -> str:
     return url.partition("://")[2] or url
 
 
+def shortened(name: str, most: int) -> str:
+    """Return a name of at most that many characters: a longer one without its middle."""
+    if len(name) <= most:
+        return name
+    end = max(1, (most - 1) // 2)
+    return f"{name[: max(1, most - 1 - end)]}\N{HORIZONTAL ELLIPSIS}{name[-end:]}"
+
+
 def summary(values: Sequence[float], unit: str = "ms") -> str:
     """Return the median and the tail of values for a legend."""
     if not values:

@@ -58,11 +58,17 @@ def ratios_tables(result: dict[str, Any]) -> Iterator[str]:
 
 
 def _ratios(title: str, found: Mapping[str, Any]) -> str:
-    rows = []
-    for name, value in found.items():
-        cells = {"ratio": value} if "ratio" in value else value
-        rows.append([name.removesuffix("_ms"), *(_interval(cells.get(point)) for point in ("ratio", *RATIO_POINTS))])
-    return _table(f"{title}, with 95% confidence intervals", ["ratio", "", *RATIO_POINTS], rows)
+    """Return the ratios of latencies and those of rates."""
+    latencies = [
+        [name.removesuffix("_ms"), *(_interval(value.get(point)) for point in RATIO_POINTS)]
+        for name, value in found.items()
+        if "ratio" not in value
+    ]
+    rates = [[RATES[name][0], _interval(value)] for name, value in found.items() if "ratio" in value]
+    caption = f"{title}, with 95% confidence intervals where the sample can bound them"
+    return _table(caption, ["latency", *RATIO_POINTS], latencies) + (
+        _table("", ["rate", "ratio"], rates) if rates else ""
+    )
 
 
 def _interval(ratio: Mapping[str, Any] | None) -> str:
@@ -70,7 +76,7 @@ def _interval(ratio: Mapping[str, Any] | None) -> str:
         return "-"
     if ratio["low"] is None:
         return f"{ratio['ratio']:.3f}"
-    return f"{ratio['ratio']:.3f} ({number(ratio['low'])} to {number(ratio['high'])})"
+    return f"{ratio['ratio']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f})"
 
 
 def facts(result: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from figures import LOADS, floor, table
+from figures import LOADS, STAGES, floor, table
 
 from engine.backends.llamacpp import library
 from engine.model import EngineFault
@@ -24,12 +24,18 @@ def group(value: float | None) -> dict[str, object]:
 
 def test_table_has_the_rows_of_the_readme() -> None:
     groups = [{name: group(value) for name in ("all", "during", "long prompt")} for value in (8.549, 31_600.0)]
-    found = table([{"targets": [{"groups": each} for each in groups]}] * len(LOADS), 8.18)
+    rows = [{"stage": stage, "p50_ms": 0.014 + number} for number, stage in enumerate([*STAGES, "client"])]
+    traced = {"targets": [{"budget": {"token": rows}}]}
+    found = table([{"targets": [{"groups": each} for each in groups]}] * len(LOADS), traced, 8.18)
     assert found.splitlines()[2:5] == [
         "| one stream: first byte, first token | 8.55 ms, 8.55 ms | 31.6 s, 31.6 s |",
         "| one stream: time between tokens (bare loop: 8.18 ms) | 8.55 ms | 31.6 s |",
         "| four streams while a 2,000-token prompt arrives: longest time between tokens | 8.55 ms | 31.6 s |",
     ]
+    assert found.splitlines()[-1] == (
+        "| budget of a token: wait, decode, sample, hand-over, encode, send, network "
+        "| 0.01, 1.01, 2.01, 3.01, 4.01, 5.01, 6.01 ms | - |"
+    )
     labels = [line.split("|")[1] for line in found.replace("(bare loop: 8.18 ms)", "").splitlines()]
     readme = re.sub(r"\(bare loop: [\d.]+ ms\)", "", (ROOT / "README.md").read_text())
     assert [label for label in labels[2:] if f"|{label}|" not in readme] == []
@@ -52,7 +58,8 @@ def test_figures_run_each_load_on_both_servers() -> None:
     )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
-    assert [len(each["targets"]) for each in result["results"]] == [2] * len(LOADS)
+    assert [len(each["targets"]) for each in result["results"]] == [*[2] * len(LOADS), 1]
+    assert "network | not measured | - |" in done.stdout
     assert "| eight cold prompts at a time: output tokens/s | " in done.stdout
     assert "| one stream: time between tokens (bare loop: not measured) | " in done.stdout
 

@@ -5,9 +5,12 @@ from typing import Any
 
 from reports.figure import NARROW, WIDE, Figure
 from reports.scales import linear, number
-from reports.svg import Plot, element, hint, text
+from reports.series import shortened
+from reports.svg import CHARACTER, Plot, element, hint, text
 
 BAR, ROW = 26.0, 50.0
+BOLD_CHARACTER = 1.3 * CHARACTER
+"""Width of a character of a bar's name in pixels, at most."""
 LARGEST_SHARE = 0.7
 """Share of one stage from which the others get a bar of their own, on which they can be seen."""
 COLORS = {
@@ -73,7 +76,8 @@ def _drawing(bars: Bars, width: float, title: str, without: str) -> str:
     plot.axis_below(x, f"mean time{without}, {unit}")
     for index, (name, parts) in enumerate(bars):
         top, begin = 4 + index * ROW, 0.0
-        label = f"{name}{without}: {number(factor * sum(parts.values()))} {unit}"
+        rest = f"{without}: {number(factor * sum(parts.values()))} {unit}"
+        label = f"{shortened(name, int(width / BOLD_CHARACTER) - len(rest))}{rest}"
         plot.add(text(label, plot.left, top + 12, class_="strong"))
         for stage, spent in parts.items():
             left, right = x(factor * begin), x(factor * (begin + max(0.0, spent)))

@@ -8,7 +8,7 @@ from typing import Any
 
 from reports.figure import NARROW, Figure
 from reports.plots.levels import Level, draw, tail, tails
-from reports.scales import Scale, fitting, linear, number
+from reports.scales import Scale, fitting, linear, number, whole_or_number
 from reports.series import COLORS, UNITS, short
 from reports.svg import CHARACTER, Plot, element, text
 
@@ -111,7 +111,7 @@ def _limit(plot: Plot, y: Scale, value: float, label: str, is_least: bool) -> fl
 def _knees(plot: Plot, targets: Sequence[dict[str, Any]], x: Scale, free_until: float) -> None:
     """Draw a vertical line at the knee of each server."""
     marks = (
-        (x(target["knee"]["level"]), f"knee {number(target['knee']['level'])}", COLORS[index])
+        (x(target["knee"]["level"]), f"knee {whole_or_number(target['knee']['level'])}", COLORS[index])
         for index, target in enumerate(targets)
         if target["knee"]["level"] is not None
     )
@@ -122,7 +122,7 @@ def knee_text(knee: dict[str, Any]) -> str:
     """Return the knee in words."""
     if knee["level"] is None:
         return "no level meets them"
-    return f"knee: {number(knee['level'])} {UNITS[knee['kind']]}"
+    return f"knee: {whole_or_number(knee['level'])} {UNITS[knee['kind']]}"
 
 
 def _at_knee(knee: dict[str, Any], row: Sequence[Level]) -> str:

@@ -70,17 +70,17 @@ def test_budget_limits_medians_and_rates(
 TEXT = """\
 compared with the run of 2026-11-27T01:00:00+00:00 on http://a
 the runs differ: settings: tokens was 64, is 128
-the runs differ: machine: governor was 'performance', is 'powersave'
+the runs differ: machine: governor was performance, is powersave
 
                                                     old        new    change    noise  finding
 all ttft p50, ms                                    100        104     +4.0%    ±5.0%  within the noise, past the budget
 all ttft p99, ms                                    200        260    +30.0%        -  worse?
-all itl p50, ms                                      10         10     +0.0%        -  equal
-all output tokens/s overall                          50         40    -20.0%        -  worse?, past the budget
+all itl p50, ms                                    10.0       10.0     +0.0%        -  equal
+all output tokens/s overall                        50.0       40.0    -20.0%        -  worse?, past the budget
 
 noise: half the range of the medians of the rounds, of the noisier run
 better? and worse?: the noise is unknown, as of every tail; give both runs --rounds 3 for the others
-past the budget of 3%: all ttft p50, ms, all output tokens/s overall
+past the budget of 3%: all ttft p50, ms; all output tokens/s overall
 a change within the noise is no finding: repeat the run with more --rounds on a quiet machine"""
 
 
@@ -98,13 +98,27 @@ def test_text_says_which_change_is_better() -> None:
     assert lines[2:] == [
         "                                                    old        new    change    noise  finding",
         "all ttft p50, ms                                    100        110    +10.0%        -  worse?",
-        "all itl p50, ms                                      10         10     +0.0%        -  equal",
-        "all output tokens/s overall                          50         60    +20.0%    ±2.0%  better",
+        "all itl p50, ms                                    10.0       10.0     +0.0%        -  equal",
+        "all output tokens/s overall                        50.0       60.0    +20.0%    ±2.0%  better",
         "",
         "noise: half the range of the medians of the rounds, of the noisier run",
         "better? and worse?: the noise is unknown, as of every tail; give both runs --rounds 3 for the others",
         "no median and no rate is worse by more than the budget of 20%",
     ]
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "words"),
+    [
+        (None, "100", "was not given, is 100"),
+        (False, True, "was off, is on"),
+        ([["top_k", 1]], None, 'was [["top_k", 1]], is not given'),
+    ],
+)
+def test_settings_that_differ_are_words(then: Any, now: Any, words: str) -> None:
+    old, new = run(), run()
+    old["settings"]["input_tokens"], new["settings"]["input_tokens"] = then, now
+    assert differences(old, new) == [f"settings: input tokens {words}"]
 
 
 def test_runs_of_one_load_and_machine_have_no_differences() -> None:

@@ -48,12 +48,12 @@ def test_markdown_is_exact() -> None:
     assert markdown(SMALL) == (
         "| server | group | ms | n | mean | p50 | p90 | p95 | p99 | max | rounds' p50 |\n"
         "| --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
-        "| a\\|b | all | ttft | 3 | 2 | 2 | - | - | - | 3,000 | 1 to 3 |\n"
+        "| a\\|b | all | ttft | 3 | 2.00 | 2.00 | - | - | - | 3,000 | 1.00 to 3.00 |\n"
         "\n"
         "| server | group | figure | value | rounds |\n"
         "| --- | --- | --- | ---: | ---: |\n"
         "| a\\|b | all | ok | 3 | - |\n"
-        "| a\\|b | all | requests_per_s | 1.5 | - |\n"
+        "| a\\|b | all | requests_per_s | 1.50 | - |\n"
     )
 
 

@@ -23,6 +23,16 @@ _OVERLAPS = """
 """
 
 
+_BROKEN = """
+[...document.querySelectorAll("table:not(.facts) td:not(:first-child):not(.formula)")].filter(cell => {
+    const range = document.createRange()
+    range.selectNodeContents(cell)
+    return new Set([...range.getClientRects()].map(each => Math.round(each.top))).size > 1
+}).map(cell => cell.textContent)
+"""
+"""Numbers that do not stand on one line."""
+
+
 def count(shown: BrowserPage, selector: str) -> int:
     return int(shown.evaluate(f"document.querySelectorAll({selector!r}).length"))
 
@@ -34,9 +44,9 @@ def faults(shown: BrowserPage) -> list[Any]:
         shown.theme(theme)
         for width in (360, 768, 1400):
             shown.resize(width)
-            found += shown.too_wide() + shown.evaluate(_OVERLAPS)
+            found += shown.too_wide() + shown.evaluate(_OVERLAPS) + shown.evaluate(_BROKEN)
     shown.on_paper(718)  # A4 with Chromium's margins
-    found += shown.too_wide() + shown.evaluate(_OVERLAPS)
+    found += shown.too_wide() + shown.evaluate(_OVERLAPS) + shown.evaluate(_BROKEN)
     return found + shown.errors + shown.foreign_requests()
 
 
@@ -114,6 +124,33 @@ def test_page_of_a_sweep_shows_the_knee_and_the_objectives(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+def test_page_with_long_names_has_no_faults(tmp_path: Path) -> None:
+    found = records(groups=("calm", "during " + "a-group-with-a-very-long-name-" * 3), traced=True)
+    whole = result(found)
+    for number, target in enumerate(whole["targets"]):
+        target["url"] = f"https://a-very-long-host-name-{number}.inference.department.example.com:8443/a/prefix"
+        target["model"] = "/srv/models/" + "A-Very-Long-Name-Of-A-Model-" * 4 + "Q4_K_M-00001-of-00009.gguf"
+    whole["settings"]["serve"] = "responsed serve --flag value " * 20
+    (tmp_path / "report.html").write_text(page(whole, found))
+    with browsing(tmp_path) as shown:
+        shown.open((tmp_path / "report.html").as_uri())
+        assert faults(shown) == []
+        labels = shown.evaluate(
+            "[...document.querySelectorAll('#token-budget .narrow .strong')].map(e => e.textContent)"
+        )
+    assert labels[0].startswith("a-very-")
+    assert labels[0].endswith(": 7.14 ms")
+    assert "…" in labels[0]
+
+
+def test_ratios_of_rates_have_a_table_of_their_own() -> None:
+    found = records(rounds=4)
+    text = page(result(found), found)
+    assert "<tr><th>latency</th><th>mean</th><th>p50</th><th>p90</th><th>p95</th><th>p99</th></tr>" in text
+    assert "<tr><th>rate</th><th>ratio</th></tr><tr><td>requests/s</td><td>1.000 (" in text
+
+
+@pytest.mark.slow
 def test_histogram_counts_every_gap_that_it_draws(tmp_path: Path) -> None:
     found = records(targets=1)
     (tmp_path / "report.html").write_text(page(result(found, 1), found))
@@ -140,7 +177,8 @@ def test_page_is_one_file_without_script_and_escapes_names() -> None:
 def test_page_without_any_answer_shows_the_errors() -> None:
     found = [each for each in records(targets=1) if each.error]
     text = page(result(found, 1), found)
-    assert "1 of 1 requests failed (http 503: 1)" in text
+    assert "1 of 1 requests failed (http 503: 1). The first error: HTTP 503: busy" in text
+    assert "There is nothing to plot: no request was answered." in text
     assert "<svg" not in text
 
 
@@ -175,7 +213,7 @@ def test_warnings_are_sentences_about_the_run() -> None:
     whole["targets"][0]["warnings"] = ["1 of 18 answers ended before their maximum of tokens"]
     assert warnings(whole) == [
         "The machine is busy: before the run, other programs used 44% of all cores.",
-        "127.0.0.1:8790, all: 1 of 19 requests failed (http 503: 1).",
+        "127.0.0.1:8790, all: 1 of 19 requests failed (http 503: 1). The first error: HTTP 503: busy",
         "127.0.0.1:8790: 1 of 18 answers ended before their maximum of tokens.",
         "Requests differ from a client's default ones: temperature: 0.",
     ]
