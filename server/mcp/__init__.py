@@ -2,6 +2,7 @@
 
 from server.mcp.access import McpAccess
 from server.mcp.approved_calls import ApprovedCalls
-from server.mcp.session import McpSession, McpSessions, call_item
+from server.mcp.conversation_items import call_item
+from server.mcp.session import McpSession, McpSessions
 
 __all__ = ["ApprovedCalls", "McpAccess", "McpSession", "McpSessions", "call_item"]

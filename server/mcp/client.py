@@ -83,7 +83,8 @@ class McpClient(Struct, frozen=True):
             while True:
                 page = await client.list_tools(cursor=cursor)
                 found += map(_listed, page.tools)
-                _check_names(found)
+                if (fault := names_fault(found)) is not None:
+                    raise McpFailure(McpHTTPError(502, f"The MCP server has {fault}."))
                 if len(found) > MAX_TOOLS:
                     raise McpFailure(McpHTTPError(502, f"The MCP server has more than {MAX_TOOLS} tools."))
                 cursor = page.next_cursor
@@ -107,15 +108,16 @@ async def _within(seconds: float, operation: Callable[[], Awaitable[T]]) -> T:
         raise McpFailure(_described(error)) from error
 
 
-def _check_names(tools: Sequence[McpListedTool]) -> None:
-    """Raise McpFailure for a name that the model cannot call."""
+def names_fault(tools: Sequence[McpListedTool]) -> str | None:
+    """Return the tool that the model cannot call by its name; None if there is none."""
     names: set[str] = set()
     for tool in tools:
         if TOOL_NAME.fullmatch(tool.name) is None:
-            raise McpFailure(McpHTTPError(502, f"The MCP server has a tool with the invalid name {tool.name[:80]!r}."))
+            return f"a tool with the invalid name {tool.name[:80]!r}"
         if tool.name in names:
-            raise McpFailure(McpHTTPError(502, f"The MCP server has two tools with the name {tool.name!r}."))
+            return f"two tools with the name {tool.name!r}"
         names.add(tool.name)
+    return None
 
 
 def _listed(tool: Any) -> McpListedTool:
@@ -145,6 +147,8 @@ def _described(error: Exception) -> McpHTTPError | McpProtocolError:
         return error.error
     if isinstance(error, ImportError):
         return McpHTTPError(501, LACKS_PACKAGE)
+    if type(error).__name__ == "ValidationError":
+        return McpHTTPError(502, "The MCP server's answer is not of the form that the Model Context Protocol demands.")
     inner: Any = getattr(error, "error", None)
     if isinstance(getattr(inner, "code", None), int):
         if inner.code == PARSE_ERROR:

@@ -1,8 +1,7 @@
 """MCP servers of one request: lists of their tools, the user's answers to approval requests, and calls."""
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
@@ -11,43 +10,21 @@ from msgspec.structs import replace
 from server.mcp.access import McpAccess, McpTool
 from server.mcp.approved_calls import ApprovedCalls
 from server.mcp.client import McpClient, McpFailure
+from server.mcp.conversation_items import (
+    ApprovalResponseItem,
+    ListItem,
+    MadeCallItem,
+    answered_calls,
+    by_type,
+    call_item,
+    decoded,
+    listed_tools,
+)
 from server.protocol.builtin_calls import McpCall, McpListedTool
 from server.protocol.errors import ConnectorFailed, InvalidRequest
 from server.protocol.request import TypeAndRole, part
 from server.protocol.response import Response
-from server.stream import ArgumentsAdded, McpCallFinished, McpToolsListed, StreamInput, ToolCallEnded, ToolCallStarted
-
-DENIED = "The user did not approve this call."
-"""Output of a call for the model."""
-
-T = TypeVar("T")
-
-
-class ListItem(Struct, frozen=True):
-    """Item `mcp_list_tools` of the conversation."""
-
-    server_label: str
-    tools: list[McpListedTool]
-    error: str | None = None
-
-
-class ApprovalRequestItem(Struct, frozen=True):
-    id: str
-    server_label: str
-    name: str
-    arguments: str = ""
-
-
-class ApprovalResponseItem(Struct, frozen=True):
-    approval_request_id: str
-    approve: bool
-    reason: str | None = None
-
-
-class MadeCallItem(Struct, frozen=True):
-    """Item `mcp_call` of the conversation."""
-
-    approval_request_id: str | None = None
+from server.stream import McpCallFinished, McpToolsListed, StreamInput
 
 
 class McpSession(Struct, frozen=True):
@@ -112,13 +89,13 @@ class McpSession(Struct, frozen=True):
     def _shown(self, raw: Raw) -> Raw | None:
         kind = part(raw, TypeAndRole, "input").type
         if kind == "mcp_list_tools":
-            item = _decoded(raw, ListItem)
+            item = decoded(raw, ListItem)
             return None if item is not None and item.server_label in self.clients else raw
         if kind == "mcp_approval_response":
-            answer = _decoded(raw, ApprovalResponseItem)
+            answer = decoded(raw, ApprovalResponseItem)
             return None if answer is None else self.answered.get(answer.approval_request_id)
         if kind == "mcp_call":
-            made = _decoded(raw, MadeCallItem)
+            made = decoded(raw, MadeCallItem)
             return None if made is not None and made.approval_request_id in self.answered else raw
         return None if kind == "mcp_approval_request" else raw
 
@@ -151,11 +128,9 @@ class McpSessions:
         if not servers:
             return None
         clients = _clients(self._access, servers)
-        earlier = _by_type([*past, *items])
-        approved, answered = _answered(clients, earlier, items)
-        lists = _items(earlier, "mcp_list_tools", ListItem)
-        listed = {item.server_label: item.tools for item in lists if item.error is None}
-        return McpSession(self._approvals, clients, tools, servers, listed, approved, answered)
+        earlier = by_type([*past, *items])
+        approved, answered = answered_calls(clients, earlier, items)
+        return McpSession(self._approvals, clients, tools, servers, listed_tools(earlier), approved, answered)
 
 
 def _clients(access: McpAccess, tools: Mapping[int, McpTool]) -> dict[str, McpClient]:
@@ -200,80 +175,3 @@ def _with_functions(tool: McpTool, listed: Sequence[McpListedTool] | None) -> Ra
         "listed": listed is not None,
     }
     return Raw(msgspec.json.encode(fields))
-
-
-def _answered(
-    clients: Mapping[str, McpClient], earlier: Mapping[str, Sequence[Raw]], items: Sequence[Raw]
-) -> tuple[tuple[tuple[StreamInput, ...], ...], dict[str, Raw]]:
-    """Return the inputs that begin each approved call, and all answered calls for the prompt, as yet without output.
-
-    `earlier`: all items of the conversation, by their type. `items`: input of the request.
-
-    A client that sends the whole conversation each time sends old approvals again: their calls are in it.
-    """
-    answerable = _answerable(clients, earlier)
-    made = {item.approval_request_id for item in _items(earlier, "mcp_call", MadeCallItem)}
-    _check_answers(items, {*made, *answerable})
-    approved: list[tuple[StreamInput, ...]] = []
-    calls: dict[str, Raw] = {}
-    for answer in _items(earlier, "mcp_approval_response", ApprovalResponseItem):
-        id_ = answer.approval_request_id
-        request = answerable.get(id_)
-        if id_ in made or id_ in calls or request is None:
-            continue
-        result = McpCallFinished(None if answer.approve else " ".join(filter(None, [DENIED, answer.reason])))
-        if answer.approve:
-            started = ToolCallStarted(request.name, request.server_label, builtin="mcp", approval_request_id=id_)
-            approved.append((started, ArgumentsAdded(request.arguments), ToolCallEnded()))
-        calls[id_] = call_item(id_, request.server_label, request.name, request.arguments, result)
-    return tuple(approved), calls
-
-
-def _answerable(
-    clients: Mapping[str, McpClient], earlier: Mapping[str, Sequence[Raw]]
-) -> dict[str, ApprovalRequestItem]:
-    """Return the approval requests of the MCP servers in `tools`, by their ids."""
-    asked = {item.id: item for item in _items(earlier, "mcp_approval_request", ApprovalRequestItem)}
-    return {id_: request for id_, request in asked.items() if request.server_label in clients}
-
-
-def _check_answers(items: Sequence[Raw], known: Container[str | None]) -> None:
-    """Raise InvalidRequest for an answer to an approval request that is not known."""
-    for answer in _new_answers(items):
-        if answer.approval_request_id not in known:
-            message = f"No approval request {answer.approval_request_id!r} of an MCP server in `tools` was found."
-            raise InvalidRequest(message, param="input")
-
-
-def _new_answers(items: Sequence[Raw]) -> Iterator[ApprovalResponseItem]:
-    for index, raw in enumerate(items):
-        if part(raw, TypeAndRole, f"input[{index}]").type == "mcp_approval_response":
-            yield part(raw, ApprovalResponseItem, f"input[{index}]")
-
-
-def call_item(id_: str, label: str, name: str, arguments: str, result: McpCallFinished) -> Raw:
-    """Return a call with its output, as an item for the prompt."""
-    fields: dict[str, Any] = {"type": "mcp_call", "id": id_, "server_label": label, "name": name}
-    fields |= {"arguments": arguments, "output": result.output, "error": result.error}
-    return Raw(msgspec.json.encode(fields))
-
-
-def _by_type(raws: Sequence[Raw]) -> dict[str, list[Raw]]:
-    found: dict[str, list[Raw]] = {}
-    for raw in raws:
-        found.setdefault(part(raw, TypeAndRole, "input").type or "", []).append(raw)
-    return found
-
-
-def _items(by_type: Mapping[str, Sequence[Raw]], kind: str, struct: type[T]) -> Iterator[T]:
-    """Yield the items of a type that can be read."""
-    for raw in by_type.get(kind, ()):
-        if (item := _decoded(raw, struct)) is not None:
-            yield item
-
-
-def _decoded(raw: Raw, struct: type[T]) -> T | None:
-    try:
-        return msgspec.json.decode(raw, type=struct)
-    except msgspec.ValidationError:
-        return None

@@ -104,6 +104,10 @@ CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "500": (sending(lambda id_: SECRET.encode(), "500 Oh"), {"code": 500}),
     "no JSON": (sending(lambda id_: f"<html>{SECRET}".encode()), PARSE),
     "nested": (sending(nested), PARSE),
+    "other JSON": (
+        sending(lambda id_: encode(id_, result={"tools": 5, "content": 5, "password": SECRET})),
+        {"code": 502, "message": "The MCP server's answer is not of the form that the Model Context Protocol demands."},
+    ),
     "hang-up": (hanging_up, {"code": 502}),
     "cut": (cut, {"code": 502}),
     "cut events": (cut_events, {}),

@@ -219,6 +219,26 @@ async def test_list_of_the_conversation_is_not_asked_for_again(tmp_path: Path) -
     assert "calc__add: Adds." in prompt, "the list of the conversation is offered"
 
 
+BROKEN: dict[str, list[Any]] = {
+    "schema is a number": [{"name": "x", "input_schema": 5}],
+    "schema is a list": [{"name": "x", "input_schema": []}],
+    "schema is null": [{"name": "x", "input_schema": None}],
+    "no name": [{"name": "", "input_schema": {}}],
+    "long name": [{"name": "x" * 200, "input_schema": {}}],
+    "one name twice": [{"name": "x", "input_schema": {}}] * 2,
+    "name with a marker": [{"name": "</tool_call>", "input_schema": {}}],
+    "no tool": ["x"],
+}
+
+
+@pytest.mark.parametrize("tools", BROKEN.values(), ids=BROKEN)
+async def test_list_of_the_history_that_no_server_may_send_is_asked_for_again(tools: list[Any], mcp_url: str) -> None:
+    item = {"type": "mcp_list_tools", "id": "mcpl_1", "server_label": "calc", "tools": tools}
+    async with served(talker(), template=HERMES, allow_mcp=(mcp_url,)) as running:
+        answer = await post(running, input=[item, {"role": "user", "content": "Go."}], tools=[tool(mcp_url)])
+    assert (answer.status, kinds(answer.json)) == (200, ["mcp_list_tools", "message"])
+
+
 async def test_hang_up_ends_a_list() -> None:
     async with listing() as server, served(talker(), template=HERMES, allow_mcp=(server.url,)) as running:
         for body in ({"stream": True}, {}):
