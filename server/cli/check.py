@@ -17,6 +17,10 @@ from server.store import NewerStore, OlderStore, StoreError, open_inventory
 from server.upstream import ask, tokenizer
 
 
+class Impairment(str):
+    """A finding with which the server starts, but not as configured."""
+
+
 def add_check(parser: argparse.ArgumentParser) -> None:
     settings.add_flags(parser)
     parser.set_defaults(run=check)
@@ -31,7 +35,7 @@ def check(flags: argparse.Namespace) -> int:
     for name, examine in PARTS.items():
         try:
             for finding in examine(config):
-                print(f"ok      {name}: {finding}")
+                print(f"{'warning' if isinstance(finding, Impairment) else 'ok     '} {name}: {finding}")
         except tuple(STATUS_BY_ERROR) as error:
             print(f"failed  {name}: {error}")
             status = status or exit_status(error) or ExitStatus.CRASH
@@ -66,7 +70,7 @@ def _upstreams(config: Config) -> Iterator[str]:
         yield f"{config.tokenizer} has {len(vocabulary)} tokens, and calls in the format {template.tool_dialect.name!r}"
     for each in ask(config):
         context = f", {each.n_ctx} tokens of context" if each.n_ctx else ""
-        yield each.error or f"{each.url} answers: {each.model}{context}"
+        yield Impairment(each.error) if each.error else f"{each.url} answers: {each.model}{context}"
 
 
 def _model(config: Config) -> Iterator[str]:

@@ -73,9 +73,12 @@ async def test_check_tries_the_upstreams(capsys: pytest.CaptureFixture[str]) -> 
         url = front.upstreams[0].url
         parser = argparse.ArgumentParser()
         settings.add_flags(parser)
-        flags = parser.parse_args(["--upstream", url, "--port", "0", "--store", "off"])
+        away = "http://127.0.0.1:1"
+        flags = parser.parse_args(["--upstream", url, "--upstream", away, "--port", "0", "--store", "off"])
         code = await trio.to_thread.run_sync(check, flags)
-    assert f"ok      model: {url} answers: m\n" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"ok      model: {url} answers: m\n" in printed
+    assert f"warning model: The upstream {away} cannot be reached (Connection refused).\n" in printed
     assert code == 0
 
 
