@@ -1,7 +1,7 @@
 """Check of JSON text against a schema while it arrives: the earliest part that breaks it is refused. Pure.
 
-The first character of a value shows its type, the end of a key whether the object may have it, and the end of a value
-is the time for its full validation.
+The first character of a value shows its type, the beginning of a string or key whether it can be an allowed one. The
+end of a value is the time for its full validation.
 """
 
 import re
@@ -84,6 +84,8 @@ class JsonCheck:
             else:
                 self._string()
             at += 1
+        else:
+            self._unfinished_string()
         return at
 
     def _between(self, text: str, at: int) -> int:
@@ -155,6 +157,17 @@ class JsonCheck:
         if self._schema.property(top.schema, value) is False:
             raise Mismatch(f"{self._place}: the property {value!r} is not allowed")
         top.key, top.needs, top.fresh = value, ":", False
+
+    def _unfinished_string(self) -> None:
+        """Check the beginning of a string or key. With an escape in it, its end is the time for that."""
+        if "\\" in self._token:
+            return
+        top, text = self._open[-1] if self._open else None, self._token[1:]
+        if top is not None and top.needs == "key":
+            if not self._schema.has_property_from(top.schema, text):
+                raise Mismatch(f"{self._place}: no allowed property begins with {text[:100]!r}")
+        elif (fault := self._schema.fault_of_beginning(text, self._expected())) is not None:
+            raise Mismatch(f"{self._place}: {fault}")
 
     def _scalar(self) -> None:
         schema = self._expected()

@@ -56,6 +56,15 @@ class VerifiedSchema:
                 return found if regex is not None else True
         return schema.get("additionalProperties", True)
 
+    def has_property_from(self, schema: Schema, beginning: str) -> bool:
+        """Return False if the object may have no property whose name begins so."""
+        schema = self.resolved(schema)
+        if not isinstance(schema, dict) or schema.get("additionalProperties", True) is not False:
+            return True
+        return bool(schema.get("patternProperties")) or any(
+            name.startswith(beginning) for name in schema.get("properties") or ()
+        )
+
     def item(self, schema: Schema, index: int) -> Schema:
         """Return the schema of an item; False if the array must not have it."""
         schema = self.resolved(schema)
@@ -72,6 +81,18 @@ class VerifiedSchema:
         types = schema.get("type")
         named = [types] if isinstance(types, str) else types if isinstance(types, list) else list(TYPES)
         return kind in named or (kind == "number" and "integer" in named)
+
+    def fault_of_beginning(self, text: str, schema: Schema) -> str | None:
+        """Return the reason for which no string that begins with `text` matches; None if there may be one."""
+        schema = self.resolved(schema)
+        if not isinstance(schema, dict):
+            return None
+        allowed = [schema["const"]] if "const" in schema else schema.get("enum")
+        if allowed is not None and not any(isinstance(each, str) and each.startswith(text) for each in allowed):
+            return "it begins none of the allowed values"
+        if len(text) > schema.get("maxLength", len(text)):
+            return "it is too long"
+        return None
 
     def _target(self, reference: str) -> Schema:
         """Return the target of a reference inside this schema; true if it is elsewhere."""
