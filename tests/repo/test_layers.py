@@ -53,8 +53,7 @@ DRAWN = {
     "server.generation": "access engine.job engine.runtime engine.scheduler protocol store stream",
     "server.mcp": "protocol store stream",
     "server.tools": (
-        "engine.chat_template engine.constraint engine.dialects engine.json_schema engine.notations "
-        "protocol stream"
+        "engine.chat_template engine.constraint engine.dialects engine.json_schema engine.notations protocol stream"
     ),
     "server.listening": "access config",
     "server.prompt": "engine.chat_template engine.job protocol stream tools",
