@@ -143,6 +143,6 @@ async def test_every_supported_method_returns_what_its_types_allow(served: Serve
     called.clear()
     supported = {name for name, status in table("Methods of the client").items() if status == "supported"}
     async with served(thinker(), template=THINKS, state=tmp_path) as running:
-        completes = not running.config.upstreams
+        completes = not running.sends_chat
         await trio.to_thread.run_sync(session, running.url, completes)
     assert called == supported - (set() if completes else {"completions.create"})

@@ -22,7 +22,7 @@ from server.protocol.events import Event
 from server.session.server_events import SessionEvent
 from server.stream import encode_summary
 from tests.server.api.test_reasoning import THINKS, thinker
-from tests.server.upstream.fronts import Served, fronting
+from tests.server.upstream.fronts import Served, fronting, token_fronting
 from tests.support import helpers
 from tests.support.helpers import post
 
@@ -151,7 +151,9 @@ REFERENCES = ("conversation", "previous_response_id", "item_reference")
 """Names whose samples refer to nothing, so that the answer is an error that names them."""
 
 
-WAYS = pytest.mark.parametrize("served", [helpers.served, fronting], ids=["embedded", "front"])
+WAYS = pytest.mark.parametrize(
+    "served", [helpers.served, fronting, token_fronting], ids=["embedded", "front", "tokens"]
+)
 
 
 async def status(served: Served, **fields: Any) -> tuple[int, list[str]]:

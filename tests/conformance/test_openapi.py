@@ -86,7 +86,7 @@ async def test_answers_and_events_fit_their_descriptions(served: Served, tmp_pat
     for body, name in (
         (whole.json, "Response"),
         (chat.json, "ChatCompletion"),
-        (text.json, "Failed" if running.config.upstreams else "TextCompletion"),
+        (text.json, "Failed" if running.sends_chat else "TextCompletion"),
         (wrong.json, "Failed"),
         (models.json, "ModelList"),
         (items.json, "ItemList"),

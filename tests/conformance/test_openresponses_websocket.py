@@ -97,7 +97,7 @@ async def test_websocket_generate_false(serving: Serving) -> None:
         request = {"previous_response_id": warmed["id"], "input": "Reply with exactly: warmed"}
         generated = await client.response(store=False, **request)
     assert completed(generated) == "warmed"
-    if not running.config.upstreams:  # they cannot be warmed by chat completions
+    if not running.sends_chat:  # they cannot be warmed by chat completions
         assert generated["usage"]["input_tokens_details"]["cached_tokens"] >= warmed["usage"]["input_tokens"] - 1
 
 

@@ -61,6 +61,11 @@ class Running(Struct, frozen=True):
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/v1"
 
+    @property
+    def sends_chat(self) -> bool:
+        """True if upstreams answer by chat completions, which lack some features."""
+        return bool(self.config.upstreams) and self.config.upstream_api == "chat"
+
 
 class Server(Protocol):
     """Whatever listens: Running, or a process of its own."""

@@ -64,6 +64,8 @@ class TokenAnswer:
         self._requests = 0
         self._refused: list[int] | None = None
         """Tokens to choose from, after one that the grammar forbids."""
+        self._choice: list[int] = []
+        """Tokens of the last choice."""
         self._streams = True
         """False for the rest of an answer whose stream has lost its last tokens."""
         self._finished: Finished | None = None
@@ -170,17 +172,36 @@ class TokenAnswer:
             return
         if not self._upstreams.chooses:
             raise OutputMismatch("The upstream's output does not match the grammar of the request.")
+        # A stream is worth while if the choice is the same as the last time: in white space, or inside a string.
+        most = self._left if allowed == self._choice and self._streams else 1
+        self._choice = allowed
+        begun = len(self._tokens)
         biases = bias(allowed, self._upstreams.n_vocab, self._job.sampling.logit_bias)
-        async with self._asked(1, replace(self._job.sampling, logit_bias=biases), streams=False) as parts:
+        async with self._asked(most, replace(self._job.sampling, logit_bias=biases), streams=most > 1) as parts:
             while (part := await parts.next()) is not None:
-                if not all(map(self._take, part.tokens[:1])):
-                    raise OutputMismatch(
-                        "The upstream ignores `logit_bias`, and its output does not match the grammar."
-                    )
-                if part.finish is FinishReason.STOP and not part.tokens and not self._end(part):
-                    raise OutputMismatch("The upstream ends its output where the grammar forbids that.")
+                goes_on = self._take_chosen(part, begun)
+                await self._send_all()
+                if not goes_on:
+                    return
             await parts.drain()
-        await self._send_all()
+
+    def _take_chosen(self, part: AnswerPart, begun: int) -> bool:
+        """Take tokens of a choice that began at a length. Return False where the choice is another one.
+
+        Raises OutputMismatch for a token that is not among the choice.
+        """
+        for token in part.tokens:
+            if self._finished is not None or self._ahead:
+                return False
+            allows = self._gate.allows(token.id) if 0 <= token.id < self._upstreams.n_vocab else False
+            if len(self._tokens) > begun and self._gate.allowed != self._choice:
+                return False
+            if not allows:
+                raise OutputMismatch("The upstream ignores `logit_bias`, and its output does not match the grammar.")
+            self._take(token)
+        if part.finish is FinishReason.STOP and self._finished is None and not self._end(part):
+            raise OutputMismatch("The upstream ends its output where the grammar forbids that.")
+        return self._finished is None
 
     def _accept(self, token: Token) -> None:
         self._gate.accept(token.id)

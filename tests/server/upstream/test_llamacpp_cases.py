@@ -1,5 +1,5 @@
 """Cases of Open Responses and of openai-python with a real model: two llama.cpp servers behind two fronts on one
-database. Tools are missing: SmolLM2's chat template has none."""
+database, in both forms. Tools of SmolLM2, whose chat template has none, are in `test_llamacpp_tokens.py`."""
 
 import base64
 from collections.abc import Iterator
@@ -43,8 +43,10 @@ CASES: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module")
-def fronts(smollm2: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Daemon]]:
+@pytest.fixture(scope="module", params=["chat", "completions"])
+def fronts(
+    request: pytest.FixtureRequest, smollm2: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[Daemon]]:
     with ExitStack() as stack:
         folders = [tmp_path_factory.mktemp(f"front{n}") for n in range(2)]
         urls = [stack.enter_context(llamacpp(smollm2, folder / "llama.log"))[0] for folder in folders]
@@ -54,6 +56,8 @@ def fronts(smollm2: Path, cluster: Cluster, tmp_path_factory: pytest.TempPathFac
             "--store",
             cluster.create().url,
         ]
+        if request.param == "completions":
+            flags += ["--upstream-api", "completions", "--tokenizer", str(smollm2)]
         yield [stack.enter_context(serving(folder, *flags)) for folder in folders]
 
 

@@ -268,7 +268,7 @@ async def test_codex_with_a_known_alias_runs_its_additional_tools(
     async with at(served, tmp_path, scripter, ALIAS) as running:
         events = await run(codex, tmp_path, "Write it.")
         prompt = prompt_text(running.model)
-    if running.config.upstreams:
+    if running.sends_chat:
         ((kind, reason),) = gist(events)
         assert kind == "turn.failed"
         assert "The Lark grammar in `input[0].tools[0].tools[0].format` cannot be enforced by an upstream" in reason

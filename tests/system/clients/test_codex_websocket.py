@@ -32,5 +32,5 @@ async def test_codex_over_websocket_runs_a_call_and_continues(
     assert requests == [*each_turn, "GET /v1/responses 101"] * 2
     answers = re.findall(r" /v1/responses websocket .*\(cached (\d+)\), out [1-9]", caplog.text)
     # Upstreams cannot be warmed, so the first of the two answers of each session may find nothing.
-    cached = [int(count) for count in (answers[1::2] if running.config.upstreams else answers)]
+    cached = [int(count) for count in (answers[1::2] if running.sends_chat else answers)]
     assert min(cached) > 10_000, "each prompt continues the one before, and the first its warm-up"

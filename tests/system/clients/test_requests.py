@@ -67,10 +67,10 @@ async def test_request_of_a_client_is_answered(served: Served, client: str, tmp_
     model = ScriptedModel(lambda message: text, n_ctx=WITH_CODEX)
     async with served(model, aliases=("smollm2",), state=tmp_path) as running:
         answer = await exchange(running, "POST", "/v1/responses", json.dumps(body).encode(), JSON_BODY)
-    if running.config.upstreams and (tool := lark_tool(body)) is not None:
+    if running.sends_chat and (tool := lark_tool(body)) is not None:
         assert (answer.status, answer.json["error"]["param"]) == (400, f"tools[{tool}].format")
     else:
-        check_answered(shape, answer, counts=not running.config.upstreams)
+        check_answered(shape, answer, counts=not running.sends_chat)
 
 
 def lark_tool(body: dict[str, Any]) -> int | None:
@@ -101,7 +101,7 @@ async def test_recorded_request_is_answered_as_expected(served: Served, tmp_path
             says[0] = WISHED.get(wished_format(shape), b"Hello.")
             answer = await exchange(running, shape["method"], shape["path"], body, *headers)
             if wrong is None:
-                check_answered(shape, answer, counts=not running.config.upstreams)
+                check_answered(shape, answer, counts=not running.sends_chat)
             else:
                 assert (wrong, answer.status, answer.json["error"]["param"]) == (wrong, *REFUSED[wrong])
     assert (len(recorded), set(faults)) == (148, {None, *REFUSED})
