@@ -12,6 +12,8 @@ class PackedBytes:
         found = list(texts)
         self._data = b"".join(found)
         self._ends = array("I", accumulate(map(len, found), initial=0))
+        self.longest = max(map(len, found), default=0)
+        """Bytes of the longest text."""
 
     def __len__(self) -> int:
         return len(self._ends) - 1

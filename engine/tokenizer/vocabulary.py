@@ -130,8 +130,7 @@ class Vocabulary:
     @cached_property
     def max_token_bytes(self) -> int:
         """Bytes of the longest token or control token name. A text of n bytes has at least n divided by this tokens."""
-        longest = max((len(text) for text in self._bytes if text), default=1)
-        return max(longest, *(len(name.encode()) for name in self._ids), 1)
+        return max(self._bytes.longest, *(len(name.encode()) for name in self._ids), 1)
 
     def encode_prompt(
         self, text: str, plain: Callable[[str], str] = str, progress: Progress = no_progress

@@ -11,6 +11,7 @@ from engine.tokenizer.packed import PackedBytes
 def test_packed_bytes_equal_the_list(texts: list[bytes]) -> None:
     packed = PackedBytes(texts)
     assert (len(packed), list(packed)) == (len(texts), texts)
+    assert packed.longest == len(max(texts, key=len, default=b""))
     assert [packed[index] for index in range(len(texts))] == texts
     for beyond in (-1, len(texts)):
         with pytest.raises(IndexError):
