@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import openai
 import pytest
 from agents import Agent, HostedMCPTool, MCPToolApprovalRequest
 from openai.types.responses.tool_param import Mcp
@@ -48,3 +49,12 @@ async def test_agents_sdk_approves_or_denies_a_call(
         result = await runs(running.url, run, agent, "2+3?")
     assert asked == [("add", {"a": 2, "b": 3})]
     assert result.final_output == output
+
+
+@WAYS
+@pytest.mark.slow
+async def test_agents_sdk_gets_the_reason_of_a_failed_list(served: Served, run: Run) -> None:
+    agent = Agent("Calculator", tools=[hosted("http://127.0.0.1:1/mcp", "never")])
+    async with served(ScriptedModel(calculator), template=HERMES, allow_mcp=("http://127.0.0.1:1/mcp",)) as running:
+        with pytest.raises(openai.APIError, match="Error retrieving tool list from MCP server: 'calc'"):
+            await runs(running.url, run, agent, "2+3?")
