@@ -80,14 +80,14 @@ def test_restore_without_a_tail_works_only_if_states_can_be_cut(model: LlamaCpp)
 
 
 def test_restore_of_gemma_3_continues_behind_its_window(gemma3: Path) -> None:
-    """Its logits, of -20 to 20, change by up to 2 with the build and the sizes of the steps: activations are rounded to
-    8 bits."""
+    """The first part is outside the window of 512 tokens at the end of the second one. Logits, of -20 to 20, change by
+    up to 2 with the build and the sizes of the steps: activations are rounded to 8 bits."""
     model = llamacpp(gemma3, n_ctx=1024)
     text = (Path(__file__).parents[3] / "LICENSE").read_text()
-    tokens = Vocabulary(gguf.read(gemma3)).encode(text)[:900]
-    ends = (300, 600, 850)
+    tokens = Vocabulary(gguf.read(gemma3)).encode(text)[:650]
+    ends = (100, 620)
     parts, expected = saved_parts(model, tokens, ends)
-    for n in (1, 2, 3):
+    for n in (1, 2):
         model.restore(2, parts[:n], ends[n - 1])
         continued = evaluate(model, tokens, 2, ends[n - 1])
         assert np.abs(continued - expected[n - 1]).max() < 3

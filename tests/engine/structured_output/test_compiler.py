@@ -9,6 +9,7 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
+from hypothesis import settings
 from llguidance import LLMatcher, LLParserLimits
 
 from engine.constraint import Grammar, GrammarError
@@ -20,7 +21,8 @@ from engine.structured_output.compiler import MAX_COMPILED_BYTES, GrammarCompile
 from engine.tokenizer.vocabulary import Vocabulary
 from tests.support import schemas
 
-SEEDS = range(1100)
+SEEDS = range(11 * settings().max_examples)
+"""Seeds of schemas: 1,100 in .ci/run."""
 MAX_TOKENS = 200
 
 
@@ -84,13 +86,13 @@ def accepts(grammar: Grammar, vocabulary: Vocabulary, text: str) -> bool:
     return True
 
 
-def test_json_schema_with_1100_random_schemas_yields_valid_documents_only(
+def test_json_schema_with_random_schemas_yields_valid_documents_only(
     grammars: GrammarCompiler, vocabulary: Vocabulary
 ) -> None:
     noise = Noise(vocabulary)
     found = [(schema, write(grammars.json_schema(schema), vocabulary, noise)) for schema in map(schemas.schema, SEEDS)]
     finished = [(schema, text) for schema, text in found if text is not None]
-    assert len(finished) > 1000
+    assert len(finished) > 0.9 * len(SEEDS)
     assert [(schema, text) for schema, text in finished if not valid(text, schema)] == []
 
 
