@@ -82,7 +82,13 @@ def _read(recording: Recording, record: Record) -> None:
     except http.client.HTTPException:
         if not recording.dropped:  # a response that we dropped may end anywhere
             raise
-    if not record.error and record.end is None and not recording.dropped:
+    if record.end is None:
+        _note_missing_end(recording, record)
+
+
+def _note_missing_end(recording: Recording, record: Record) -> None:
+    """Count an answer that has no end as failed, unless we dropped it."""
+    if not record.error and not recording.dropped:
         record.error = "the stream ended without a terminal event"
         record.error_kind = "closed" if recording.cut else "protocol"
 

@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import product
+from typing import Any, NamedTuple
 
 from load import Lengths
 from load.progress import Expected, ProgressLine
@@ -60,22 +61,38 @@ def chosen(args: argparse.Namespace) -> PlannedPart:
 
 def _check(args: argparse.Namespace) -> None:
     """Raise ValueError if one flag has no effect beside another."""
-    flags = [name for name in ("sweep", "replay", "soak") if getattr(args, name)]
-    if len(flags) > 1 or (args.scenario != "single" and (flags or args.rate or args.duration)):
+    loads = [name for name in ("sweep", "replay", "soak") if getattr(args, name)]
+    if len(loads) > 1 or (args.scenario != "single" and (loads or args.rate or args.duration)):
         raise ValueError(
             "--scenario, --sweep, --replay and --soak exclude each other, --rate and --duration --scenario"
         )
-    of_rates = bool(args.sweep) and args.sweep[0] == "rate"
-    for wrong, message in (
-        (args.duration and (args.replay or args.soak), "--duration is for a loop or a sweep: leave it out"),
-        (args.rate and (args.replay or (args.sweep and not of_rates)), "--rate is for an open loop: leave it out"),
-        (args.rate and of_rates and args.sweep[1], "--rate is the first level of a sweep without levels: leave it out"),
-        (args.max_concurrency and not (args.rate or args.replay or of_rates), "--max-concurrency needs --rate R"),
-        (args.speed != 1 and not args.replay, "--speed needs --replay FILE"),
-        (args.vs_pid and not args.vs, "--vs-pid needs --vs URL"),
-    ):
-        if wrong:
+    for is_wrong, message in _CONFLICTS:
+        if is_wrong(args):
             raise ValueError(message)
+
+
+def _sweeps_rates(args: argparse.Namespace) -> bool:
+    return bool(args.sweep) and args.sweep[0] == "rate"
+
+
+_CONFLICTS: tuple[tuple[Callable[[argparse.Namespace], Any], str], ...] = (
+    (lambda args: args.duration and (args.replay or args.soak), "--duration is for a loop or a sweep: leave it out"),
+    (
+        lambda args: args.rate and (args.replay or (args.sweep and not _sweeps_rates(args))),
+        "--rate is for an open loop: leave it out",
+    ),
+    (
+        lambda args: args.rate and _sweeps_rates(args) and args.sweep[1],
+        "--rate is the first level of a sweep without levels: leave it out",
+    ),
+    (
+        lambda args: args.max_concurrency and not (args.rate or args.replay or _sweeps_rates(args)),
+        "--max-concurrency needs --rate R",
+    ),
+    (lambda args: args.speed != 1 and not args.replay, "--speed needs --replay FILE"),
+    (lambda args: args.vs_pid and not args.vs, "--vs-pid needs --vs URL"),
+)
+"""Combinations of flags that are wrong, and the message about each."""
 
 
 def sweep(args: argparse.Namespace) -> Sweep:
@@ -105,26 +122,33 @@ def play(targets: list[Target], meters: list[ProcessMeter | None], args: argpars
     progress = None if args.quiet else ProgressLine(args.rounds * len(targets), part.expected)
     try:
         for target in targets:
-            texts = Texts(f"{args.seed} warm-up {salt}")
-            target.client().play([size.lengths.draw(target, texts) for _ in range(args.warmup)], 1)
+            _warm_up(target, Texts(f"{args.seed} warm-up {salt}"), size, args.warmup)
         begin = time.perf_counter()
-        for number in range(args.rounds):
-            for index, target in enumerate(targets):
-                time.sleep(PAUSE_SECONDS)
-                name = f"round {number + 1} of {args.rounds}, {target.url}"
-                with Watch(progress, meters[index]).watching(name, target):
-                    played = part.play(target, Texts(f"{args.seed} {number} {salt}"), size)
-                for name, group in played.items():
-                    place(group.records, index, number, name, begin)
-                    results[index][name] += group
-                if target.client().interrupted:
-                    raise KeyboardInterrupt
+        for number, (index, target) in product(range(args.rounds), enumerate(targets)):
+            time.sleep(PAUSE_SECONDS)
+            name = f"round {number + 1} of {args.rounds}, {target.url}"
+            with Watch(progress, meters[index]).watching(name, target):
+                played = part.play(target, Texts(f"{args.seed} {number} {salt}"), size)
+            _collect(results[index], played, index, number, begin)
+            if target.client().interrupted:
+                raise KeyboardInterrupt
     except KeyboardInterrupt:
         return Played([_not_empty(groups) for groups in results], interrupted=True)
     finally:
         if progress:
             progress.close()
     return Played(results, interrupted=False)
+
+
+def _warm_up(target: Target, texts: Texts, size: Size, requests: int) -> None:
+    target.client().play([size.lengths.draw(target, texts) for _ in range(requests)], 1)
+
+
+def _collect(result: Groups, played: Groups, target: int, number: int, begin: float) -> None:
+    """Add the groups of one round on a target to its groups of the run."""
+    for name, group in played.items():
+        place(group.records, target, number, name, begin)
+        result[name] += group
 
 
 def _not_empty(groups: Groups) -> Groups:

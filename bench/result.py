@@ -28,7 +28,7 @@ def build(
     load, played = chosen(args).name, run.groups
     objectives = sweep(args).objectives if args.sweep else args.slo
     parts = [{name: summarize(group, objectives) for name, group in groups.items()} for groups in played]
-    result: dict[str, Any] = {
+    return {
         "schema": SCHEMA,
         "interrupted": run.interrupted,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -48,14 +48,15 @@ def build(
             }
             for index, target in enumerate(targets)
         ],
-        "ratios": {},
+        "ratios": _ratios(*played) if len(played) > 1 else {},
         "sweep": _sweep(played, args),
         "errors": sum(group["errors"] for groups in parts for group in groups.values()),
     }
-    if len(played) > 1:
-        ours, theirs = played
-        result["ratios"] = {name: ratios(group, theirs[name]) for name, group in ours.items() if name in theirs}
-    return result
+
+
+def _ratios(ours: Groups, theirs: Groups) -> dict[str, Any]:
+    """Return the ratios of the groups that both servers have."""
+    return {name: ratios(group, theirs[name]) for name, group in ours.items() if name in theirs}
 
 
 def warnings(groups: dict[str, dict[str, Any]], load: str) -> Iterator[str]:

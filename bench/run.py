@@ -99,15 +99,20 @@ def _target(
     assert url is not None
     try:
         target = Target(url, client_options(args), restart)
-    except OSError as error:
-        certificate = "certificate verify failed" in str(error)
-        remedy = "give --ca FILE or --insecure" if certificate else "start the server, or correct the address"
-        raise ValueError(f"{url}: {error.strerror or error}; {remedy}") from error
-    except ValueError as error:
-        raise ValueError(f"{url}: {error}") from error
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{url}: {_fault(error)}") from error
     if pid is not None:
         return target, ProcessMeter(lambda: pid)
     return target, None if process is None else ProcessMeter(lambda: process.pid)
+
+
+def _fault(error: OSError | ValueError) -> str:
+    """Return the fault of a server that cannot be used, and the remedy if the connection failed."""
+    if not isinstance(error, OSError):
+        return str(error)
+    certificate = "certificate verify failed" in str(error)
+    remedy = "give --ca FILE or --insecure" if certificate else "start the server, or correct the address"
+    return f"{error.strerror or error}; {remedy}"
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

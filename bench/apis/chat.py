@@ -42,13 +42,21 @@ def _message(item: dict[str, Any]) -> dict[str, str]:
 def apply_chunk(record: Record, time: float, chunk: dict[str, Any]) -> None:
     """Add one chunk to the record. The terminal one is the chunk with a `finish_reason`; the usage follows it."""
     if usage := chunk.get("usage"):
-        record.output_tokens, record.input_tokens = usage.get("completion_tokens") or 0, usage.get("prompt_tokens") or 0
-        record.cached_tokens = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
+        _apply_usage(record, usage)
     for choice in chunk["choices"][:1]:
         delta = choice.get("delta") or {}
         text = delta.get("content") or choice.get("text") or ""
-        if text or any(delta.get(name) for name in ("reasoning_content", "reasoning", "tool_calls", "refusal")):
+        if text or any(map(delta.get, _OTHER_TOKENS)):
             record.deltas.append(time)
             record.text += text
         if reason := choice.get("finish_reason"):
             record.end, record.status = time, "incomplete" if reason == "length" else "completed"
+
+
+_OTHER_TOKENS = ("reasoning_content", "reasoning", "tool_calls", "refusal")
+"""Fields of a delta that carry tokens, besides the text."""
+
+
+def _apply_usage(record: Record, usage: dict[str, Any]) -> None:
+    record.output_tokens, record.input_tokens = usage.get("completion_tokens") or 0, usage.get("prompt_tokens") or 0
+    record.cached_tokens = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0

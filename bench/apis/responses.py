@@ -38,6 +38,9 @@ def apply_event(record: Record, time: float, event: dict[str, Any]) -> None:
             record.text += event["delta"]
     elif kind in _TERMINAL:
         record.end, record.status = time, kind.removeprefix("response.")
-        usage = (event.get("response") or {}).get("usage") or {}
-        record.output_tokens, record.input_tokens = usage.get("output_tokens") or 0, usage.get("input_tokens") or 0
-        record.cached_tokens = (usage.get("input_tokens_details") or {}).get("cached_tokens") or 0
+        _apply_usage(record, (event.get("response") or {}).get("usage") or {})
+
+
+def _apply_usage(record: Record, usage: dict[str, Any]) -> None:
+    record.output_tokens, record.input_tokens = usage.get("output_tokens") or 0, usage.get("input_tokens") or 0
+    record.cached_tokens = (usage.get("input_tokens_details") or {}).get("cached_tokens") or 0

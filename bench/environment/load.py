@@ -78,18 +78,21 @@ class LoadWatch:
 
 def sentences(shares: dict[str, Any], cores: int) -> list[str]:
     """Return one sentence for each sign of other work."""
-    found = []
-    if (shares["busy_before"] or 0.0) > BUSY_BEFORE:
-        found.append(f"before the run, other programs used {shares['busy_before']:.0%} of all cores")
-    if (shares["waiting_before"] or 0.0) > WAITING_BEFORE:
-        found.append(f"before the run, processes waited for a core {shares['waiting_before']:.0%} of the time")
+    found = [words.format(shares[name]) for name, limit, words in _BEFORE if (shares[name] or 0.0) > limit]
     if shares["busy_before"] is None and (average := shares["load_average"]) and average[0] > cores:
         found.append(f"before the run, the load average was {average[0]:g} on {cores} cores")
-    if (shares["others_during"] or 0.0) > BUSY_DURING:
-        found.append(f"during the run, other programs used {shares['others_during']:.0%} of all cores")
-    if (shares["stolen_during"] or 0.0) > STOLEN_DURING:
-        found.append(f"during the run, the host took {shares['stolen_during']:.0%} of all cores (steal)")
-    return found
+    return found + [words.format(shares[name]) for name, limit, words in _DURING if (shares[name] or 0.0) > limit]
+
+
+_BEFORE = (
+    ("busy_before", BUSY_BEFORE, "before the run, other programs used {:.0%} of all cores"),
+    ("waiting_before", WAITING_BEFORE, "before the run, processes waited for a core {:.0%} of the time"),
+)
+_DURING = (
+    ("others_during", BUSY_DURING, "during the run, other programs used {:.0%} of all cores"),
+    ("stolen_during", STOLEN_DURING, "during the run, the host took {:.0%} of all cores (steal)"),
+)
+"""Share -> the limit beyond which it is a sign of other work, and the sentence about it."""
 
 
 def cpu_times(root: Path) -> CpuTimes | None:

@@ -31,7 +31,6 @@ def summarize(group: Group, objectives: Objectives | None = None) -> dict[str, A
     """Return all figures of a group for JSON; keys contain their unit. Failures are only counted."""
     good = [record for record in group.records if not record.error]
     failed = [record for record in group.records if record.error]
-    measures = [name for name in group.measures if name != "delay" or any(r.planned is not None for r in good)]
     return {
         "ok": len(good),
         "errors": len(failed),
@@ -42,8 +41,14 @@ def summarize(group: Group, objectives: Objectives | None = None) -> dict[str, A
         "requests_per_s": rate(len(good), group.wall),
         **_tokens(good, group.wall),
         **({} if objectives is None else _goodput(objectives, group)),
-        **{f"{name}_ms": spread(samples(name, good)) for name in measures},
+        **{f"{name}_ms": spread(samples(name, good)) for name in _known_measures(group, good)},
     }
+
+
+def _known_measures(group: Group, good: list[Record]) -> list[str]:
+    """Return the measures of a group; the delay is known for requests that were planned."""
+    is_planned = any(record.planned is not None for record in good)
+    return [name for name in group.measures if name != "delay" or is_planned]
 
 
 def ended_early(record: Record) -> bool:
@@ -53,16 +58,16 @@ def ended_early(record: Record) -> bool:
 
 def _tokens(records: list[Record], wall: float) -> dict[str, Any]:
     """Return the counts of tokens, and the tokens per second of the group and of a stream."""
-    tokens = sum(record.output_tokens for record in records)
-    prompts = sum(record.input_tokens for record in records)
+    outputs, inputs = [each.output_tokens for each in records], [each.input_tokens for each in records]
+    tokens, prompts = sum(outputs), sum(inputs)
     cached = sum(record.cached_tokens for record in records)
     return {
         "input_tokens": prompts,
-        "input_tokens_per_request": spread([record.input_tokens for record in records]),
+        "input_tokens_per_request": spread(inputs),
         "cached_share": rate(cached, prompts),
         "prefill_tokens_per_s": rate(prompts - cached, sum(r.deltas[0] for r in records if r.deltas)),
         "output_tokens": tokens,
-        "output_tokens_per_request": spread([record.output_tokens for record in records]),
+        "output_tokens_per_request": spread(outputs),
         "output_tokens_are_deltas": any(record.counted for record in records),
         "output_tokens_per_s": rate(tokens, wall),
         "output_tokens_per_s_per_stream": rate(tokens, sum(record.end or 0.0 for record in records)),

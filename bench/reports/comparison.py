@@ -74,17 +74,24 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[FigureChange
     return [change for name in after if name in before for change in _of_group(name, before[name], after[name])]
 
 
+def _points(figure: str, old: Any, new: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the points of a figure that are compared, with the values of both runs."""
+    if figure in RATES:
+        yield "", old, new
+    elif figure.endswith("_ms") and isinstance(new, dict) and isinstance(old, dict):
+        yield from ((point, old.get(point), new.get(point)) for point in POINTS)
+
+
+def _noise(figure: str, *groups: Mapping[str, Any]) -> float | None:
+    """Return the noise of the noisier run; None if no run had several rounds."""
+    spreads = (relative((group.get("noise") or {}).get(figure)) for group in groups)
+    return max((spread for spread in spreads if spread is not None), default=None)
+
+
 def _of_group(group: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[FigureChange]:
     for figure, value in new.items():
-        if figure in RATES:
-            pairs = {"": (old.get(figure), value)}
-        elif figure.endswith("_ms") and isinstance(value, dict) and isinstance(old.get(figure), dict):
-            pairs = {point: (old[figure].get(point), value.get(point)) for point in POINTS}
-        else:
-            continue
-        spreads = (relative((run.get("noise") or {}).get(figure)) for run in (old, new))
-        noise = max((spread for spread in spreads if spread is not None), default=None)
-        for point, (then, now) in pairs.items():
+        noise = _noise(figure, old, new)
+        for point, then, now in _points(figure, old.get(figure), value):
             if then and now is not None:
                 yield FigureChange(group, figure, point, then, now, now / then - 1, noise)
 

@@ -11,16 +11,22 @@ from record import Record
 def noise(records: Iterable[Record]) -> dict[str, dict[str, Any]]:
     """Return, for each measure of a group, the minimum, median and maximum of the rounds' medians, and
     `output_tokens_per_s` in the same way. With one round there is no noise to see."""
-    rounds: dict[int, list[Record]] = defaultdict(list)
-    for record in records:
-        if not record.error:
-            rounds[record.round].append(record)
+    rounds = _by_round(records)
     found: dict[str, list[float]] = {}
     for name in MEASURES:
         medians = (percentile(samples(name, each), 50) for each in rounds.values())
         found[f"{name}_ms"] = [value for value in medians if value is not None]
     found["output_tokens_per_s"] = [rate for each in rounds.values() if (rate := _tokens_per_second(each)) is not None]
     return {name: _spread(values) for name, values in found.items() if len(values) > 1}
+
+
+def _by_round(records: Iterable[Record]) -> dict[int, list[Record]]:
+    """Return the answered requests of each round."""
+    rounds: dict[int, list[Record]] = defaultdict(list)
+    for record in records:
+        if not record.error:
+            rounds[record.round].append(record)
+    return rounds
 
 
 def relative(spread: Mapping[str, Any] | None) -> float | None:

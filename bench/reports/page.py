@@ -1,6 +1,6 @@
 """The report as one HTML page: no script, no request, all drawings inside."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -56,19 +56,22 @@ def warnings(result: dict[str, Any]) -> list[str]:
     found = [f"The run was interrupted: {CUT}."] if result.get("interrupted") else []
     found += [f"The machine is busy: {sentence}." for sentence in busy]
     for target in result["targets"]:
-        for name, group in target["groups"].items():
-            place = f"{short(target['url'])}, {name}"
-            if group.get("errors"):
-                kinds = ", ".join(f"{kind}: {count}" for kind, count in group["errors_by_kind"].items())
-                found.append(
-                    f"{place}: {group['errors']:,} of {group['errors'] + group['ok']:,} requests failed ({kinds}). "
-                    f"The first error: {group['first_error'][:MOST_ERROR]}"
-                )
+        found += _failures(target)
         found += [f"{short(target['url'])}: {each}." for each in target.get("warnings", [])]
     found += [
         f"Requests differ from a client's default ones: {each}." for each in result["settings"].get("deviations", [])
     ]
     return found
+
+
+def _failures(target: dict[str, Any]) -> Iterator[str]:
+    """Yield one sentence for each group with failed requests."""
+    for name, group in target["groups"].items():
+        if group.get("errors"):
+            kinds = ", ".join(f"{kind}: {count}" for kind, count in group["errors_by_kind"].items())
+            failed = f"{group['errors']:,} of {group['errors'] + group['ok']:,} requests failed ({kinds})"
+            first = group["first_error"][:MOST_ERROR]
+            yield f"{short(target['url'])}, {name}: {failed}. The first error: {first}"
 
 
 def _title(targets: Sequence[dict[str, Any]]) -> str:

@@ -30,10 +30,15 @@ def _rows(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 row = {"url": target["url"], "model": target["model"], "group": group, "figure": name}
                 spread = figures.get("noise", {}).get(name, {})
                 row |= {f"rounds_{point}": spread[point] for point in ROUNDS if spread}
-                if isinstance(value, dict) and "p50" in value:
-                    yield row | {point: value.get(point) for point in ("n", *POINTS)}
-                elif isinstance(value, int | float) and not isinstance(value, bool):
-                    yield row | {"value": value}
+                if values := _values(value):
+                    yield row | values
+
+
+def _values(figure: Any) -> dict[str, Any]:
+    """Return the columns of a figure; none for one that is no number and no distribution."""
+    if isinstance(figure, dict) and "p50" in figure:
+        return {point: figure.get(point) for point in ("n", *POINTS)}
+    return {"value": figure} if isinstance(figure, int | float) and not isinstance(figure, bool) else {}
 
 
 def markdown(result: dict[str, Any]) -> str:

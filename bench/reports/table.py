@@ -19,20 +19,25 @@ def show(result: dict[str, Any]) -> None:
         for name, figures in target["groups"].items():
             print(f"\n[{name}]\n{table(figures)}")
         print()
-        for warning in target["warnings"]:
-            print(f"warning: {warning}\n")
-        if target["within"]:
-            print(f"{ratio_table(target['within'])}\n")
-        if process := target["process"]:
-            print(f"{process_line(process)}\n")
-        if settings["trace"]:
-            print(f"{budget_table(target['budget'])}\n")
-        for distance in target["limits"]:
-            print(f"{distance_line(distance)}\n")
-        if entries := [entry for entry in result["sweep"] if entry["target"] == index]:
-            print(f"{sweep_table(entries, target['knee'])}\n")
+        entries = [entry for entry in result["sweep"] if entry["target"] == index]
+        for part in _parts(target, settings["trace"], entries):
+            print(f"{part}\n")
     if len(targets) > 1:
         print(f"{targets[0]['url']} / {targets[1]['url']}\n{ratio_table(result['ratios'])}\n")
+
+
+def _parts(target: dict[str, Any], is_traced: bool, entries: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield the texts below the figures of a target; `entries` are the levels of its sweep."""
+    yield from (f"warning: {warning}" for warning in target["warnings"])
+    if target["within"]:
+        yield ratio_table(target["within"])
+    if process := target["process"]:
+        yield process_line(process)
+    if is_traced:
+        yield budget_table(target["budget"])
+    yield from map(distance_line, target["limits"])
+    if entries:
+        yield sweep_table(entries, target["knee"])
 
 
 def process_line(process: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ token in the client's hands. The means of `first_token` add up to the mean TTFT 
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any, TypeAlias
 
@@ -58,11 +58,13 @@ def budget(records: Sequence[Record]) -> dict[str, Any] | None:
         "tokens": sum(step.tokens for record in traced for step in steps_of(times_of(record)[0])),
         "clock": clock.name,
         "clock_error_ms": round(MILLISECONDS * clock.error, 3) if clock.error < math.inf else None,
-        "token": [_row(stage, meaning, token[stage]) for stage, meaning in TOKEN.items() if stage in token],
-        "first_token": [
-            _row(stage, meaning, first_token[stage]) for stage, meaning in FIRST_TOKEN.items() if stage in first_token
-        ],
+        "token": _rows(TOKEN, token),
+        "first_token": _rows(FIRST_TOKEN, first_token),
     }
+
+
+def _rows(stages: Mapping[str, str], samples: Samples) -> list[dict[str, Any]]:
+    return [_row(stage, meaning, samples[stage]) for stage, meaning in stages.items() if stage in samples]
 
 
 def _samples(records: Sequence[Record], offset: float) -> tuple[Samples, Samples]:

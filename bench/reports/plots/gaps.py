@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from measures import percentile
 
@@ -23,20 +23,13 @@ def histogram(found: Sequence[Series], suffix: str = "") -> Figure | None:
         return None
     plot = Plot(NARROW, 250)
     x = _range([value for each in found for value in _positive(each)], plot.left, plot.right)
-    edges = [x.low + (x.high - x.low) * index / BINS for index in range(BINS + 1)]
-    if x.is_log:
-        edges = [x.low * (x.high / x.low) ** (index / BINS) for index in range(BINS + 1)]
+    edges = _edges(x)
     shares = [_shares(each, edges) for each in found]
     y = linear(0.0, max(map(max, shares)) * 1.25, plot.bottom, plot.top)
     plot.axes(x, y, "ITL, ms", "share of gaps, %")
     for each, heights in zip(found, shares, strict=True):
         plot.add(*_bars(each, heights, edges, x, y))
-    plot.verticals(
-        (x(value), f"p{point} {number(value)}", each.color)
-        for each in found
-        for point in (50, 99)
-        if (value := _percentile(each, point)) is not None and x.low <= value <= x.high
-    )
+    plot.verticals(chain.from_iterable(_marks(each, x) for each in found))
     caption = " ".join([FORMULA, *filter(None, (_outside(each, x, len(found) > 1) for each in found))])
     drawing = plot.markup("Histogram of the inter-token latency")
     return Figure(f"itl-histogram{suffix}", "Inter-token latency", [drawing], legends(found, _all), caption)
@@ -53,7 +46,7 @@ def distribution(found: Sequence[Series], suffix: str = "") -> Figure | None:
     plot.axes(x, y, "ITL, ms", "share of gaps that are at most as long, %")
     for each in found:
         plot.add(line(_steps(_all(each), x, y), each.color))
-        points = [(point, value) for point in MARKED if (value := _percentile(each, point)) is not None]
+        points = _percentiles(each, MARKED)
         plot.add(*(dot(x(v), y(p), each.color, f"{each.name}\np{p} {number(v)} ms", 3.5) for p, v in points))
     drawing = plot.markup("Cumulative distribution of the inter-token latency")
     legend = [(each.color, each.name, _points(each)) for each in found]
@@ -76,8 +69,27 @@ def _percentile(each: Series, point: int) -> float | None:
     return percentile(values, point) if len(values) * (100 - point) >= 100 or point == 50 else None
 
 
+def _percentiles(each: Series, points: Sequence[int]) -> list[tuple[int, float]]:
+    """Return the points with those percentiles that the number of gaps can carry."""
+    return [(point, value) for point in points if (value := _percentile(each, point)) is not None]
+
+
+def _marks(each: Series, x: Scale) -> list[tuple[float, str, str]]:
+    """Return place, label and color of the vertical lines at the median and the 99th percentile."""
+    found = _percentiles(each, (50, 99))
+    return [(x(value), f"p{point} {number(value)}", each.color) for point, value in found if x.low <= value <= x.high]
+
+
+def _edges(x: Scale) -> list[float]:
+    """Return the edges of the bins, which are equally wide on the scale."""
+    shares = [index / BINS for index in range(BINS + 1)]
+    if x.is_log:
+        return [x.low * (x.high / x.low) ** share for share in shares]
+    return [x.low + (x.high - x.low) * share for share in shares]
+
+
 def _points(each: Series) -> str:
-    found = [f"p{point} {number(value)}" for point in MARKED if (value := _percentile(each, point)) is not None]
+    found = [f"p{point} {number(value)}" for point, value in _percentiles(each, MARKED)]
     return " · ".join(found) + " ms"
 
 

@@ -31,6 +31,11 @@ def draw(plot: Plot, found: Sequence[Level], x: Scale, y: Scale, color: str) -> 
         plot.add(dot(x(level.at), y(level.middle), color, about, 4))
 
 
+def heights(found: Iterable[Level]) -> list[float]:
+    """Return the medians and the tails of levels, which the y axis has to contain."""
+    return [value for level in found for value in (level.middle, level.top)]
+
+
 def tail(row: Mapping[str, Any], points: Iterable[str]) -> str:
     """Return the name of the first point that the sample can carry."""
     return next((name for name in points if row.get(name) is not None), "p50")

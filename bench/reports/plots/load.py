@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 from reports.figure import NARROW, Figure
-from reports.plots.levels import Level, draw, tail, tails
+from reports.plots.levels import Level, draw, heights, tail, tails
 from reports.scales import fitting, linear, number
 from reports.series import COLORS, short
 from reports.svg import Plot
@@ -16,18 +17,25 @@ TAILS = ("p99", "p95", "p90", "max")
 
 def ttft_against_rate(targets: Sequence[dict[str, Any]]) -> Figure | None:
     """Return TTFT against the rate of answered requests; None unless there are two rates."""
-    rows = [[*filter(None, (_level(*each) for each in sorted(t["groups"].items(), key=_order)))] for t in targets]
+    rows = [_levels(target) for target in targets]
     if max((len({level.at for level in found}) for found in rows), default=0) < 2:
         return None
     plot = Plot(NARROW, 250)
-    x = linear(0.0, 1.06 * max(level.at for found in rows for level in found), plot.left, plot.right)
-    y = fitting([v for found in rows for level in found for v in (level.middle, level.top)], plot.bottom, plot.top)
+    levels = [*chain.from_iterable(rows)]
+    x = linear(0.0, 1.06 * max(level.at for level in levels), plot.left, plot.right)
+    y = fitting(heights(levels), plot.bottom, plot.top)
     plot.axes(x, y, "answered requests/s", "TTFT, ms")
     for color, found in zip(COLORS, rows, strict=False):
         draw(plot, found, x, y, color)
     legend = [(COLORS[index], short(target["url"]), _ends(rows[index])) for index, target in enumerate(targets)]
-    caption = f"Points: p50. Bars: to {tails(level.tail for found in rows for level in found)}."
+    caption = f"Points: p50. Bars: to {tails(level.tail for level in levels)}."
     return Figure("ttft-against-rate", "TTFT against the rate", [plot.markup("TTFT against the rate")], legend, caption)
+
+
+def _levels(target: dict[str, Any]) -> list[Level]:
+    """Return the levels of load, in ascending order."""
+    groups = sorted(target["groups"].items(), key=_order)
+    return [level for group in groups if (level := _level(*group)) is not None]
 
 
 def _order(group: tuple[str, dict[str, Any]]) -> float:

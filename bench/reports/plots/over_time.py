@@ -1,6 +1,6 @@
 """Latency over time: one point for each request, at its start. A stall, a warm-up or a slow drift is visible here."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from measures import MEASURES, percentile
 from record import Record
@@ -19,15 +19,21 @@ def over_time(found: Sequence[Series], measure: str, title: str) -> Figure | Non
     if not any(each.samples(measure) for each in found):
         return None
     drawings = [_drawing(found, measure, title, width) for width in (NARROW, WIDE)]
-    failed = sum(bool(record.error) for each in found for record in each.records)
-    hidden = any(len(each.good) > MOST_POINTS for each in found)
-    caption = f"{title}: {MEASURES[measure][0]}."
-    caption += " Dashed: the median." if len({record.group for each in found for record in each.records}) == 1 else ""
-    caption += f" Crosses: {failed:,} failed requests." if failed else ""
-    caption += f" Of many requests, the {MOST_POINTS:,} slowest of each interval are drawn." if hidden else ""
+    caption = " ".join([f"{title}: {MEASURES[measure][0]}.", *_legend_of_signs(found)])
     return Figure(
         f"{measure}-over-time", f"{title} over time", drawings, legends(found, lambda s: s.samples(measure)), caption
     )
+
+
+def _legend_of_signs(found: Sequence[Series]) -> Iterator[str]:
+    """Yield a sentence about each sign in the drawing that is no point."""
+    records = [record for each in found for record in each.records]
+    if _are_of_one_group(records):
+        yield "Dashed: the median."
+    if failed := sum(bool(record.error) for record in records):
+        yield f"Crosses: {failed:,} failed requests."
+    if any(len(each.good) > MOST_POINTS for each in found):
+        yield f"Of many requests, the {MOST_POINTS:,} slowest of each interval are drawn."
 
 
 def _drawing(found: Sequence[Series], measure: str, title: str, width: float) -> str:
@@ -38,12 +44,20 @@ def _drawing(found: Sequence[Series], measure: str, title: str, width: float) ->
     plot.axes(x, y, "start of the request, s", f"{title}, ms")
     for each in found:
         middle = y(percentile(each.samples(measure), 50) or 0.0)
-        if len({record.group for record in each.records}) == 1:
+        if _are_of_one_group(each.records):
             plot.add(element("line", x1=plot.left, x2=plot.right, y1=middle, y2=middle, class_=f"rule {each.color}"))
         plot.add(*(_point(each, begin, value, x(begin), y(value), title) for begin, value in _points(each, measure)))
-        failed = [record for record in each.records if record.error]
-        plot.add(*(cross(x(_begin(record)), plot.top, f"{each.name}: {record.error_kind}") for record in failed))
+        plot.add(*(cross(x(begin), plot.top, f"{each.name}: {kind}") for begin, kind in _failures(each)))
     return plot.markup(f"{title} of each request over time")
+
+
+def _are_of_one_group(records: Sequence[Record]) -> bool:
+    return len({record.group for record in records}) == 1
+
+
+def _failures(each: Series) -> list[tuple[float, str]]:
+    """Return start and kind of error of the failed requests."""
+    return [(_begin(record), record.error_kind) for record in each.records if record.error]
 
 
 def _point(each: Series, begin: float, value: float, x: float, y: float, title: str) -> str:

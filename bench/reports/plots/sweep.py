@@ -3,11 +3,12 @@
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from math import inf
 from typing import Any
 
 from reports.figure import NARROW, Figure
-from reports.plots.levels import Level, draw, tail, tails
+from reports.plots.levels import Level, draw, heights, tail, tails
 from reports.scales import Scale, fitting, linear, number, whole_or_number
 from reports.series import COLORS, UNITS, short
 from reports.svg import CHARACTER, Plot, element, text
@@ -58,8 +59,9 @@ def _measure(
         return None
     limit = dict(_OBJECTIVE.findall(targets[0]["knee"]["objectives"])).get(measure)
     plot = Plot(NARROW, 250)
-    values = [value for row in rows for level in row for value in (level.middle, level.top)]
-    x, y = _levels(rows, plot), fitting([*values, *([float(limit)] if limit else [])], plot.bottom, plot.top)
+    levels = [*chain.from_iterable(rows)]
+    values = [*heights(levels), *([float(limit)] if limit else [])]
+    x, y = _levels(rows, plot), fitting(values, plot.bottom, plot.top)
     plot.axes(x, y, _unit(targets), f"{name}, ms")
     for color, row in zip(COLORS, rows, strict=False):
         draw(plot, row, x, y, color)
@@ -71,7 +73,7 @@ def _measure(
         (COLORS[index], short(target["url"]), _at_knee(target["knee"], rows[index]))
         for index, target in enumerate(targets)
     ]
-    caption = f"Points: p50. Bars: to {tails(level.tail for row in rows for level in row)}."
+    caption = f"Points: p50. Bars: to {tails(level.tail for level in levels)}."
     return Figure(f"sweep-{measure}", f"Sweep: {name}", [plot.markup(f"{name} by level")], legend, caption)
 
 
