@@ -215,8 +215,8 @@ def _turn(message: Message, capabilities: TemplateCapabilities, ids: Mapping[str
     if form is not None and form.metadata and message.is_of_call:
         return turn | _with_metadata(message, clean)
     if message.calls and form is not None:
-        calls = [_tool_call(call, form, ids, clean) for call in message.calls]
-        turn |= {"content": turn["content"] or form.empty, "tool_calls": calls}
+        turn["content"] = turn["content"] or form.empty
+        turn["tool_calls"] = _tool_calls(message.calls, form, ids, clean)
     return turn | _of_output(message, ids, clean) if message.role == "tool" else turn
 
 
@@ -226,6 +226,12 @@ def _of_output(message: Message, ids: Mapping[str, str], clean: Clean) -> Turn:
 
 def _id(id_: str, ids: Mapping[str, str], clean: Clean) -> str:
     return ids.get(id_) or clean(id_)
+
+
+def _tool_calls(
+    calls: Sequence[Call], form: ArgumentsForm, ids: Mapping[str, str], clean: Clean
+) -> list[dict[str, Any]]:
+    return [_tool_call(call, form, ids, clean) for call in calls]
 
 
 def _tool_call(call: Call, form: ArgumentsForm, ids: Mapping[str, str], clean: Clean) -> dict[str, Any]:

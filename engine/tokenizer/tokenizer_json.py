@@ -103,11 +103,14 @@ def _tokens(path: Path, file: _TokenizerFile) -> tuple[list[str], list[int]]:
     for text, id_ in vocab.items():
         texts[id_], types[id_] = text, int(_type_of_word(text, file.model.byte_fallback))
     for added in file.added_tokens:
-        texts[added.id] = added.content
-        types[added.id] = int(TokenType.CONTROL if added.special else TokenType.USER_DEFINED)
+        texts[added.id], types[added.id] = added.content, int(_type_of_added(added))
     if (unknown := vocab.get(file.model.unk_token or "")) is not None:
         types[unknown] = int(TokenType.UNKNOWN)
     return texts, types
+
+
+def _type_of_added(token: _AddedToken) -> TokenType:
+    return TokenType.CONTROL if token.special else TokenType.USER_DEFINED
 
 
 def _type_of_word(text: str, byte_fallback: bool) -> TokenType:

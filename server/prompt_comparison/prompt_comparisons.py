@@ -12,7 +12,7 @@ from engine.tokenizer import Vocabulary
 from server.http import WorkThread
 from server.prompt import PreparedRequest, builder
 from server.prompt_comparison.comparison import NewPrompt, common_length, compare, repeated_tokens
-from server.prompt_comparison.recent_prompts import PromptSettings, RecentPrompts, recent_prompt
+from server.prompt_comparison.recent_prompts import PromptSettings, RecentPrompt, RecentPrompts, recent_prompt
 from server.protocol.prompt_cache import (
     CacheComparison,
     CacheHit,
@@ -74,20 +74,24 @@ class PromptComparisons:
         request = prepared.request
         asked = request.prompt_cache_options
         named = None if asked is None else asked.comparison_response_id
-        other = named or request.previous_response_id
-        old = self._recent.find(other, client) if other else self._recent.latest(client, group)
+        old = self._earlier(named or request.previous_response_id, client, group)
         new = NewPrompt(array("i", tokens), prepared.items, _settings(prepared))
         self._recent.add(recent_prompt(response_id, client, group, tokens, prepared.items[-1].text, new.settings))
         if old is None:
             return Compared(UNSET if named is None else await self._without_prompt(named), reason="first_prompt")
-        repeated = repeated_tokens(old.tokens, new.tokens) if _is_costly(old.tokens, new.tokens) else 0
+        repeated = _repeated(old.tokens, new.tokens)
         reusable = common_length(old.tokens, new.tokens)
         if asked is None and repeated < COSTLY_TOKENS:
             return Compared(reusable_tokens=reusable)
         found = await self._work.run(TOKEN_BYTES * len(new.tokens), compare, old, new, self._bytes_of)
-        diagnostics = UNSET if named is None else _diagnostics(found)
         compared = _with_reason(Compared(repeated_tokens=repeated, reusable_tokens=reusable), found)
-        return replace(compared, diagnostics=diagnostics, cache=None if asked is None else found)
+        if asked is None:
+            return compared
+        return replace(compared, diagnostics=UNSET if named is None else _diagnostics(found), cache=found)
+
+    def _earlier(self, response_id: str | None, client: str, group: str) -> RecentPrompt | None:
+        """Return the prompt of a response, or without an id the latest one of the client's group."""
+        return self._recent.find(response_id, client) if response_id else self._recent.latest(client, group)
 
     def forget(self, deleted_id: str, affinity: str | None) -> None:
         """Forget the prompts of an affinity group; None: of the deleted response's, or all if that is not known."""
@@ -120,6 +124,11 @@ def _settings(prepared: PreparedRequest) -> PromptSettings:
         builder.effort(prepared.request),
         sum(item.place.type == "compaction" for item in prepared.items),
     )
+
+
+def _repeated(old: "array[int]", new: "array[int]") -> int:
+    """Return the number of tokens behind the difference that both prompts have, if the difference is costly."""
+    return repeated_tokens(old, new) if _is_costly(old, new) else 0
 
 
 def _is_costly(old: "array[int]", new: "array[int]") -> bool:

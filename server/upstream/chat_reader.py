@@ -145,8 +145,19 @@ class ChatReader:
             self.deltas += 1
             yield from self._call_delta(call)
 
+    def _next_call(self, index: int, name: str) -> Iterator[StreamInput]:
+        """End the call before, and begin the next one if the request permits several."""
+        if self._call is None:
+            yield from self._begin_call(index, name)
+        elif index <= self._call:
+            raise faults.garbage(self._url, "it continues a call that has ended")
+        elif self._parallel:
+            yield from self._begin_call(index, name)
+        else:
+            yield from self._end_call()
+            self.done = self.ended_early = True
+
     def _begin_call(self, index: int, name: str) -> Iterator[StreamInput]:
-        """End the call before, and begin the next one."""
         if not name:
             raise faults.garbage(self._url, "a call has no name")
         if (call := self._calls.get(name)) is None:
@@ -162,13 +173,9 @@ class ChatReader:
         if index is None:  # servers without indexes send each call whole
             index = (-1 if self._call is None else self._call) + 1
         if not self._calling or index != self._call:
-            if self._call is not None and index <= self._call:
-                raise faults.garbage(self._url, "it continues a call that has ended")
-            if self._call is not None and not self._parallel:
-                yield from self._end_call()
-                self.done = self.ended_early = True
+            yield from self._next_call(index, (function and function.name) or "")
+            if self.ended_early:
                 return
-            yield from self._begin_call(index, (function and function.name) or "")
         if function is not None and function.arguments:
             self._has_arguments = True
             self._checks.arguments(function.arguments)

@@ -108,18 +108,23 @@ def upstream_model(found: Sequence[DiscoveredModel], context: int, slots: int) -
     first = usable[0]
     for each in found:
         _log(each, first.model)
-    known = [each.n_ctx for each in usable if each.n_ctx]
-    if not (known or context):
-        log.warning("no upstream names its context: %d tokens are assumed (--context)", DEFAULT_CONTEXT)
-    n_ctx = context or min(known, default=DEFAULT_CONTEXT)
+    missing = [each.missing_fields for each in usable]
     return UpstreamModel(
         name=first.model,
         created=first.created,
-        n_ctx=n_ctx,
+        n_ctx=context or _smallest_context(usable),
         n_slots=slots * len(found),
-        refused=frozenset().union(*(each.missing_fields.refused for each in usable)),
-        ignored=frozenset().union(*(each.missing_fields.ignored for each in usable)),
+        refused=frozenset().union(*(fields.refused for fields in missing)),
+        ignored=frozenset().union(*(fields.ignored for fields in missing)),
     )
+
+
+def _smallest_context(found: Sequence[DiscoveredModel]) -> int:
+    """Return the tokens that fit every upstream, or the default if none names its context."""
+    known = [each.n_ctx for each in found if each.n_ctx]
+    if not known:
+        log.warning("no upstream names its context: %d tokens are assumed (--context)", DEFAULT_CONTEXT)
+    return min(known, default=DEFAULT_CONTEXT)
 
 
 def _log(found: DiscoveredModel, model: str) -> None:

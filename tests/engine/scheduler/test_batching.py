@@ -314,7 +314,7 @@ def test_plan_with_forced_tokens_of_one_stream_lets_the_others_have_every_second
 @settings(deadline=None)
 @given(jobs=JOBS, acts=ACTS, forcing=st.booleans(), logprobs=st.sampled_from([None, 0]), data=st.data())
 @pytest.mark.slow
-def test_scheduler_in_any_order_of_events_gives_each_job_its_lone_answer(
+def test_scheduler_in_any_order_of_events_gives_each_job_its_lone_answer(  # noqa: C901 - one model of all events
     rewinds: bool,
     cuts: bool,
     cache_bytes: int,

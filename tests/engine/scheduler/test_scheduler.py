@@ -305,7 +305,7 @@ def expected_answer(prompt: list[int], max_tokens: int, n_ctx: int) -> list[Engi
 
 
 @given(actions, st.integers(1, 3), st.sampled_from([40, 43]))
-def test_scheduler_in_any_order_of_events_gives_each_job_its_lone_answer(
+def test_scheduler_in_any_order_of_events_gives_each_job_its_lone_answer(  # noqa: C901 - one model of all events
     todo: list[tuple[str, list[int], int] | tuple[str, int] | tuple[str]], n_slots: int, n_ctx: int
 ) -> None:
     play = Play(n_slots, n_ctx)

@@ -13,24 +13,30 @@ Attack: TypeAlias = Callable[[trio.SocketStream, Any], Awaitable[None]]
 TOOL = {"name": "add", "description": "Adds.", "inputSchema": {"type": "object", "properties": {}}}
 
 
+async def _request(stream: trio.SocketStream) -> tuple[bytes, bytes | None]:
+    """Return method and body of a request; no body if the connection has ended before."""
+    wire = h11.Connection(h11.SERVER)
+    verb, body = b"", b""
+    while not isinstance(event := wire.next_event(), h11.EndOfMessage | h11.ConnectionClosed):
+        if event is h11.NEED_DATA:
+            wire.receive_data(await stream.receive_some())
+        elif isinstance(event, h11.Request):
+            verb = event.method
+        elif isinstance(event, h11.Data):
+            body += bytes(event.data)
+    return verb, body if isinstance(event, h11.EndOfMessage) else None
+
+
 @asynccontextmanager
 async def hostile(method: str, attack: Attack, session: str = "") -> AsyncIterator[str]:
     """Serve, and yield the URL. `session`: id of a session whose end is never answered."""
 
     async def connected(stream: trio.SocketStream) -> None:
-        wire = h11.Connection(h11.SERVER)
-        verb, body = b"", b""
         with suppress(trio.BrokenResourceError, trio.ClosedResourceError, h11.RemoteProtocolError):  # the client left
-            while not isinstance(event := wire.next_event(), h11.EndOfMessage | h11.ConnectionClosed):
-                if event is h11.NEED_DATA:
-                    wire.receive_data(await stream.receive_some())
-                elif isinstance(event, h11.Request):
-                    verb = event.method
-                elif isinstance(event, h11.Data):
-                    body += bytes(event.data)
+            verb, body = await _request(stream)
             if verb == b"DELETE":
                 await trio.sleep_forever()
-            if isinstance(event, h11.EndOfMessage):
+            if body is not None:
                 await answer(stream, json.loads(body or b"{}"))
 
     async def answer(stream: trio.SocketStream, message: dict[str, Any]) -> None:
