@@ -141,9 +141,9 @@ class StreamClient:
         while any(self.running(recording) for recording in recordings):
             self.turn()
 
-    def read_until(self, recording: Recording, text: bytes) -> None:
-        """Run until the response contains `text` in one read, or is complete."""
-        while self.running(recording) and not any(text in data for _, data in recording.reads):
+    def read_until(self, recording: Recording, reached: Callable[[Recording], bool]) -> None:
+        """Run until the response has reached a state, or is complete."""
+        while self.running(recording) and not reached(recording):
             self.turn()
 
     def play(self, requests: Sequence[WireRequest], concurrency: int) -> list[Recording]:

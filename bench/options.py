@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,12 @@ from scenarios import SCENARIOS
 from target import ClientOptions
 from transport import Tls
 
+EXAMPLES = """\
+examples:
+  responsed bench --url 127.0.0.1:8080
+  responsed bench --serve "responsed serve --port {port}" --sweep concurrency --slo ttft=2s,itl=100ms
+  responsed bench --url 127.0.0.1:8080 --vs https://other:8000 --api chat --rounds 5 --report report.html
+"""
 EPILOG = """\
 Exit status: 0 if all requests were answered, 1 if some failed or a figure is past --budget, 2 if a server
 is unreachable or the arguments are wrong, 130 if Ctrl-C or SIGTERM ended the run, with the figures so far.
@@ -28,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
         usage="%(prog)s --url URL | --serve COMMAND [flags]",
         prog="responsed bench" if Path(sys.argv[0]).name == "responsed bench" else "bench/run.py",
         description="Measure the latency of a server of the Responses API, Chat Completions or completions.",
-        epilog=EPILOG,
+        epilog=f"{EXAMPLES}\n{_scenarios()}\n{EPILOG}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
     )
@@ -40,8 +47,20 @@ def parser() -> argparse.ArgumentParser:
     _other_loads(load)
     _requests(found.add_argument_group("requests"))
     _measures(found.add_argument_group("measures"))
-    add_output_flags(found.add_argument_group("outputs"))
+    outputs = found.add_argument_group("outputs")
+    add_output_flags(outputs)
+    outputs.add_argument("--quiet", action="store_true", help="Print no progress line on stderr")
     return found
+
+
+def _scenarios() -> str:
+    """Return each scenario with the first sentence of its documentation."""
+    lines = ["scenarios:"]
+    for name, play in SCENARIOS.items():
+        sentence = (play.__doc__ or "").strip().partition(".\n")[0].split(". ")[0]
+        words = " ".join(sentence.split()).rstrip(".").replace("`", "")
+        lines.append(textwrap.fill(f"{name:<17} {words}", 100, initial_indent="  ", subsequent_indent=" " * 20))
+    return "\n".join([*lines, ""])
 
 
 def client_options(args: argparse.Namespace) -> ClientOptions:
@@ -267,4 +286,3 @@ def _measures(group: argparse._ArgumentGroup) -> None:
         help="Id of the server's process, to measure its memory, CPU time and threads (default: that of --serve)",
     )
     add("--vs-pid", type=count, metavar="N", help="Id of the other server's process")
-    add("--quiet", action="store_true", help="Print no progress line on stderr")

@@ -110,7 +110,8 @@ class Target:
         try:
             status, body = self.endpoint.get("/v1/models", authorization(self._options.key))
             if status in (401, 403):
-                raise ValueError(f"the server refuses /v1/models with {status}; give its key by --api-key")
+                remedy = "give its key by --api-key" if self._options.key is None else "--api-key is not its key"
+                raise ValueError(f"the server refuses /v1/models with {status}; {remedy}")
             if status != 200:
                 words = body.decode(errors="replace")[:200]
                 raise ValueError(f"/v1/models has status {status}; is it the right URL? It answers: {words}")

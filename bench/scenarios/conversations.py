@@ -42,7 +42,7 @@ def _reply(answer: Record) -> dict[str, Any]:
 
 
 def multi_turn(target: Target, texts: Texts, size: Size) -> Groups:
-    """Run one conversation."""
+    """Run a conversation of six turns, each of which sends the whole history."""
     client = target.client()
     conversation = ClientConversation(texts.words(INSTRUCTION_WORDS))
     turns = range(1, TURNS + 1)

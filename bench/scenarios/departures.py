@@ -4,7 +4,7 @@ from client import WireRequest
 from target import Target
 from texts import Texts
 
-from scenarios.groups import LONG_WORDS, QUESTION_WORDS, SHORT_ANSWER, Groups, Size, group
+from scenarios.groups import LONG_WORDS, QUESTION_WORDS, SHORT_ANSWER, Groups, Size, group, has_delta
 
 DROP_SECONDS = 0.2
 DROPPED_STREAMS = 2
@@ -30,7 +30,7 @@ def hang_up(target: Target, texts: Texts, size: Size) -> Groups:
     quiet = client.play([_small(target, texts)], 1)
     streams = [client.start(target.request(texts.prompt(QUESTION_WORDS), None)) for _ in range(DROPPED_STREAMS)]
     for stream in streams:
-        client.read_until(stream, b"response.output_text.delta")
+        client.read_until(stream, has_delta)
     for stream in streams:
         client.drop(stream)
     behind = client.play([_small(target, texts)], 1)

@@ -43,6 +43,11 @@ def group(recordings: Sequence[Recording], measures: tuple[str, ...] | None = No
     return counted
 
 
+def has_delta(recording: Recording) -> bool:
+    """Return whether a response has begun to generate, in any of the APIs."""
+    return bool(parse(recording).deltas)
+
+
 def wall_seconds(recordings: Iterable[Recording]) -> float:
     """Return the time from the first start to the last read; 0 without recordings, as after an interrupt."""
     last = max((recording.reads[-1][0] for recording in recordings if recording.reads), default=0.0)

@@ -13,7 +13,7 @@ from target import Target
 from texts import Texts
 from transport import START_SECONDS
 
-from scenarios.groups import QUESTION_WORDS, SHORT_ANSWER, Groups, Size, group
+from scenarios.groups import QUESTION_WORDS, SHORT_ANSWER, Groups, Size, group, has_delta
 
 SMALL_REQUESTS = 5
 STREAMS_IN_FLIGHT = 2
@@ -47,7 +47,7 @@ def restart(target: Target, texts: Texts, size: Size) -> Groups:
     client = target.client()
     streams = [client.start(size.lengths.draw(target, texts)) for _ in range(STREAMS_IN_FLIGHT)]
     for stream in streams:
-        client.read_until(stream, b"delta")
+        client.read_until(stream, has_delta)
     client.close()
     began, failed = perf_counter(), []
 

@@ -10,7 +10,7 @@ from scenarios.conversations import TALKER_TURNS, TALKERS, TURNS
 from scenarios.load import LEVELS
 from scenarios.streams import STREAMS
 
-from tests.bench.fake_server import CACHED_TOKENS, FLOWING, SHORT, bench, fake_server
+from tests.bench.fake_server import CACHED_TOKENS, FLOWING, HEAD, LAST, SHORT, bench, chunk, data, fake_server
 
 pytestmark = pytest.mark.slow
 
@@ -134,6 +134,18 @@ def test_hang_up_drops_two_streams_of_default_fields_after_their_first_delta() -
         ["max_output_tokens", "stream"], ["stream"], ["stream"], ["max_output_tokens", "stream"]
     ]  # fmt: skip
     assert list(result["targets"][0]["within"]) == ["behind / quiet"]
+
+
+CHUNK = {"choices": [{"delta": {"content": "x"}, "finish_reason": None}]}
+PIECE = {"choices": [{"text": "x", "finish_reason": None}]}
+
+
+@pytest.mark.parametrize(("api", "delta"), [("chat", CHUNK), ("completions", PIECE)])
+def test_hang_up_drops_two_streams_of_any_api(api: str, delta: dict[str, Any]) -> None:
+    end = {"choices": [{"delta": {}, "text": "", "finish_reason": "stop"}]}
+    with fake_server([HEAD, *[chunk(data(delta))] * 100, chunk(data(end)), LAST], gap=0.01) as (url, server):
+        run = bench("--scenario", "hang-up", "--api", api, "--url", url, "--warmup", "0")
+    assert (run.returncode, run.stderr, server.cut_off) == (0, "", 2)
 
 
 def test_large_body_separates_gaps_before_and_beside_the_bodies() -> None:

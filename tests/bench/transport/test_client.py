@@ -195,7 +195,7 @@ def test_drop_hangs_up() -> None:
         endpoint.resolve()
         client = StreamClient(endpoint)
         recording = client.start(REQUEST)
-        client.read_until(recording, b"delta")
+        client.read_until(recording, lambda each: bool(parse(each).deltas))
         client.drop(recording)
         time.sleep(0.1)
     assert (parse(recording).status, server.cut_off) == ("dropped", 1)
