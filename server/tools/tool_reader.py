@@ -19,6 +19,7 @@ from server.protocol.request import NULL, TypeAndRole, part
 from server.protocol.tools import CustomTool, FunctionTool, McpServerTool, NamespaceTool, ToolEcho
 from server.stream import McpName, ToolCallStarted
 from server.tools.builtin_tools import BuiltinTool, builtin_tool
+from server.tools.unused_members import unused_members
 
 NO_PARAMETERS = '{"type":"object","properties":{}}'
 TEXT_INPUT = '{"type":"object","properties":{"input":{"type":"string"}},"required":["input"]}'
@@ -173,6 +174,7 @@ class ToolReader:
         if kind == "mcp" and not (self._nested or self._replaces):
             return self._mcp(part(raw, McpParam, place), place)
         if not self._nested and (builtin := builtin_tool(raw, kind, place)) is not None:
+            self._skip_members(raw, builtin.kind, place)
             return self._builtin(builtin, place)
         return self._tool(raw, place)
 
@@ -212,11 +214,19 @@ class ToolReader:
             place = f"{place}.{kind}"
         match kind:
             case "function":
+                self._skip_members(raw, kind, place)
                 return self._function(part(raw, FunctionParam, place), place, namespace)
             case "custom":
+                self._skip_members(raw, kind, place)
                 return self._custom(part(raw, CustomParam, place), place, namespace)
         self.skipped.append(f"tool {kind or 'without type'}")
         return None
+
+    def _skip_members(self, raw: Raw, kind: str, place: str) -> None:
+        """Record the members without effect, but not those of tools that were found: Codex marks them as deferred."""
+        if not (self._nested or self._replaces):
+            names = [f"tool {kind}.{member}" for member in unused_members(raw, place)]
+            self.skipped += [name for name in names if name not in self.skipped]
 
     def _function(self, tool: FunctionParam, place: str, namespace: str | None) -> FunctionTool:
         name = self._name(tool.name, place, namespace)

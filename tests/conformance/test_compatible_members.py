@@ -8,6 +8,7 @@ import openai
 import pytest
 from openai.types import completion_create_params as text_params
 from openai.types.chat import completion_create_params as chat_params
+from openai.types.responses import ToolParam
 from openai.types.responses import response_create_params as params
 
 from tests.conformance.test_compatibility import WAYS, expected, literals, status, table
@@ -46,6 +47,13 @@ NAMES = {
     },
     "Types of `tool_choice`": {
         name for each in objects(HINTS["tool_choice"]) for name in literals(get_type_hints(each)["type"])
+    },
+    "Members of tools": {
+        f"{kind}.{member}"
+        for each in objects(ToolParam)
+        for kind in literals(get_type_hints(each)["type"])
+        if kind != "mcp" and table("Tools")[kind] == "supported"
+        for member in get_type_hints(each).keys() - {"type"}
     },
     "Resources of the client": resources(),
     "Fields of chat completions": {*get_type_hints(chat_params.CompletionCreateParamsNonStreaming)},
@@ -110,6 +118,38 @@ async def test_unknown_member_is_named_or_refused(field: str) -> None:
     async with served(thinker(), template=THINKS, strict_fields=True) as running:
         answer = await post(running, **body)
     assert (answer.status, answer.json["error"]["param"]) == (400, f"{field}.newest")
+
+
+TOOL_MEMBERS: dict[str, Any] = {
+    "allowed_callers": ["programmatic"],
+    "async": True,
+    "defer_loading": True,
+    "description": "Does it.",
+    "environment": {"type": "local"},
+    "execution": "client",
+    "format": {"type": "text"},
+    "name": "f",
+    "output_schema": {"type": "object"},
+    "parameters": {"type": "object", "properties": {}},
+    "strict": False,
+    "tools": [{"type": "function", "name": "g", "parameters": None}],
+}
+"""A value for each member of a tool."""
+REQUIRED = {"tool_search": {"execution": "client"}, "namespace": {"description": "Tools."}}
+
+
+@pytest.mark.parametrize(("name", "stated"), table("Members of tools").items())
+async def test_member_of_a_tool_has_its_stated_status(name: str, stated: str) -> None:
+    kind, _, member = name.partition(".")
+    tool = {"type": kind, "name": "f"} | REQUIRED.get(kind, {}) | {member: TOOL_MEMBERS[member]}
+    assert await status(served, tools=[tool, tool | {"name": "h"}][: 2 if kind in ("function", "custom") else 1]) == (
+        expected(stated, f"tool {name}")
+    )
+
+
+async def test_callers_that_are_the_model_are_supported() -> None:
+    tool = {"type": "function", "name": "f", "allowed_callers": ["direct"], "defer_loading": False}
+    assert await status(served, tools=[tool]) == (200, [])
 
 
 TOOLS = [
