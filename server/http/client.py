@@ -48,7 +48,10 @@ class OutgoingConnection:
 
     async def _event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         while (event := self._h11.next_event()) is h11.NEED_DATA:
-            self._h11.receive_data(bytes(await self._stream.receive_some(READ_BYTES)))
+            data = bytes(await self._stream.receive_some(READ_BYTES))
+            if not data and self._h11.their_state is h11.SEND_RESPONSE:
+                raise h11.RemoteProtocolError("it closed the connection without an answer")
+            self._h11.receive_data(data)
         return event
 
     def recycle(self) -> bool:

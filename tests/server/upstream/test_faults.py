@@ -201,6 +201,20 @@ async def test_upstream_that_ignores_biases_breaks_the_grammar() -> None:
     assert len(front.asked) == 4, "each of two attempts asks for tokens, and for one among the allowed ones"
 
 
+@pytest.mark.parametrize(
+    ("play", "cause"),
+    [
+        (plays(close=True), "it closed the connection without an answer"),
+        (plays(HEAD, close=True), "peer closed connection without sending complete message body"),
+    ],
+)
+async def test_connection_that_closes_is_named(play: Play, cause: str) -> None:
+    async with fronted(play) as front:
+        message = (await post(front, model="m", input="Hi")).json["error"]["message"]
+    began = f"The upstream {front.upstreams[0].url} ended its stream before the answer was complete ({cause}"
+    assert message.startswith(began)
+
+
 async def test_second_attempt_answers() -> None:
     async with fronted(status(500), plays(close=True), says("Hello")) as front:
         assert (await post(front, model="m", input="Hi", stream=True)).text == "Hello"
