@@ -11,7 +11,7 @@ from engine.json_schema.values import (
     TYPES,
     Schema,
     counts,
-    is_listed,
+    distinct,
     listed_values,
     types_of,
     with_all_of,
@@ -51,7 +51,7 @@ def _distinct_values(schema: Schema) -> list[JSON] | None:
         return [True, False] if schema["type"] == "boolean" else [None]
     if values is None:
         return None
-    return [value for n, value in enumerate(values) if not is_listed(value, values[:n])]
+    return distinct(values)
 
 
 def _orders(values: list[JSON], schema: Schema) -> list[tuple[JSON, ...]] | None:

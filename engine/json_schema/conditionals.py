@@ -11,6 +11,7 @@ from engine.json_schema.values import (
     ENFORCED,
     JSON,
     Schema,
+    distinct,
     is_listed,
     listed_values,
     required_names,
@@ -138,7 +139,8 @@ def _cases(conditionals: list[Schema], rest: Schema, document: Document) -> list
 
 
 def _listed(conditions: list[_Condition]) -> list[JSON]:
-    return list(chain.from_iterable(each.values for each in conditions))
+    """Return the values of all conditions, each once."""
+    return distinct(list(chain.from_iterable(each.values for each in conditions)))
 
 
 def _consequences(conditionals: list[Schema], are_met: list[bool]) -> list[JSON]:

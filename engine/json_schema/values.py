@@ -113,6 +113,11 @@ def is_listed(value: JSON, values: Iterable[JSON]) -> bool:
     return any(same_value(value, each) for each in values)
 
 
+def distinct(values: Sequence[JSON]) -> list[JSON]:
+    """Return the values, each once."""
+    return [value for n, value in enumerate(values) if not is_listed(value, values[:n])]
+
+
 def depth(value: JSON) -> int:
     """Return the nesting depth of a value, without recursion."""
     found, level = 0, [value]

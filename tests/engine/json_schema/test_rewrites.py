@@ -278,3 +278,30 @@ def test_schema_whose_alternatives_multiply_is_refused_or_relaxed(grammars: Gram
     grammar = grammars.json_schema(relaxed.schema)
     texts = ['{"a":{"c11":1},"b":""}', '{"a":1,"b":""}', '{"a":{}}', '{"b":1}']
     assert [accepts(grammar, text) for text in texts] == [True, False, False, False]
+
+
+def test_conditions_on_one_value_become_one_case() -> None:
+    kinds: Any = {"type": "object", "properties": {"kind": {"enum": ["a", "b"]}}, "required": ["kind"]}
+    on_a = [{"if": {"properties": {"kind": {"const": "a"}}}, "then": {"required": [name]}} for name in "xy"]
+    schema = checked(kinds | {"allOf": on_a}).schema
+    assert isinstance(schema, dict)
+    assert schema["allOf"] == [
+        {
+            "anyOf": [
+                {
+                    "properties": {"kind": {"const": "a"}},
+                    "required": ["kind"],
+                    "allOf": [*({"required": [n]} for n in "xy")],
+                },
+                {"properties": {"kind": {"enum": ["b"]}}, "required": ["kind"], "allOf": []},
+            ]
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    "limits", [{"maxContains": 10**9}, {"minContains": 10**9}, {"minContains": 1, "maxContains": 10**9}]
+)
+def test_contains_with_huge_limits_becomes_few_lists(limits: dict[str, int]) -> None:
+    whole: Any = {"type": "array", "contains": TEXT, **limits}
+    assert len(json.dumps(checked(whole).schema)) < 100_000
