@@ -6,9 +6,10 @@ from typing import Any, Protocol, TypeAlias
 
 from msgspec.structs import replace
 
+from engine.chat_template.capabilities import ArgumentsForm, TemplateCapabilities
 from engine.chat_template.efforts import EFFORT_WORDS, effort_variables
 from engine.chat_template.message import Call, Message, Tool
-from engine.chat_template.rendering import ArgumentsForm, TemplateCapabilities, adapt_messages
+from engine.chat_template.rendering import adapt_messages
 from engine.chat_template.values import Turn, tool_variables
 from engine.dialects import Dialect, Parser
 from engine.notations import UNDECLARED, ToolCallArguments, ToolCallStart

@@ -18,11 +18,12 @@ import minijinja
 from msgspec.structs import replace
 
 from engine.chat_template import jinja
+from engine.chat_template.capabilities import TemplateCapabilities
 from engine.chat_template.capability_probe import detect_capabilities, reads_back
 from engine.chat_template.efforts import effort_variables
 from engine.chat_template.message import Message, Tool
 from engine.chat_template.past_calls import calls_writer
-from engine.chat_template.rendering import TemplateCapabilities, adapt_messages
+from engine.chat_template.rendering import adapt_messages
 from engine.chat_template.sources import PLAIN
 from engine.chat_template.values import Clean, Turn, WriteCalls, clean_variables, tool_variables, with_tools
 from engine.dialects import Dialect, Parser, ReasoningTags, detect_dialect, with_generic
