@@ -14,18 +14,21 @@ _TAILS = ("p99", "p95", "p90", "max")
 def cards(result: dict[str, Any]) -> str:
     """Return the cards of a group of each target: of the knee of a sweep, or of the first one."""
     targets = result["targets"]
-    knee = targets[0].get("knee") or {}
-    found_knee = f"{knee.get('kind')} {knee.get('level') or 0:g}"
-    name = found_knee if found_knee in targets[0]["groups"] else next(iter(targets[0]["groups"]), None)
+    name = _shown_group(targets[0])
     groups = [(COLORS[index], each["groups"][name]) for index, each in enumerate(targets) if name in each["groups"]]
     found = [_latency(title, key, groups) for key, title in _MEASURES] + [_rate(groups), _requests(groups)]
-    if any(target.get("knee") for target in targets):
-        found.insert(
-            0, _knee([(COLORS[index], each["knee"]) for index, each in enumerate(targets) if each.get("knee")])
-        )
+    if knees := [(COLORS[index], each["knee"]) for index, each in enumerate(targets) if each.get("knee")]:
+        found.insert(0, _knee(knees))
     several = len(targets[0]["groups"]) > 1
     note = f"<p class=muted style='margin-top:16px'>Group: {escape(str(name))}</p>" if several else ""
     return f"{note}<div class=cards>{''.join(found)}</div>"
+
+
+def _shown_group(target: dict[str, Any]) -> str | None:
+    """Return the name of the knee's group, or of the first one."""
+    knee = target.get("knee") or {}
+    name = f"{knee.get('kind')} {knee.get('level') or 0:g}"
+    return name if name in target["groups"] else next(iter(target["groups"]), None)
 
 
 def _latency(title: str, key: str, groups: list[tuple[str, dict[str, Any]]]) -> str:

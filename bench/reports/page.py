@@ -125,7 +125,15 @@ def _figures(result: dict[str, Any], records: Sequence[Record]) -> Iterable[str]
         *stages([(short(target["url"]), target.get("budget")) for target in targets]),
     ]
     yield f"<h2>Plots</h2>{_grid(found) or NOTHING}{_missing(found)}"
-    for number, name in enumerate(groups if len(groups) > 1 else []):
+    if not alone:
+        yield from _group_figures(targets, records, groups)
+
+
+def _group_figures(
+    targets: Sequence[dict[str, Any]], records: Sequence[Record], groups: Sequence[str]
+) -> Iterator[str]:
+    """Yield the section of each group."""
+    for number, name in enumerate(groups):
         part = series(targets, records, name)
         if grid := _grid([histogram(part, f"-{number}"), distribution(part, f"-{number}")]):
             yield f"<h2>Group: {escape(name)}</h2>{grid}"
