@@ -14,8 +14,9 @@ DRY_RUN_TOKENS = 32
 class CompiledGrammar:
     """See `engine.constraint`."""
 
-    def __init__(self, make: Callable[[], LLMatcher], vocabulary: Vocabulary, size: int) -> None:
-        """Compile a grammar by calling `make`."""
+    def __init__(self, make: Callable[[], LLMatcher], vocabulary: Vocabulary, size: int, source: str) -> None:
+        """Compile a grammar by calling `make`. `source` is its text for llguidance."""
+        self.source = source
         self._make = make
         self._matcher = make()
         self._vocabulary = vocabulary

@@ -195,7 +195,7 @@ class GrammarCompiler:
 
     def _made(self, source: str, limits: LLParserLimits) -> CompiledGrammar:
         make = partial(LLMatcher, self._tokenizer, source, log_level=0, limits=limits)
-        return CompiledGrammar(make, self._vocabulary, estimated_size(source))
+        return CompiledGrammar(make, self._vocabulary, estimated_size(source), source)
 
     @cached_property
     def _tokenizer(self) -> LLTokenizer:

@@ -74,6 +74,7 @@ def _connect_tokens(config: Config) -> Upstreams:
         ends=vocabulary.end_tokens,
         servers=kinds,
         refused=model.refused,
+        has_grammars="grammar" not in model.refused | model.ignored,
         chooses="logit_bias" not in model.refused | model.ignored,
     )
     source = TokenModelSource(

@@ -73,8 +73,8 @@ DRAWN = {
     ),
     "server.relay": "access engine.platform generation http protocol served_model store stream",
     "server.upstream.tokens": (
-        "config engine.chat_template engine.constraint engine.job engine.model engine.tokenizer http "
-        "prompt prompt_comparison served_model store stream upstream.transport"
+        "config engine.chat_template engine.constraint engine.job engine.model engine.structured_output "
+        "engine.tokenizer http prompt prompt_comparison served_model store stream upstream.transport"
     ),
     "server.live_view": "config monitoring",
     "server.session": "access generation http preprocessing prompt protocol stream websocket",

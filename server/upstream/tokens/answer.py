@@ -16,10 +16,11 @@ from msgspec.structs import replace
 
 from engine.constraint import GrammarError
 from engine.job import EngineOutput, Finished, FinishReason, Job, Progress, SamplingParams, Started, Token
+from engine.structured_output import StructuralTag
 from server.upstream.tokens.gate import TokenGate, bias
 from server.upstream.tokens.parts import AnswerParts
 from server.upstream.tokens.servers import AnswerPart, Continuation, TokenServer
-from server.upstream.transport import Attempt, OutputMismatch, UpstreamClient, UpstreamFault, faults
+from server.upstream.transport import REFUSALS, Attempt, OutputMismatch, UpstreamClient, UpstreamFault, faults
 
 DRAIN_SECONDS = 1.0
 """Seconds for the numbers behind the last token."""
@@ -36,6 +37,8 @@ class TokenUpstreams(Struct, frozen=True):
     """Kind of each upstream by its URL."""
     refused: frozenset[str] = frozenset()
     """Sampling fields that are not sent, by our names."""
+    has_grammars: bool = False
+    """True if they read grammars in llguidance's Lark."""
     chooses: bool = True
     """True if biases decide which token comes."""
 
@@ -64,6 +67,10 @@ class TokenAnswer:
         self._requests = 0
         self._refused: list[int] | None = None
         """Tokens to choose from, after one that the grammar forbids."""
+        self._lark = ""
+        """Grammar for a stream that begins the answer."""
+        if upstreams.has_grammars and isinstance(job.grammar, StructuralTag):
+            self._lark = job.grammar.lark
         self._choice: list[int] = []
         """Tokens of the last choice."""
         self._streams = True
@@ -91,11 +98,24 @@ class TokenAnswer:
                 await self._read_numbers(parts)
             self._finish(FinishReason.LENGTH)
             return
+        if self._lark:
+            await self._stream_by_grammar()
         self._force()
         while self._finished is None:
-            await self._stream()
-            if self._refused is not None and self._finished is None:
+            if self._refused is not None:
                 await self._choose(self._refused)
+            else:
+                await self._stream()
+
+    async def _stream_by_grammar(self) -> None:
+        """Read the answer of an upstream that has the grammar too. Its limits may be others, so that it refuses it."""
+        try:
+            await self._stream()
+        except UpstreamFault as fault:
+            if self._writes or fault.kind not in REFUSALS:
+                raise
+        finally:
+            self._lark = ""
 
     async def _stream(self) -> None:
         """Read a stream of tokens until it ends or departs from the grammar."""
@@ -144,6 +164,8 @@ class TokenAnswer:
         else:
             self._accept(token)
             self._force()
+            # Its grammar would hide whether the model wants to end a complete answer.
+            return not self._lark or self._gate.end is None
         return True
 
     def _end(self, part: AnswerPart) -> bool:
@@ -211,8 +233,10 @@ class TokenAnswer:
             self._finish(FinishReason.LENGTH)
 
     def _force(self) -> None:
-        """Accept the tokens that are certain to follow. With logprobs, the upstream chooses each of them."""
-        while self._finished is None and self._job.top_logprobs is None and (forced := self._gate.forced()):
+        """Accept the tokens that are certain to follow. With logprobs, or by the same grammar, the upstream chooses."""
+        if self._job.top_logprobs is not None or self._lark or self._refused is not None:
+            return
+        while self._finished is None and (forced := self._gate.forced()):
             for id_ in forced:
                 if self._finished is None and id_ in self._ends:
                     self._finish(FinishReason.STOP)
@@ -228,7 +252,8 @@ class TokenAnswer:
         """Ask for the next tokens, and yield the parts of the answer."""
         address, job = self._client.address, self._job
         sampling = self._continued(sampling)
-        asked = Continuation(self._tokens, max_tokens, sampling, job.top_logprobs, sorted(self._ends), streams)
+        ends, lark = sorted(self._ends), self._lark
+        asked = Continuation(self._tokens, max_tokens, sampling, job.top_logprobs, ends, lark, streams)
         body = msgspec.json.encode(self._server.body(self._upstreams.model, asked, self._upstreams.refused))
         self._requests += 1
         async with self._client.request("POST", self._server.target(address), body) as answer:

@@ -79,6 +79,7 @@ class LlamaCppServer:
             "return_tokens": True,
             "return_progress": asked.streams,
             "response_fields": FIELDS,
+            **({"grammar": f"%llguidance {{}}\n{asked.lark}"} if asked.lark else {}),
             **fields,
         }
 

@@ -24,6 +24,7 @@ PROBE_SECONDS = 120.0
 """Seconds for all requests to one upstream. Fields that are left then count as present."""
 TEXT = "The capital of France is Paris. The capital of Italy is"
 UNLIKELY = "Z"
+JSON_TEXT = '"Q"'
 COMPARED = 4
 """Tokens that must be equal where a field decides them."""
 GREEDY = replace(NEUTRAL, temperature=0.0)
@@ -68,6 +69,7 @@ class TokenProbe:
             await self._probe_harmless()
             await self._probe_decisive([each.id for each in greedy[:COMPARED]])
             await self._probe_choice()
+            await self._probe_grammar()
         return MissingFields(frozenset(self._refused), frozenset(self._ignored))
 
     async def _greedy(self) -> Sequence[Token]:
@@ -115,24 +117,35 @@ class TokenProbe:
         elif likely and likely[0].id not in self._vocabulary.end_tokens and likely[0].logprobs is None:
             self._ignored.add("logprobs")
 
+    async def _probe_grammar(self) -> None:
+        """Try a grammar with a schema in it, which only llguidance reads."""
+        written = await self._ask(len(JSON_TEXT), GREEDY, lark=f'start: %json {{"const": {JSON_TEXT}}}')
+        text = b"".join(self._vocabulary.bytes_of(each.id) for each in written or ())
+        if text.decode(errors="replace") != JSON_TEXT:
+            (self._refused if written is None else self._ignored).add("grammar")
+
     async def _ids(self, sampling: SamplingParams) -> list[int]:
         return [each.id for each in await self._ask(COMPARED, sampling) or ()]
 
-    async def _ask(self, max_tokens: int, sampling: SamplingParams, top_logprobs: int | None = None) -> Any:
+    async def _ask(
+        self, max_tokens: int, sampling: SamplingParams, top_logprobs: int | None = None, lark: str = ""
+    ) -> Any:
         """Return the tokens of an answer; None if the request is refused."""
         try:
-            return (await self._answer(max_tokens, sampling, top_logprobs))[0]
+            return (await self._answer(max_tokens, sampling, top_logprobs, lark))[0]
         except UpstreamFault as fault:
             if fault.kind not in REFUSALS:
                 raise
             return None
 
     async def _answer(
-        self, max_tokens: int, sampling: SamplingParams, top_logprobs: int | None = None
+        self, max_tokens: int, sampling: SamplingParams, top_logprobs: int | None = None, lark: str = ""
     ) -> tuple[list[Token], str]:
         """Return the tokens of an answer and their text."""
         address, ends = self._client.address, sorted(self._vocabulary.end_tokens)
-        asked = Continuation(self._prompt, max_tokens, sampling, top_logprobs, ends, streams=max_tokens > COMPARED)
+        asked = Continuation(
+            self._prompt, max_tokens, sampling, top_logprobs, ends, lark, streams=max_tokens > COMPARED
+        )
         body = msgspec.json.encode(self._server.body(self._model, asked, frozenset(self._refused)))
         tokens: list[Token] = []
         text = ""

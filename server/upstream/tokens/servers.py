@@ -22,6 +22,8 @@ class Continuation(Struct, frozen=True):
     top_logprobs: int | None = None
     ends: Sequence[int] = ()
     """Tokens that end the answer."""
+    lark: str = ""
+    """Grammar of the answer, in llguidance's Lark; empty for none."""
     streams: bool = True
     """False if the answer comes as one JSON value."""
 

@@ -57,6 +57,8 @@ class SglangServer:
 
     def body(self, model: str, asked: Continuation, refused: frozenset[str]) -> dict[str, Any]:
         fields = sampling_fields(asked.sampling, self.sampling, refused)
+        if asked.lark:
+            fields["ebnf"] = asked.lark
         if fields.get("top_k") == 0:
             fields["top_k"] = -1
         logprobs = asked.top_logprobs

@@ -68,6 +68,7 @@ class VllmServer:
             "stream": asked.streams,
             "return_token_ids": True,
             "stop_token_ids": asked.ends,
+            **({"structured_outputs": {"grammar": asked.lark}} if asked.lark else {}),
             **fields,
         }
 

@@ -3,6 +3,7 @@
 import json
 import os
 import weakref
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -318,7 +319,8 @@ def test_constraint_whose_lexer_is_full_continues_with_another(
 ) -> None:
     source = LLMatcher.grammar_from_regex("(a|b)*a(a|b){12}c")
     limits = LLParserLimits(max_lexer_states=1500)
-    grammar = CompiledGrammar(lambda: LLMatcher(grammars._tokenizer, source, log_level=0, limits=limits), vocabulary, 0)
+    make = partial(LLMatcher, grammars._tokenizer, source, log_level=0, limits=limits)
+    grammar = CompiledGrammar(make, vocabulary, 0, source)
     first, second = grammar.start(), grammar.start()
     text = "".join(np.random.default_rng(1).choice(["a", "b"], 400))
     tokens = vocabulary.encode_bytes(text.encode() + b"abbbbbbbbbbbb")

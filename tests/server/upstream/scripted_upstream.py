@@ -197,7 +197,12 @@ class Fronted(Struct, frozen=True):
 
 
 def token_form(
-    replicas: Sequence[Replica], n_ctx: int, n_slots: int, refused: frozenset[str], ignored: frozenset[str]
+    replicas: Sequence[Replica],
+    n_ctx: int,
+    n_slots: int,
+    refused: frozenset[str],
+    ignored: frozenset[str],
+    has_grammars: bool = False,
 ) -> tuple[TokenModelSource, TokenUpstreams]:
     """Return the model and the way to ask for its tokens."""
     vocabulary = scripted.vocabulary()
@@ -213,7 +218,8 @@ def token_form(
     )
     kinds = {each.url: kind_of("vllm", vocabulary) for each in replicas}
     chooses = "logit_bias" not in refused | ignored
-    return source, TokenUpstreams("m", len(vocabulary), vocabulary.end_tokens, kinds, refused, chooses)
+    form = TokenUpstreams("m", len(vocabulary), vocabulary.end_tokens, kinds, refused, has_grammars, chooses)
+    return source, form
 
 
 @asynccontextmanager
@@ -228,11 +234,12 @@ async def fronted(
     refused: frozenset[str] = frozenset(),
     ignored: frozenset[str] = frozenset(),
     tokens: bool = False,
+    has_grammars: bool = False,
     **settings: Any,
 ) -> AsyncIterator[Fronted]:
     """A daemon before an upstream that plays `answers`, and one for each of the `others`.
 
-    With `tokens` it asks them as vLLM servers that continue tokens of the scripted model.
+    With `tokens` it asks them as vLLM servers that continue tokens of the scripted model, and may read our grammars.
     """
     upstreams = [ScriptedUpstream(script) for script in (answers, *others)]
     stored = {} if state else {"store": "off"}
@@ -255,7 +262,7 @@ async def fronted(
             )
             generator = UpstreamGenerator(replicas, n_slots)
             if tokens:
-                model, form = token_form(replicas, n_ctx, n_slots, refused, ignored)
+                model, form = token_form(replicas, n_ctx, n_slots, refused, ignored, has_grammars)
                 generator = UpstreamGenerator(replicas, n_slots, form.ask)
             app = App(config, generator, model, AsyncStore(store) if store else None, metrics=metrics)
             nursery.start_soon(daemon.run, config, listening, generator, app, ready)

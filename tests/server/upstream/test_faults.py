@@ -193,6 +193,27 @@ async def test_client_that_leaves_ends_the_request_for_tokens() -> None:
             await front.upstreams[0].left.wait()
 
 
+async def test_grammar_that_the_upstream_refuses_is_enforced_here() -> None:
+    format_ = {"format": {"type": "json_object"}}
+    answers = [status(400), plays(HEAD, token(*b"}"), END_TOKENS)]
+    async with fronted(*answers, tokens=True, has_grammars=True) as front:
+        response = (await post(front, model="m", input="Hi", text=format_)).json
+    assert (response["status"], response["output"][0]["content"][0]["text"]) == ("completed", "{}")
+    grammars = [each.body.get("structured_outputs", {}).get("grammar", "")[:6] for each in front.asked]
+    assert grammars == ["start:", ""]
+
+
+async def test_complete_answer_is_not_continued_by_the_grammar() -> None:
+    """A mask would lead a model that wants to end into another call."""
+    tool = {"type": "function", "name": "go", "parameters": {"type": "object", "additionalProperties": False}}
+    call_text = b'<tool_call>\n{"name": "go", "arguments": {}}\n</tool_call>'
+    answers = [plays(HEAD, token(*call_text, *b"\n<tool_call>"), math.inf), plays(HEAD, token(*b"Well"), math.inf)]
+    async with fronted(*answers, tokens=True, has_grammars=True) as front:
+        response = (await post(front, model="m", input="Hi", tools=[tool], tool_choice="required")).json
+    assert (response["status"], [item["name"] for item in response["output"]]) == ("completed", ["go"])
+    assert len(front.asked) == 2
+
+
 async def test_upstream_that_ignores_biases_breaks_the_grammar() -> None:
     format_ = {"format": {"type": "json_object"}}
     async with fronted(plays(HEAD, token(*b"Hi"), END_TOKENS), tokens=True) as front:

@@ -74,7 +74,7 @@ async def test_stream_has_the_events_of_a_whole_answer(kind: str) -> None:
         wire.check_stream(streamed.events)
         assert streamed.events[-1]["response"]["output"][0]["arguments"] == '{"city": "Rome", "people": 5}'
         models = (await get(front, "/v1/models")).json["data"][0]["meta"]
-    assert models.get("lacking", []) == ([] if kind == "llama.cpp" else ["repeat_last_n"])
+    assert models["lacking"] == ["grammar"] + ([] if kind == "llama.cpp" else ["repeat_last_n"])
 
 
 async def test_prompt_is_counted_exactly_and_cached() -> None:
