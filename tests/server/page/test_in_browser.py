@@ -243,6 +243,35 @@ async def test_page_fits_names_of_any_length(tmp_path: Path) -> None:
         await in_browser(tmp_path, look)
 
 
+MANY = """
+    clearTimeout(timer)
+    refused = true  // no further poll
+    const stream = {client: "a", route: "/v1/responses", state: "queued", lane: "interactive", seconds: 1, queue: 1,
+        prompt_tokens: 9, cached_tokens: 0, evaluated_tokens: 0, output_tokens: 0, gaps: []}
+    const decoding = {...stream, state: "decode", ttft: 0.1, tokens_per_second: 5, output_tokens: 3, gaps: [0.1, 0.2]}
+    latest.streams = [...Array(8).fill(decoding), ...Array(WAITING).fill(stream)]
+    latest.running = latest.slots = 8
+    render(latest)
+"""
+
+
+async def test_page_shows_all_running_streams_and_the_first_five_that_wait(tmp_path: Path) -> None:
+    def look(page: BrowserPage) -> None:
+        page.open(f"http://127.0.0.1:{running.port}/")
+        until(page, "#state", "live")
+        page.evaluate(f"{{{MANY.replace('WAITING', '22')}}}")
+        assert count(page, "#streams .stream") == 8 + 5 + 1
+        assert text(page, "#streams .stream:last-child") == "17 more wait behind them"
+        assert widths_fit(page) == []
+        page.evaluate(f"{{{MANY.replace('WAITING', '5')}}}")
+        assert count(page, "#streams .stream") == 8 + 5
+        assert page.errors == []
+
+    async with served() as running:
+        await post(running, input="Hi")
+        await in_browser(tmp_path, look)
+
+
 TRUNCATED = """
     clearTimeout(timer)
     refused = true  // no further poll
