@@ -92,7 +92,13 @@ def _connect_tokens(config: Config) -> Upstreams:
 def tokenizer(config: Config) -> tuple[Vocabulary, ChatTemplate]:
     """Return the vocabulary and the template for tokens. Raises GGUFError, TemplateError, ModelError, OSError."""
     assert config.tokenizer is not None, "`check_upstream_settings` requires it"
-    return read_tokenizer(config.tokenizer, config.chat_template or "")
+    try:
+        return read_tokenizer(config.tokenizer, config.chat_template or "")
+    except OSError as error:
+        if error.filename is None:  # of the chat template, with a message of its own
+            raise
+        remedy = "name the GGUF file or the tokenizer.json of the upstreams' model"
+        raise OSError(f"--tokenizer {config.tokenizer} cannot be read ({error.strerror}): {remedy}") from error
 
 
 def ask(config: Config, probes: bool = False, probe: ProbeUpstream = probe_chat) -> list[DiscoveredModel]:

@@ -1,5 +1,5 @@
 """Cases of Open Responses and of openai-python with a real model: two llama.cpp servers behind two fronts on one
-database, in both forms. Tools of SmolLM2, whose chat template has none, are in `test_llamacpp_tokens.py`."""
+database, in both forms. Tools of SmolLM2, whose chat template has none, are in `tokens/test_llamacpp.py`."""
 
 import base64
 from collections.abc import Iterator
