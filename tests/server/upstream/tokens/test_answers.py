@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from engine.backends.scripted import ScriptedModel
+from tests.server.api.test_reasoning import THINKS
 from tests.server.upstream.fronts import token_fronting
 from tests.server.upstream.token_upstreams import FORMS
 from tests.support import wire
@@ -75,6 +76,21 @@ async def test_stream_has_the_events_of_a_whole_answer(kind: str) -> None:
         assert streamed.events[-1]["response"]["output"][0]["arguments"] == '{"city": "Rome", "people": 5}'
         models = (await get(front, "/v1/models")).json["data"][0]["meta"]
     assert models["lacking"] == ["grammar"] + ([] if kind == "llama.cpp" else ["repeat_last_n"])
+
+
+@pytest.mark.parametrize("kind", FORMS)
+async def test_reasoning_ends_at_its_budget(kind: str) -> None:
+    def ponders(message: bytes) -> bytes:
+        return b"<think>" + b"Hm, " * 100 + b"</think>Yes."
+
+    request = {"input": "Is it?", "reasoning": {"effort": "minimal"}, "max_output_tokens": 200}
+    async with (
+        served(ScriptedModel(ponders), template=THINKS) as embedded,
+        token_fronting(ScriptedModel(ponders), template=THINKS, kind=kind) as front,
+    ):
+        expected, found = [essence((await post(each, **GREEDY, **request)).json) for each in (embedded, front)]
+    assert found == expected
+    assert 0 < found["usage"]["output_tokens_details"]["reasoning_tokens"] < 130
 
 
 async def test_prompt_is_counted_exactly_and_cached() -> None:
