@@ -158,11 +158,18 @@ WAYS = pytest.mark.parametrize(
 
 async def status(served: Served, **fields: Any) -> tuple[int, list[str]]:
     """Return the HTTP status of a request, and what the response says had no effect."""
+    return (await statuses(served, {"": fields}))[""]
+
+
+async def statuses(served: Served, requests: dict[str, dict[str, Any]]) -> dict[str, tuple[int, list[str]]]:
+    """Return the same for each of several requests to one server."""
+    found = {}
     async with served(thinker(), template=THINKS) as running:
-        answer = await post(running, **{"input": "Hello", "max_output_tokens": 60} | fields)
-    if answer.status != 200 or fields.get("stream"):
-        return answer.status, []
-    return 200, answer.json.get("responsed", {}).get("skipped", [])
+        for name, fields in requests.items():
+            answer = await post(running, **{"input": "Hello", "max_output_tokens": 60} | fields)
+            named = answer.status == 200 and not fields.get("stream")
+            found[name] = answer.status, answer.json.get("responsed", {}).get("skipped", []) if named else []
+    return found
 
 
 def expected(status: str, skipped: str) -> tuple[int, list[str]]:
@@ -173,29 +180,30 @@ FIELDS = {name: status for name, status in table("Request fields").items() if na
 
 
 @WAYS
-@pytest.mark.parametrize(("name", "stated"), FIELDS.items())
-async def test_field_has_its_stated_status(served: Served, name: str, stated: str) -> None:
-    if name in ("background", "store"):
-        return  # they need a store; `test_stored_responses` shows them
-    assert await status(served, **{name: VALUES[name]}) == expected(stated, name)
+async def test_fields_have_their_stated_statuses(served: Served) -> None:
+    """`background` and `store` need a store; `test_stored_responses` shows them."""
+    asked = {name: {name: VALUES[name]} for name in FIELDS if name not in ("background", "store")}
+    assert await statuses(served, asked) == {name: expected(FIELDS[name], name) for name in asked}
 
 
 @WAYS
-@pytest.mark.parametrize(("name", "stated"), [row for row in table("Items").items() if row[0] not in REFERENCES])
-async def test_item_has_its_stated_status(served: Served, name: str, stated: str) -> None:
-    items = [{"role": "user", "content": "Hello"}, ITEM | {"type": name}, {"role": "user", "content": "And?"}]
-    assert await status(served, input=items) == expected(stated, f"item {name}")
+async def test_items_have_their_stated_statuses(served: Served) -> None:
+    stated = {name: status for name, status in table("Items").items() if name not in REFERENCES}
+    before, after = ({"role": "user", "content": text} for text in ("Hello", "And?"))
+    asked = {name: {"input": [before, ITEM | {"type": name}, after]} for name in stated}
+    assert await statuses(served, asked) == {name: expected(stated[name], f"item {name}") for name in asked}
 
 
 @WAYS
-@pytest.mark.parametrize(("name", "stated"), table("Tools").items())
-async def test_tool_has_its_stated_status(served: Served, name: str, stated: str) -> None:
-    if name == "mcp":
-        return  # it needs a server; `tests/server/mcp` shows it
-    assert await status(served, tools=[TOOL | {"type": name}]) == expected(stated, f"tool {name}")
+async def test_tools_have_their_stated_statuses(served: Served) -> None:
+    """`mcp` needs a server; `tests/server/mcp` shows it."""
+    stated = {name: status for name, status in table("Tools").items() if name != "mcp"}
+    asked = {name: {"tools": [TOOL | {"type": name}]} for name in stated}
+    assert await statuses(served, asked) == {name: expected(stated[name], f"tool {name}") for name in asked}
 
 
 @WAYS
-@pytest.mark.parametrize(("name", "stated"), table("Values of `include`").items())
-async def test_value_of_include_has_its_stated_status(served: Served, name: str, stated: str) -> None:
-    assert await status(served, include=[name]) == expected(stated, f"include {name}")
+async def test_values_of_include_have_their_stated_statuses(served: Served) -> None:
+    stated = table("Values of `include`")
+    asked = {name: {"include": [name]} for name in stated}
+    assert await statuses(served, asked) == {name: expected(stated[name], f"include {name}") for name in asked}
