@@ -1,12 +1,15 @@
 """`return_token_times`: the server's times of each token in the terminal response."""
 
 import json
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine.backends.scripted import ScriptedModel
+from engine.model import BatchEntry
 from tests.support.helpers import Answer, Running, encode, exchange, frames, get, post, served
 from tests.support.websockets import SocketClient
 
@@ -16,8 +19,16 @@ FIRST_DELTA = 4
 STAGES = ("decoding", "decoded", "sampled", "handed_over", "encoded", "written")
 
 
+class Paced(ScriptedModel):
+    """A model whose steps take 30 ms."""
+
+    def decode(self, batch: Sequence[BatchEntry]) -> None:
+        time.sleep(0.03)
+        super().decode(batch)
+
+
 def model() -> ScriptedModel:
-    return ScriptedModel(lambda message: ANSWER.encode(), seconds_per_token=0.03)
+    return Paced(lambda message: ANSWER.encode())
 
 
 def times_of(response: dict[str, Any]) -> dict[str, Any]:
@@ -105,7 +116,7 @@ async def test_whole_completion_has_the_times_of_each_token(path: str, fields: d
 @pytest.mark.parametrize(("path", "fields"), [("/v1/chat/completions", CHAT), ("/v1/completions", {"prompt": "Hi"})])
 async def test_completion_without_the_setting_has_no_times(path: str, fields: dict[str, Any]) -> None:
     async with served(model()) as running:
-        assert "responsed" not in (await ask(running, path, **fields)).json
+        assert (await ask(running, path, **fields)).json["responsed"] == {"skipped": ["return_token_times"]}
     async with served(model(), strict_fields=True) as running:
         refused = await ask(running, path, **fields)
     assert (refused.status, refused.json["error"]["param"]) == (400, "return_token_times")
