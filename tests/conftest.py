@@ -78,13 +78,11 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest deselects by -m
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests as slow by their fixtures and run them first, so that all processes end at the same time. Skip tests
-    that need ctransformers if its library cannot be loaded: those marked `ctransformers`, and those with it as a
-    parameter."""
+    """Mark tests as slow by their fixtures. Skip tests that need ctransformers if its library cannot be loaded: those
+    marked `ctransformers`, and those with it as a parameter."""
     for item in items:
         if not MODEL_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     try:
         model.check()
     except EngineFault as fault:

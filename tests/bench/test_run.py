@@ -62,7 +62,10 @@ def test_peer_gets_its_parameters() -> None:
     pytest.importorskip("xllamacpp")
     import peer
 
-    flags = argparse.Namespace(model="m.gguf", host="127.0.0.1", port=0, threads=2, slots=8, context=32768)
+    flags = argparse.Namespace(
+        model="m.gguf", host="127.0.0.1", port=0, threads=2, slots=8, context=32768, chat_template=None,
+        reasoning_budget=-1,
+    )  # fmt: skip
     params = peer.params(flags)
     assert (params.model.path, params.n_parallel, params.n_ctx) == ("m.gguf", 8, 32768)
     assert (params.cpuparams.n_threads, params.cpuparams_batch.n_threads) == (2, 2)

@@ -22,8 +22,9 @@ from tests.support import model_files
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    return tmp_path / "config"
+    folder = tmp_path / "c"  # a short path: systemd's sockets below it have no longer ones
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder))
+    return folder
 
 
 def contents(folder: Path) -> dict[str, str]:
