@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from engine.job import SamplingParams, TokenLogprobs
 from engine.model import FloatArray
 from engine.sampling.penalties import Penalties
-from engine.sampling.shortlist import most_likely, shortens, shortlist
+from engine.sampling.shortlist import best_first, most_likely, shortens, shortlist, total_mass
 
 BLOCK = 1024
 """Tokens of the vocabulary whose probabilities are added first, so that a draw need not add all one by one."""
@@ -96,11 +96,6 @@ def _index(sums: NDArray[np.float64], number: float) -> int:
 
 def token_logprobs(logits: FloatArray, token: int, n_top: int) -> TokenLogprobs:
     """Return the logprob of the token and of the `n_top` most likely tokens."""
-    best = float(logits.max())
-    # float32 is exact enough for each term (as exact as the logits), but not for a sum of a hundred thousand.
-    log_sum = best + math.log(np.exp(logits - np.float32(best)).sum(dtype=np.float64))
-    top = most_likely(logits, n_top) if n_top else np.arange(0)
-    ordered = top[np.argsort(-logits[top], kind="stable")]
-    return TokenLogprobs(
-        float(logits[token]) - log_sum, tuple((int(id_), float(logits[id_]) - log_sum) for id_ in ordered)
-    )
+    log_sum = float(logits.max()) + math.log(total_mass(logits))
+    top = best_first(logits, most_likely(logits, n_top)) if n_top else ()
+    return TokenLogprobs(float(logits[token]) - log_sum, tuple((int(id_), float(logits[id_]) - log_sum) for id_ in top))

@@ -28,7 +28,7 @@ def shortlist(logits: FloatArray, sampling: SamplingParams) -> Ids:
     n = len(ids)
     if sampling.top_p < 1:
         mass = np.exp(distances).cumsum()
-        target = sampling.top_p * (mass[-1] if sampling.top_k else _total_mass(logits))
+        target = sampling.top_p * (mass[-1] if sampling.top_k else total_mass(logits))
         if mass[-1] < target:  # a flat distribution, whose nucleus exceeds the range
             ids, distances = _ordered(logits, np.arange(len(logits)))
             mass = np.exp(distances).cumsum()
@@ -53,6 +53,19 @@ def most_likely(logits: FloatArray, k: int) -> Ids:
     return near if len(near) <= k else near[np.argpartition(logits[near], -k)[-k:]]
 
 
+def best_first(logits: FloatArray, ids: Ids) -> Ids:
+    """Return the ids, the most likely first."""
+    return ids[np.argsort(-logits[ids], kind="stable")]
+
+
+def total_mass(logits: FloatArray) -> float:
+    """Return the sum of the probabilities of all tokens relative to that of the best one.
+
+    float32 is exact enough for each term (as exact as the logits), but not for a sum of a hundred thousand.
+    """
+    return float(np.exp(logits - logits.max()).sum(dtype=np.float64))
+
+
 def _candidates(logits: FloatArray, sampling: SamplingParams) -> Ids:
     """Return few tokens among which those of the shortlist very likely are, in any order."""
     if sampling.top_k:
@@ -63,12 +76,7 @@ def _candidates(logits: FloatArray, sampling: SamplingParams) -> Ids:
 
 def _ordered(logits: FloatArray, ids: Ids) -> tuple[Ids, NDArray[np.float64]]:
     """Return the ids, the most likely first, and the distance of each logit to the best one."""
-    ids = ids[np.argsort(-logits[ids], kind="stable")]
+    ids = best_first(logits, ids)
     distances = logits[ids].astype(np.float64)
     distances -= distances[0]
     return ids, distances
-
-
-def _total_mass(logits: FloatArray) -> float:
-    """Return the sum of the probabilities of all tokens relative to that of the best one."""
-    return float(np.exp(logits - logits.max()).sum(dtype=np.float64))
