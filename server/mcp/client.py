@@ -6,8 +6,7 @@ Redirects are not followed, and time and size of an answer are limited.
 
 import importlib
 import logging
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -17,6 +16,7 @@ import trio
 from msgspec import Raw, Struct
 
 from server.mcp.answers import Answers
+from server.mcp.conversation_items import names_fault
 from server.protocol.builtin_calls import (
     McpExecutionError,
     McpHTTPError,
@@ -35,8 +35,6 @@ LIST_SECONDS = 15.0
 LACKS_PACKAGE = "This server lacks the package `mcp`: the operator installs it by pip install 'responsed[mcp]'."
 MAX_TOOLS = 512
 """Tools of a server."""
-TOOL_NAME = re.compile(r"[A-Za-z0-9_.\-/]{1,128}")
-"""Names that a tool may have (Model Context Protocol, "Tool Names")."""
 PARSE_ERROR, INVALID_REQUEST, INTERNAL_ERROR = -32700, -32600, -32603
 """JSON-RPC's codes, which the package also uses for answers that are no JSON-RPC, redirects, and other statuses."""
 
@@ -106,18 +104,6 @@ async def _within(seconds: float, operation: Callable[[], Awaitable[T]]) -> T:
         raise McpFailure(McpHTTPError(504, f"The MCP server did not answer within {seconds:g} s.")) from None
     except Exception as error:
         raise McpFailure(_described(error)) from error
-
-
-def names_fault(tools: Sequence[McpListedTool]) -> str | None:
-    """Return the tool that the model cannot call by its name; None if there is none."""
-    names: set[str] = set()
-    for tool in tools:
-        if TOOL_NAME.fullmatch(tool.name) is None:
-            return f"a tool with the invalid name {tool.name[:80]!r}"
-        if tool.name in names:
-            return f"two tools with the name {tool.name!r}"
-        names.add(tool.name)
-    return None
 
 
 def _listed(tool: Any) -> McpListedTool:

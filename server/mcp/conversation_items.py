@@ -1,12 +1,12 @@
 """Items of MCP servers in a conversation: lists, approval requests, the user's answers and calls. Pure."""
 
+import re
 from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
 
-from server.mcp.client import names_fault
 from server.protocol.builtin_calls import McpListedTool
 from server.protocol.errors import InvalidRequest
 from server.protocol.request import TypeAndRole, part
@@ -14,6 +14,8 @@ from server.stream import ArgumentsAdded, McpCallFinished, StreamInput, ToolCall
 
 DENIED = "The user did not approve this call."
 """Output of a call for the model."""
+TOOL_NAME = re.compile(r"[A-Za-z0-9_.\-/]{1,128}")
+"""Names that a tool may have (Model Context Protocol, "Tool Names")."""
 
 T = TypeVar("T")
 
@@ -49,6 +51,18 @@ class MadeCallItem(Struct, frozen=True):
     """Item `mcp_call` of the conversation."""
 
     approval_request_id: str | None = None
+
+
+def names_fault(tools: Sequence[McpListedTool]) -> str | None:
+    """Return the tool that the model cannot call by its name; None if there is none."""
+    names: set[str] = set()
+    for tool in tools:
+        if TOOL_NAME.fullmatch(tool.name) is None:
+            return f"a tool with the invalid name {tool.name[:80]!r}"
+        if tool.name in names:
+            return f"two tools with the name {tool.name!r}"
+        names.add(tool.name)
+    return None
 
 
 def listed_tools(earlier: Mapping[str, Sequence[Raw]]) -> dict[str, Sequence[McpListedTool]]:
