@@ -1,11 +1,11 @@
 """Read the vocabulary and the chat template of a model that another process runs: no weights are needed."""
 
-from functools import partial
 from pathlib import Path
 
-from engine import backends, gguf
+from engine import gguf
 from engine.chat_template import ChatTemplate, sources
 from engine.gguf import GGUFError
+from engine.loader.model_file import read_texts
 from engine.tokenizer import Vocabulary, read_tokenizer_json
 
 GGUF_MAGIC = b"GGUF"
@@ -18,15 +18,16 @@ def read(path: Path, chat_template: str = "") -> tuple[Vocabulary, ChatTemplate]
     """
     with path.open("rb") as file:
         is_gguf = file.read(len(GGUF_MAGIC)) == GGUF_MAGIC
-    vocabulary, template = _from_gguf(path) if is_gguf else read_tokenizer_json(path)
+    if is_gguf:
+        return _read_gguf(path, chat_template)
+    vocabulary, template = read_tokenizer_json(path)
     return vocabulary, ChatTemplate(sources.source(chat_template) if chat_template else template, vocabulary)
 
 
-def _from_gguf(path: Path) -> tuple[Vocabulary, str | None]:
-    header = gguf.read(path)
+def _read_gguf(path: Path, chat_template: str) -> tuple[Vocabulary, ChatTemplate]:
+    vocabulary, template = read_texts(path, gguf.read(path), chat_template=chat_template)
     try:
-        vocabulary = Vocabulary(header, partial(backends.native_tokenizer, path, None))
         vocabulary.settle()
     except GGUFError as error:
         raise GGUFError(f"{path} cannot be used: {error}") from error
-    return vocabulary, header.text("tokenizer.chat_template")
+    return vocabulary, template
