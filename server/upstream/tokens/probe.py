@@ -129,7 +129,7 @@ class TokenProbe:
 
     async def _ask(
         self, max_tokens: int, sampling: SamplingParams, top_logprobs: int | None = None, lark: str = ""
-    ) -> Any:
+    ) -> list[Token] | None:
         """Return the tokens of an answer; None if the request is refused."""
         try:
             return (await self._answer(max_tokens, sampling, top_logprobs, lark))[0]
