@@ -2,8 +2,8 @@
 
 No other folder knows which one runs. A request passes the seam in two places. `server.served_model.interface` makes the
 job: prompts, grammars and tokens are matters of the side that has them. Here the job runs: its outputs go to the
-processor that the same side made for them (`server.stream.processor`), which returns inputs of the stream's state
-machine. So one side has tokens and the other one deltas, and all behind is the same.
+processor that the same side made for them (`server.postprocessing.processor`), which returns inputs of the stream's
+state machine. So one side has tokens and the other one deltas, and everything after the processors is the same.
 """
 
 from collections.abc import Mapping, Sequence

@@ -8,8 +8,9 @@ import math
 
 from msgspec.structs import replace
 
+from server.postprocessing import Processor
 from server.protocol.events import PromptProgress
-from server.stream import InProgress, Processor, State, StreamInput
+from server.stream import InProgress, State, StreamInput
 
 ITEM_STATES = (State.WRITING, State.CALLING, State.LISTING)
 """States of a stream that has an item."""

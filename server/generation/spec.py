@@ -10,9 +10,10 @@ from msgspec.structs import replace
 from server.access import Caller
 from server.generation.generator import GeneratorJob
 from server.generation.summary import EarlierPrompt, Origin
+from server.postprocessing import Processor, ReasoningSealer
 from server.protocol.builtin_calls import McpCall
 from server.protocol.response import Response
-from server.stream import Processor, ReasoningSealer, StreamInput
+from server.stream import StreamInput
 
 
 class Stage(Struct, frozen=True, kw_only=True):

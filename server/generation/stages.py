@@ -7,8 +7,9 @@ from msgspec.structs import replace
 from server.access import Caller
 from server.generation.admission import Load
 from server.generation.generator import GeneratorJob
+from server.postprocessing import Processor
 from server.protocol.response import Usage, total_usage
-from server.stream import End, Failure, Processor, State, StreamInput, ToolCallStarted
+from server.stream import End, Failure, State, StreamInput, ToolCallStarted
 
 
 def load_of(job: GeneratorJob, caller: Caller, processor: Processor, seconds: float) -> Load:

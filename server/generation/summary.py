@@ -8,8 +8,9 @@ import msgspec
 from msgspec import Raw, Struct
 
 from engine.job import Lane
+from server.postprocessing import UpstreamTrace
 from server.protocol.response import Response, Usage
-from server.stream import UpstreamTrace, evicted_tokens
+from server.stream import evicted_tokens
 
 
 class Origin(Struct, frozen=True):

@@ -7,9 +7,9 @@ from msgspec.structs import replace
 
 from engine.chat_template import Message
 from server.generation import NextStage, Stage
+from server.postprocessing import SummaryProcessor
 from server.prompt import PreparedRequest, builder, compaction
 from server.served_model import UNCONSTRAINED, AnsweringModel, JobParams, Prompt
-from server.stream import SummaryProcessor
 
 EFFORT = "minimal"
 """Reasoning effort whose budget applies to a summary, so that the summary has room."""

@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from server.config import Config, LiveConfig
 from server.generation import GenerationSpec, Generator, NextStage, Stage
 from server.http import ITEM_BYTES, WorkThread
+from server.postprocessing import Processor, ReasoningSealer
 from server.preprocessing.compaction_stages import CompactionStages
 from server.preprocessing.entry_limits import EntryLimits
 from server.preprocessing.initial_response import initial_response
@@ -22,7 +23,6 @@ from server.protocol.request import Request
 from server.protocol.response import Response, extended
 from server.served_model import UNCONSTRAINED, AnsweringModel, JobParams, OutputConstraints, Prompt
 from server.store import AsyncStore
-from server.stream import Processor, ReasoningSealer
 
 
 class SpecBuilder:

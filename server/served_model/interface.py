@@ -15,13 +15,13 @@ from engine.job import Lane, SamplingParams
 from server.config import LiveConfig
 from server.generation import GeneratorJob
 from server.http import WorkThread
+from server.postprocessing import Processor
 from server.prompt import ItemText, PreparedRequest
 from server.prompt_comparison import Compared
 from server.protocol.formats import Format
 from server.protocol.request import Request
 from server.served_model.output_constraints import UNCONSTRAINED, OutputConstraints
 from server.store import AsyncStore
-from server.stream import Processor
 from server.tools import NO_TOOLS, Toolbox
 
 

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from engine.job import Job
+from server.postprocessing import OutputProcessor, ToolCallMapper
 from server.prompt import ItemText, PreparedRequest, breakpoints, builder, checkpoints
 from server.prompt_comparison import Compared, PromptComparisons
 from server.protocol.formats import PlainFormat
 from server.served_model.interface import JobParams
 from server.served_model.model import ServedModel
-from server.stream import OutputProcessor, ToolCallMapper
 
 NEVER = -10_000.0
 """Bias of a token that is chosen only if a grammar allows no other, such as behind the end of a JSON object."""

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from server.access import Header, reads_open_names
 from server.generation import Generation, Generations, GenerationSpec
 from server.http import ITEM_BYTES, Bodies, WorkThread
+from server.postprocessing import SummaryProcessor
 from server.preprocessing import DecodedBody, RequestReader, SpecBuilder, lane_of
 from server.prompt import Past, stored_items
 from server.protocol import sse
@@ -20,7 +21,6 @@ from server.session.client_events import Create
 from server.session.memory import Remembered, ResponseMemory
 from server.session.steering import check_outputs
 from server.session.turn import SessionTurn
-from server.stream import SummaryProcessor
 
 
 class Order(Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""The stream of a response: engine outputs -> stream inputs -> events. Pure."""
+"""The stream of a response: inputs -> events, by a state machine. Pure."""
 
 from server.stream.cache_diagnostics import evicted_tokens
 from server.stream.compaction_item import decode_summary, encode_summary
@@ -16,7 +16,9 @@ from server.stream.inputs import (
     NotStored,
     PromptMade,
     ReasoningAdded,
+    ReasoningSealed,
     StreamInput,
+    SummaryAdded,
     TextAdded,
     ToolCallEnded,
     ToolCallStarted,
@@ -24,12 +26,7 @@ from server.stream.inputs import (
 )
 from server.stream.machine import State, Stream
 from server.stream.open_mcp_calls import INTERRUPTED
-from server.stream.output_processor import OutputProcessor
-from server.stream.processor import Processor, UpstreamTrace
-from server.stream.reasoning_sealer import ReasoningSealer
 from server.stream.replay import events_after, feed_all, opening_inputs, result_of_approved_call
-from server.stream.summary_processor import SummaryProcessor
-from server.stream.tool_call_mapper import ToolCallMapper
 
 __all__ = [
     "INTERRUPTED",
@@ -44,20 +41,16 @@ __all__ = [
     "McpName",
     "McpToolsListed",
     "NotStored",
-    "OutputProcessor",
-    "Processor",
     "PromptMade",
     "ReasoningAdded",
-    "ReasoningSealer",
+    "ReasoningSealed",
     "State",
     "Stream",
     "StreamInput",
-    "SummaryProcessor",
+    "SummaryAdded",
     "TextAdded",
     "ToolCallEnded",
-    "ToolCallMapper",
     "ToolCallStarted",
-    "UpstreamTrace",
     "decode_summary",
     "encode_summary",
     "events_after",

@@ -7,8 +7,8 @@ from typing import Any
 
 import trio
 
+from server.postprocessing import UpstreamTrace
 from server.protocol.errors import ApiError
-from server.stream import UpstreamTrace
 from server.upstream.replicas import Replica, choose
 from server.upstream.slots import Slots
 from server.upstream.transport import Ask, AttemptsFailed, FirstDelta, OutputMismatch, UpstreamFault, UpstreamJob

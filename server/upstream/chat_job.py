@@ -6,9 +6,10 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from engine.job import Lane
+from server.postprocessing import UpstreamTrace
 from server.protocol.events import PromptProgress
 from server.protocol.response import Usage, counted_usage
-from server.stream import End, StreamInput, ToolCallStarted, UpstreamTrace, failure
+from server.stream import End, StreamInput, ToolCallStarted, failure
 from server.upstream.chat_chunks import ReportedUsage
 from server.upstream.output_checks import OutputChecks
 from server.upstream.transport import AttemptsFailed, FirstDelta

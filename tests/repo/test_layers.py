@@ -48,9 +48,10 @@ DRAWN = {
     "server.access": "protocol",
     "server.stream.completions": "protocol",
     "server.websocket": "protocol",
-    "server.stream": "engine.dialects engine.job engine.notations engine.tokenizer protocol stream.decoders",
+    "server.stream": "protocol stream.decoders",
+    "server.postprocessing": "engine.dialects engine.job engine.notations engine.tokenizer protocol stream",
     "server.config": "access engine.chat_template engine.job engine.model engine.platform",
-    "server.generation": "access engine.job engine.runtime engine.scheduler protocol store stream",
+    "server.generation": "access engine.job engine.runtime engine.scheduler postprocessing protocol store stream",
     "server.mcp": "protocol store stream",
     "server.tools": (
         "engine.chat_template engine.constraint engine.dialects engine.json_schema engine.notations protocol stream"
@@ -60,28 +61,28 @@ DRAWN = {
     "server.http": "access listening protocol websocket",
     "server.page": "http",
     "server.prompt_comparison": "engine.tokenizer http prompt protocol store",
-    "server.upstream.transport": "engine.job http protocol stream",
+    "server.upstream.transport": "engine.job http postprocessing protocol",
     "server.served_model": (
         "config engine.chat_template engine.constraint engine.gguf engine.job engine.json_schema "
-        "engine.model engine.notations engine.structured_output engine.tokenizer generation http prompt "
-        "prompt_comparison protocol store stream tools"
+        "engine.model engine.notations engine.structured_output engine.tokenizer generation http "
+        "postprocessing prompt prompt_comparison protocol store tools"
     ),
     "server.monitoring": "engine.job engine.scheduler generation http protocol served_model store",
     "server.preprocessing": (
-        "access config engine.chat_template engine.job engine.platform generation http mcp prompt "
-        "prompt_comparison protocol served_model store stream"
+        "access config engine.chat_template engine.job engine.platform generation http mcp "
+        "postprocessing prompt prompt_comparison protocol served_model store stream"
     ),
     "server.relay": "access engine.platform generation http protocol served_model store stream",
     "server.upstream.tokens": (
         "config engine.chat_template engine.constraint engine.job engine.model engine.structured_output "
-        "engine.tokenizer http prompt prompt_comparison served_model store stream upstream.transport"
+        "engine.tokenizer http postprocessing prompt prompt_comparison served_model store stream upstream.transport"
     ),
     "server.live_view": "config monitoring",
-    "server.session": "access generation http preprocessing prompt protocol stream websocket",
+    "server.session": "access generation http postprocessing preprocessing prompt protocol websocket",
     "server.upstream": (
         "config engine.chat_template engine.constraint engine.job engine.loader engine.runtime "
-        "engine.scheduler engine.tokenizer generation http prompt prompt_comparison protocol "
-        "served_model store stream tools upstream.tokens upstream.transport verification"
+        "engine.scheduler engine.tokenizer generation http postprocessing prompt prompt_comparison "
+        "protocol served_model store stream tools upstream.tokens upstream.transport verification"
     ),
     "server.api": (
         "access config engine.job generation http mcp monitoring page preprocessing prompt protocol "
@@ -159,6 +160,7 @@ PURE = (
     "engine.notations",
     "engine.scheduler",
     "server.access",
+    "server.postprocessing",
     "server.prompt",
     "server.protocol",
     "server.stream",

@@ -1,7 +1,8 @@
 """The processor of tokens from an upstream: that of the embedded engine, with the way of the job. Pure."""
 
 from engine.job import EngineOutput
-from server.stream import OutputProcessor, StreamInput, failure
+from server.postprocessing import OutputProcessor
+from server.stream import StreamInput, failure
 from server.upstream.transport import AttemptsFailed, FirstDelta
 
 

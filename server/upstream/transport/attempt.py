@@ -6,8 +6,8 @@ from typing import Any, Protocol, TypeAlias
 from msgspec import Struct
 
 from engine.job import Lane
+from server.postprocessing import UpstreamTrace
 from server.protocol.errors import ApiError
-from server.stream import UpstreamTrace
 from server.upstream.transport.client import UpstreamClient
 
 EVENT_STREAM = "text/event-stream"

@@ -14,10 +14,10 @@ from engine.notations.argument_schema import ArgumentSchema
 from engine.notations.call_format import Function
 from engine.structured_output.specs import ReasoningSpec, Trigger
 from engine.structured_output.structural_tag import StructuralTag
+from server.postprocessing.tool_call_mapper import ToolCallMapper
 from server.served_model.constraint_builder import ConstraintBuilder
 from server.served_model.output_constraints import UNCONSTRAINED
 from server.stream.inputs import TextAdded, ToolCallStarted
-from server.stream.tool_call_mapper import ToolCallMapper
 from tests.engine.dialects.test_call_grammar import calls, family_vocabulary, read
 from tests.engine.structured_output.test_compiler import accepts
 

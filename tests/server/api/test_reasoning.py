@@ -13,6 +13,8 @@ from engine.dialects.families import detect_dialect
 from engine.dialects.parser import Parser
 from engine.job import EngineOutput, Finished, FinishReason, Started, Token
 from engine.notations.argument_schema import ArgumentSchema
+from server.postprocessing.output_processor import OutputProcessor
+from server.postprocessing.tool_call_mapper import ToolCallMapper
 from server.stream.inputs import (
     ArgumentsAdded,
     End,
@@ -22,8 +24,6 @@ from server.stream.inputs import (
     ToolCallEnded,
     ToolCallStarted,
 )
-from server.stream.output_processor import OutputProcessor
-from server.stream.tool_call_mapper import ToolCallMapper
 from tests.support import wire
 from tests.support.helpers import NAME, encode, exchange, frames, get, post, served, types
 

@@ -7,10 +7,10 @@ import pytest
 from engine.backends import scripted
 from engine.job import EngineOutput, Progress, Started
 from server.generation.heartbeat import Heartbeat
+from server.postprocessing.output_processor import OutputProcessor
 from server.protocol.events import PromptProgress
 from server.stream.inputs import InProgress, StreamInput
 from server.stream.machine import State
-from server.stream.output_processor import OutputProcessor
 
 PROMPT = 100
 

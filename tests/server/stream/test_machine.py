@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from engine.backends import scripted
 from engine.job import EngineOutput, Finished, FinishReason, Progress, Started, Token
+from server.postprocessing.output_processor import OutputProcessor
 from server.protocol import sse
 from server.protocol.errors import InvalidRequest
 from server.protocol.events import (
@@ -64,7 +65,6 @@ from server.stream.inputs import (
     failure,
 )
 from server.stream.machine import Stream
-from server.stream.output_processor import OutputProcessor
 from tests.support import wire
 
 NOW = 1_700_000_009

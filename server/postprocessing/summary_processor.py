@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from server.postprocessing.processor import Processor, UpstreamTrace
 from server.protocol.errors import ApiError
 from server.protocol.events import PromptProgress
 from server.protocol.response import Usage
-from server.stream.inputs import End, Failure, StreamInput, SummaryAdded, TextAdded, failure
-from server.stream.processor import Processor, UpstreamTrace
+from server.stream import End, Failure, StreamInput, SummaryAdded, TextAdded, failure
 
 NO_SUMMARY = "The model wrote no summary; the conversation was not compacted."
 

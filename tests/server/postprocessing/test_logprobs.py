@@ -21,15 +21,15 @@ from engine.job import EngineOutput, Finished, FinishReason, Started, Token, Tok
 from engine.tokenizer.byte_alphabet import BYTE_TO_UNICODE
 from engine.tokenizer.entries import TokenType
 from engine.tokenizer.vocabulary import Vocabulary
+from server.postprocessing.logprobs import MIN_LOGPROB, PendingLogprobs, logprob
+from server.postprocessing.output_processor import OutputProcessor
 from server.protocol import sse
 from server.protocol.events import Event, OutputTextDelta, OutputTextDone
 from server.protocol.output_items import Logprob, TopLogprob
 from server.protocol.response import Response
 from server.stream import replay
 from server.stream.inputs import Created, InProgress, StreamInput
-from server.stream.logprobs import MIN_LOGPROB, PendingLogprobs, logprob
 from server.stream.machine import Stream
-from server.stream.output_processor import OutputProcessor
 from server.stream.replay import feed_all
 from tests.support import wire
 from tests.support.helpers import NAME, encode, exchange, get, post, served

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from server.protocol.events import PromptProgress
 from server.protocol.response import Usage
-from server.stream.inputs import StreamInput
+from server.stream import StreamInput
 
 
 class UpstreamTrace(Struct, frozen=True):

@@ -4,14 +4,14 @@ from collections.abc import Iterable, Sequence
 
 from engine.job import EngineOutput, Finished, FinishReason, Progress, Started, StepTimes, Token
 from engine.tokenizer import Detokenizer, StopStrings, Vocabulary
+from server.postprocessing.logprobs import PendingLogprobs
+from server.postprocessing.processor import UpstreamTrace
+from server.postprocessing.tool_call_mapper import ToolCallMapper
 from server.protocol.errors import ApiError, GrammarMismatch
 from server.protocol.events import PromptProgress
 from server.protocol.output_items import Logprob
 from server.protocol.response import Usage, counted_usage
-from server.stream.inputs import End, ReasoningAdded, StreamInput, TextAdded, failure
-from server.stream.logprobs import PendingLogprobs
-from server.stream.processor import UpstreamTrace
-from server.stream.tool_call_mapper import ToolCallMapper
+from server.stream import End, ReasoningAdded, StreamInput, TextAdded, failure
 
 
 class OutputProcessor:

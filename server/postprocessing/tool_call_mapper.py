@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from engine.dialects import Parser
 from engine.notations import ParsedDelta, ReasoningDelta, TextDelta, ToolCallEnd, ToolCallStart
 from engine.notations import ToolCallArguments as Argued
-from server.stream.inputs import ArgumentsAdded, ReasoningAdded, StreamInput, TextAdded, ToolCallEnded, ToolCallStarted
+from server.stream import ArgumentsAdded, ReasoningAdded, StreamInput, TextAdded, ToolCallEnded, ToolCallStarted
 
 
 class ToolCallMapper:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from server.stream.inputs import End, ReasoningAdded, ReasoningSealed, StreamInput, TextAdded, ToolCallStarted
+from server.stream import End, ReasoningAdded, ReasoningSealed, StreamInput, TextAdded, ToolCallStarted
 
 
 class ReasoningSealer:
