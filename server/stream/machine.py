@@ -1,4 +1,4 @@
-"""The state machine of a stream: inputs -> events. It assigns sequence numbers, indexes and ids, and builds the output.
+"""The state machine of a stream: inputs -> events. It assigns sequence numbers, and builds the response.
 
 Legal orders follow Open Responses, "Streaming" ("Items are streamable"), and openai-python's `responses.stream()`. An
 item opens, receives deltas and closes; items do not interleave; exactly one terminal event ends the stream. A
@@ -8,6 +8,7 @@ non-streaming request gets `response` after the last event.
 import itertools
 from collections.abc import Iterator, Sequence
 from enum import Enum, auto
+from typing import TypeAlias
 
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -17,7 +18,6 @@ from server.protocol.events import (
     Error,
     ErrorPayload,
     Event,
-    OutputItemDone,
     ResponseCompleted,
     ResponseCreated,
     ResponseFailed,
@@ -48,8 +48,11 @@ from server.stream.inputs import (
     ToolCallEnded,
     ToolCallStarted,
 )
-from server.stream.open_items import Opening, OpenItem, OpenReasoning, Outcome, class_of, open_item
-from server.stream.open_mcp_calls import OpenMcpCall, OpenMcpList
+from server.stream.open_items import Outcome
+from server.stream.output import ItemInput, ResponseOutput
+
+ResponseInput: TypeAlias = Created | Queued | InProgress | NotStored | PromptMade | End | Cancelled | Failure
+"""Inputs that concern the whole response."""
 
 
 class State(Enum):
@@ -114,7 +117,7 @@ class Stream:
         self.response = response
         self.state = State.NEW
         self._number = itertools.count().__next__
-        self._item: OpenItem | None = None
+        self._output = ResponseOutput(response, self._number)
 
     @property
     def closed(self) -> bool:
@@ -123,7 +126,7 @@ class Stream:
     @property
     def silent(self) -> bool:
         """True if no item is open, or if the open one has no events until it is complete."""
-        return self._item is None or self._item.silent
+        return self._output.silent
 
     @property
     def waits_for_server(self) -> bool:
@@ -133,13 +136,17 @@ class Stream:
     @property
     def pending_call(self) -> McpCall | None:
         """Call of an MCP tool that waits for its execution."""
-        return self._item.call if isinstance(self._item, OpenMcpCall) and self._item.pending else None
+        return self._output.pending_call
 
     def feed(self, input_: StreamInput) -> list[Event]:
         state = TRANSITIONS[self.state].get(type(input_))
         assert state is not None, f"{type(input_).__name__} is not legal in state {self.state.name}"
         self.state = state
-        return list(self._events(input_))
+        if not isinstance(input_, ItemInput):
+            return list(self._response_events(input_))
+        events = list(self._output.events(input_))
+        self._add_items()
+        return events
 
     def without_store(self, closing: Sequence[Event]) -> list[Event]:
         """Return the closing events for a response that could not be stored; the terminal one reports that."""
@@ -148,7 +155,7 @@ class Stream:
         *others, last = closing
         return [*others, replace(last, response=self.response)]
 
-    def _events(self, input_: StreamInput) -> Iterator[Event]:  # noqa: C901 - a flat table: one branch for each input
+    def _response_events(self, input_: ResponseInput) -> Iterator[Event]:
         match input_:
             case Created():
                 yield ResponseCreated(self._number(), self.response)
@@ -159,34 +166,6 @@ class Stream:
                 yield ResponseInProgress(self._number(), self.response, progress or UNSET)
             case NotStored():
                 self.response = replace(self.response, store=False, conversation=UNSET)
-            case TextAdded(text, logprobs):
-                yield from self._ensure_open(input_)
-                yield from self._current.delta(text, logprobs)
-            case ReasoningAdded(text) | SummaryAdded(text):
-                yield from self._ensure_open(input_)
-                yield from self._current.delta(text)
-            case ReasoningSealed(content):
-                assert isinstance(self._item, OpenReasoning), "only reasoning is sealed"
-                self._item.encrypted_content = content
-            case ToolCallStarted():
-                yield from self._open(input_)
-            case ArgumentsAdded(text):
-                yield from self._current.delta(text)
-            case ToolCallEnded() if isinstance(self._item, OpenMcpCall):
-                yield from self._item.arguments_done()
-            case ToolCallEnded():
-                yield from self._close_item("completed")
-            case McpCallFinished():
-                assert isinstance(self._item, OpenMcpCall), "only these calls are executed here"
-                self._item.finish(input_)
-                yield from self._close_item("completed")
-            case McpListStarted():
-                yield from self._open(input_)
-            case McpToolsListed():
-                yield from self._ensure_open(input_)
-                assert isinstance(self._item, OpenMcpList), "this input opens a list, or one is open"
-                self._item.finish(input_)
-                yield from self._close_item("completed")
             case PromptMade():
                 self._add_facts(input_)
             case End():
@@ -198,11 +177,11 @@ class Stream:
 
     def _end(self, end: End) -> Iterator[Event]:
         """Close the stream. An empty output becomes an empty message, unless no token was generated (`prewarm`)."""
-        if self._item is None and not self.response.output and end.usage.output_tokens:
-            yield from self._open(TextAdded(""))
+        if self._output.empty and end.usage.output_tokens:
+            yield from self._output.open(TextAdded(""))
         self.response = with_evictions(self.response, end.usage)
         complete = end.incomplete is None and end.stop is None
-        yield from self._close_item("completed" if complete else "incomplete")
+        yield from self._close_output("completed" if complete else "incomplete")
         if not complete:
             details = None if end.incomplete is None else IncompleteDetails(end.incomplete)
             self.response = replace(self.response, status="incomplete", incomplete_details=details, usage=end.usage)
@@ -215,15 +194,14 @@ class Stream:
 
     def _cancel(self, usage: Usage | None) -> Iterator[Event]:
         """Close with `response.incomplete` and status `cancelled`; no specification has an event for it."""
-        yield from self._close_item("incomplete")
+        yield from self._close_output("incomplete")
         self.response = replace(self.response, status="cancelled", usage=usage)
         yield ResponseIncomplete(self._number(), self.response)
 
     def _fail(self, error: ErrorPayload, usage: Usage | None, fault: str | None) -> Iterator[Event]:
         """Close with `error` and `response.failed` (Open Responses, "Errors"); an open item ends incomplete."""
-        if isinstance(self._item, OpenMcpList):
-            self._item.fail(error.message)
-        yield from self._close_item("incomplete")
+        self._output.fail_list(error.message)
+        yield from self._close_output("incomplete")
         info = ErrorInfo(error.code or error.type, error.message)
         self.response = replace(self.response, status="failed", error=info, usage=usage)
         if fault is not None:
@@ -241,28 +219,11 @@ class Stream:
         if made.diagnostics is not None:
             self.response = replace(self.response, prompt_cache_diagnostics=made.diagnostics)
 
-    @property
-    def _current(self) -> OpenItem:
-        assert self._item is not None, "an item is open"
-        return self._item
+    def _close_output(self, status: Outcome) -> Iterator[Event]:
+        yield from self._output.close(status)
+        self._add_items()
 
-    def _ensure_open(self, input_: Opening) -> Iterator[Event]:
-        """Open an item of this kind unless it is open."""
-        if not isinstance(self._item, class_of(input_)):
-            yield from self._open(input_)
-
-    def _open(self, input_: Opening) -> Iterator[Event]:
-        """Complete the open item, and open the next one."""
-        yield from self._close_item("completed")
-        stem = self.response.id.removeprefix("resp_")
-        self._item = open_item(input_, stem, len(self.response.output), self._number, self.response.reasoning.summary)
-        yield from self._item.added()
-
-    def _close_item(self, status: Outcome) -> Iterator[Event]:
-        if self._item is None:
-            return
-        for event in self._item.done(status):
-            if isinstance(event, OutputItemDone):
-                self.response = replace(self.response, output=(*self.response.output, event.item))
-            yield event
-        self._item = None
+    def _add_items(self) -> None:
+        """Add the items that have closed to the response."""
+        if len(self._output.items) > len(self.response.output):
+            self.response = replace(self.response, output=self._output.items)
