@@ -5,7 +5,7 @@ attention).
 """
 
 import ctypes
-from ctypes import c_int8, c_int32
+from ctypes import c_float, c_int8, c_int32
 from pathlib import Path
 from time import perf_counter
 
@@ -74,5 +74,5 @@ class LlamaLoop:
 
     def most_likely(self, row: int) -> int:
         """Return the most likely token of a row."""
-        pointer = self._lib.llama_get_logits_ith(self._context, row)
-        return int(np.ctypeslib.as_array(pointer, (self.n_vocab,)).argmax())
+        address = self._lib.llama_get_logits_ith(self._context, row)
+        return int(np.ctypeslib.as_array((c_float * self.n_vocab).from_address(address)).argmax())

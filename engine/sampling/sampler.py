@@ -6,6 +6,7 @@ temperature only shapes the draw among the tokens that are left.
 
 import math
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from engine.sampling.shortlist import best_first, most_likely, shortens, shortli
 
 BLOCK = 1024
 """Tokens of the vocabulary whose probabilities are added first, so that a draw need not add all one by one."""
+MAX_EXPONENT = 60.0
+"""Distance from 0 of the best logit up to which the exponentials of a vocabulary can be added in float32."""
 MIN_TEMPERATURE = 1e-9
 """Lowest temperature in effect: lower ones give the same token, but numpy would overflow."""
 
@@ -46,7 +49,7 @@ class Sampler:
         return token_logprobs(raw_logits, token, self._top_logprobs)
 
     def pick(self, logits: FloatArray) -> int:
-        """Draw the sequence's next token and record it. Penalties change the logits in place."""
+        """Draw the sequence's next token and record it. The logits are scratch memory: they may be overwritten."""
         if self._penalties is None:
             return self._draw(logits)
         self._penalties.apply(logits)
@@ -74,24 +77,35 @@ class Sampler:
 
 
 def draw(logits: FloatArray, temperature: float, number: float) -> int:
-    """Return the token of the whole vocabulary that a random number from 0 to 1 stands for."""
-    mass = np.zeros(-(-len(logits) // BLOCK) * BLOCK, np.float32)
-    shares = mass[: len(logits)]
-    with np.errstate(over="ignore"):  # -inf is right for a token that is that unlikely
-        np.subtract(logits, logits.max(), out=shares)
-        np.divide(shares, np.float32(temperature), out=shares)
-    np.exp(shares, out=shares)
-    blocks = mass.reshape(-1, BLOCK)
-    sums = blocks.sum(axis=1).cumsum(dtype=np.float64)
-    block = _index(sums, number * sums[-1])
+    """Return the token of the whole vocabulary that a random number from 0 to 1 stands for.
+
+    It overwrites the logits with the shares of their tokens: another array would have to come from memory, since the
+    weights of a step have filled the CPU's caches.
+    """
+    best = float(logits.max())
+    if temperature != 1 or abs(best) > MAX_EXPONENT:
+        with np.errstate(over="ignore"):  # -inf is right for a token that is that unlikely
+            np.subtract(logits, best, out=logits)
+            np.divide(logits, np.float32(temperature), out=logits)
+    np.exp(logits, out=logits)
+    sums = np.add.reduceat(logits, _block_starts(len(logits))).cumsum(dtype=np.float64)
+    target = number * sums[-1]
+    block = _index(sums, target)
     before = sums[block - 1] if block else 0.0
-    return block * BLOCK + _index(blocks[block].cumsum(dtype=np.float64), number * sums[-1] - before)
+    start = block * BLOCK
+    return start + _index(logits[start : start + BLOCK].cumsum(dtype=np.float64), target - before)
+
+
+@cache
+def _block_starts(n_vocab: int) -> NDArray[np.intp]:
+    return np.arange(0, n_vocab, BLOCK)
 
 
 def _index(sums: NDArray[np.float64], number: float) -> int:
     """Return the index of the first of the growing sums above the number, or of the last that grew: rounding may put
     the number above all."""
-    return int(sums.searchsorted(min(number, np.nextafter(sums[-1], 0)), side="right"))
+    index = int(sums.searchsorted(number, side="right"))
+    return index if index < len(sums) else int(sums.searchsorted(sums[-1]))
 
 
 def token_logprobs(logits: FloatArray, token: int, n_top: int) -> TokenLogprobs:

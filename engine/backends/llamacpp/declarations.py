@@ -135,7 +135,7 @@ SIGNATURES: dict[str, tuple[object, Sequence[object]]] = {
     "llama_state_seq_get_data_ext": (c_size_t, [c_void_p, POINTER(c_uint8), c_size_t, c_int32, c_uint32]),
     "llama_state_seq_set_data_ext": (c_size_t, [c_void_p, POINTER(c_uint8), c_size_t, c_int32, c_uint32]),
     "llama_decode": (c_int32, [c_void_p, Batch]),
-    "llama_get_logits_ith": (POINTER(c_float), [c_void_p, c_int32]),
+    "llama_get_logits_ith": (c_void_p, [c_void_p, c_int32]),
     "llama_set_n_threads": (None, [c_void_p, c_int32, c_int32]),
     "llama_set_abort_callback": (None, [c_void_p, c_void_p, c_void_p]),
 }

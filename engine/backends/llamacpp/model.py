@@ -78,6 +78,8 @@ class LlamaCpp:
         self._batch = _Batch()
         self._cached_tokens = [0] * n_slots
         self._rows: dict[int, int] = {}
+        self._logits: dict[int, FloatArray] = {}
+        """Arrays over llama.cpp's rows of logits, by address."""
         recurrent = bool(library.llama_model_is_recurrent(self._model))
         hybrid = bool(library.llama_model_is_hybrid(self._model))
         self._windowed = library.llama_model_n_swa(self._model) > 0
@@ -119,8 +121,12 @@ class LlamaCpp:
             self._cached_tokens[entry.slot] = entry.position + len(entry.tokens)
 
     def logits(self, slot: int, row: int = 0) -> FloatArray:
-        pointer = self._lib.llama_get_logits_ith(self._context, self._rows[slot] + row)
-        return np.ctypeslib.as_array(pointer, (self.info.n_vocab,))
+        address = self._lib.llama_get_logits_ith(self._context, self._rows[slot] + row)
+        # llama.cpp has the rows at a few places; an array over one of them takes longer to make than a token to pick.
+        if (array := self._logits.get(address)) is None:
+            row_type = ctypes.c_float * self.info.n_vocab
+            array = self._logits[address] = np.ctypeslib.as_array(row_type.from_address(address))
+        return array
 
     def copy_prefix(self, source: int, target: int, n: int) -> None:
         self._forget(target, 0)
