@@ -7,7 +7,8 @@ from server.generation.generation import Generation
 from server.generation.generator import GeneratingServer, Generator, GeneratorJob
 from server.generation.registry import Generations
 from server.generation.spec import GenerationSpec, NextStage, Stage, Timeouts
-from server.generation.summary import EarlierPrompt, GenerationSummary, Origin, notes, output_rate
+from server.generation.summary import EarlierPrompt, GenerationSummary, Origin, notes
+from server.generation.timings import output_rate
 
 __all__ = [
     "STOPPING",

@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any
 
 import trio
 from msgspec.structs import replace
@@ -18,22 +17,21 @@ from msgspec.structs import replace
 from engine.job import Lane
 from engine.runtime import EngineStopped
 from server.generation.admission import Load
-from server.generation.arrivals import arrived_outputs
-from server.generation.failures import INTERNAL_ERROR, answer_timeout, stopping
+from server.generation.failures import INTERNAL_ERROR, stopping
 from server.generation.generator import Generator
 from server.generation.heartbeat import ITEM_STATES, Heartbeat
+from server.generation.job_runner import JobRunner
 from server.generation.readers import Reader, Readers
 from server.generation.recorder import Recorder
 from server.generation.response_events import ResponseEvents
 from server.generation.spec import GenerationSpec, Stage, Timeouts
-from server.generation.stages import can_cut, load_of, with_usage_of_all
-from server.generation.summary import GenerationSummary, SlotTime, Timings, content, summarize
+from server.generation.summary import GenerationSummary, content, summarize
 from server.generation.token_clock import TokenClock
 from server.protocol.errors import ApiError
 from server.protocol.events import Event
 from server.protocol.response import Response, Usage, total_usage
 from server.store import AsyncStore
-from server.stream import Cancelled, End, InProgress, NotStored, State, StreamInput, failure
+from server.stream import Cancelled, End, Failure, InProgress, NotStored, State, StreamInput, failure
 
 log = logging.getLogger("responsed.generation")
 
@@ -43,16 +41,18 @@ class Generation:
 
     def __init__(self, spec: GenerationSpec, engine: Generator, store: AsyncStore | None, timeouts: Timeouts) -> None:
         self._spec = spec
-        self._engine = engine
         self._recorder = Recorder(store, spec.first, spec.items)
         self._resume_window = timeouts.resume_window
-        self._answer_seconds = timeouts.answer
         self._comment_seconds = timeouts.heartbeat
         self._has_event_heartbeats = spec.repeats or spec.reports_progress
         """True if heartbeats before the first item are events, not comments."""
         seconds = timeouts.heartbeat if self._has_event_heartbeats else 0
-        self._heartbeat = Heartbeat(seconds, spec.reports_progress, trio.current_time())
-        self._events = ResponseEvents(spec.first)
+        heartbeat = Heartbeat(seconds, spec.reports_progress, trio.current_time())
+        self.token_clock = None if spec.timed_since is None else TokenClock(spec.timed_since, time.perf_counter())
+        self._events = ResponseEvents(spec.first, self.token_clock)
+        self._jobs = JobRunner(engine, self._events, heartbeat, timeouts.answer)
+        self.timings = self._jobs.timings
+        self.slot = self._jobs.slot
         self.error: ApiError | None = None
         """Error that ended the generation, other than an error of the model."""
         self._cancel_reason = ""
@@ -61,13 +61,8 @@ class Generation:
         self._readers = Readers(self._scope, self._seconds_without_reader)
         self._earlier: Usage | None = None
         """Usage of the jobs before this one."""
-        self._steered = False
-        """True if the client has further input for the model."""
         self._earlier_tokens = 0
         """Tokens of the stages that have ended."""
-        self.timings = Timings(trio.current_time())
-        self.slot = SlotTime()
-        self.token_clock = None if spec.timed_since is None else TokenClock(spec.timed_since, time.perf_counter())
 
     @property
     def response(self) -> Response:
@@ -124,7 +119,16 @@ class Generation:
         """Return its demand for a slot."""
         first = self.timings.first_token
         seconds = 0.0 if first is None else trio.current_time() - first
-        return load_of(self._spec.job, self._spec.caller, self._spec.processor, seconds)
+        job, processor = self._spec.job, self._spec.processor
+        return Load(
+            job.lane,
+            self._spec.caller.name,
+            started=processor.started,
+            prompt_tokens=processor.pending_prompt_tokens,
+            output_tokens=processor.output_tokens,
+            max_tokens=job.max_tokens,
+            seconds=seconds,
+        )
 
     @property
     def queued_without_reader(self) -> bool:
@@ -163,7 +167,7 @@ class Generation:
 
     def steer(self) -> None:
         """End the response as soon as possible, for the reason `steered`. Calls of tools are never cut."""
-        self._steered = True
+        self._jobs.steered = True
 
     def fail(self, error: ApiError) -> None:
         """End the generation with an error, unless it is ending already."""
@@ -174,7 +178,7 @@ class Generation:
         """Write the unfinished response to the store; return True if it is stored."""
         stored = await self._recorder.begin()
         if self.response.store and not stored:
-            self._apply([NotStored()])
+            self._events.apply([NotStored()])
         return stored
 
     async def run(self) -> None:
@@ -193,9 +197,6 @@ class Generation:
         ):
             events = stream.without_store(events)
         response = stream.response
-        if self.token_clock is not None:
-            response = self.token_clock.added_to(response)
-            events[-1] = replace(events[-1], response=response)
         if response.usage is not None and self._spec.earlier.repeats(response.usage):
             log.info("%s: %s", response.id, self._spec.earlier.note)
         self._events.close(response, events)
@@ -204,7 +205,7 @@ class Generation:
         """Apply all stream inputs but the last one, and return the last one."""
         try:
             with self._scope:
-                return await self._consume()
+                return await self._run_stages()
         except EngineStopped:
             self.error = stopping()
         except ApiError as error:
@@ -216,19 +217,19 @@ class Generation:
         usage = total_usage([self._earlier, processor.usage]) if processor.started else self._earlier
         return Cancelled(usage) if self.error is None else failure(self.error, usage)
 
-    async def _consume(self) -> StreamInput:
+    async def _run_stages(self) -> StreamInput:
         """Run all stages; return the last input of the last one, or of one that failed.
 
         A stage may run no job: an MCP server lists its tools or executes a call, and the next stage follows.
         """
         runs = not self._spec.opening
-        if self._spec.opening:
+        if not runs:
             begin = [InProgress()] if self._events.state is State.QUEUED else []
             await self._apply_stored([*begin, *self._spec.opening])
         last: End | None = None
         while True:
             if runs:
-                ended = with_usage_of_all(await self._run_job(), self._earlier)
+                ended = _with_usage_of_all(await self._jobs.run(self._spec), self._earlier)
                 if self._spec.follow is None or not isinstance(ended, End):
                     return ended
                 last = ended
@@ -238,11 +239,15 @@ class Generation:
             if stage is None:
                 assert last, "a stage follows every list and every approved call"
                 return last
-            self._earlier = last.usage if last is not None and stage.adds_usage else None
-            self._earlier_tokens = self.generated_tokens
-            await self._apply_stored(stage.inputs)
-            self._spec = self._spec.at(stage)
+            await self._begin_stage(stage, last)
             runs = stage.runs
+
+    async def _begin_stage(self, stage: Stage, last: End | None) -> None:
+        """Begin a stage. `last`: the end of the last job, if one has run."""
+        self._earlier = last.usage if last is not None and stage.adds_usage else None
+        self._earlier_tokens = self.generated_tokens
+        await self._apply_stored(stage.inputs)
+        self._spec = self._spec.at(stage)
 
     async def _next_stage(self) -> Stage | None:
         """Have the MCP server do what is pending, if anything is, and return the next stage."""
@@ -254,47 +259,15 @@ class Generation:
         finally:
             self.timings.end_job(trio.current_time() - began if waits else 0.0)
 
-    async def _run_job(self) -> StreamInput:
-        """Run the present job; return its last input."""
-        self.slot.begin(trio.current_time(), self._engine.full(self._spec.job.lane))
-        try:
-            with self._engine.generate(self._spec.job) as outputs:
-                while True:
-                    arrived = await arrived_outputs(outputs, self._heartbeat.due(self._events.state))
-                    if (last := self._process(arrived)) is not None:
-                        return last
-                    if self.slot.seconds(trio.current_time()) > self._answer_seconds:
-                        raise answer_timeout(self._answer_seconds)
-        finally:
-            self.slot.end(trio.current_time())
-
-    def _process(self, arrived: Sequence[Any]) -> StreamInput | None:
-        """Apply outputs of the engine; return the last input once the job has ended."""
-        processor, now = self._spec.processor, int(time.time())
-        if arrived:
-            self.slot.arrived(trio.current_time())
-        if self.token_clock is not None:
-            self.token_clock.handed_over(arrived, time.perf_counter())
-        tokens = processor.output_tokens
-        inputs = [each for output in arrived for each in processor.process(output, now)]
-        if self._steered and can_cut(processor, self._events.state, [*self._events.inputs, *inputs]):
-            inputs += processor.cut(now, "steered")
-        if self._spec.sealer is not None:
-            inputs = list(self._spec.sealer.add(inputs))
-        slot_since = self.slot.since if processor.started else None
-        self.timings.record(trio.current_time(), slot_since, processor.output_tokens > tokens)
-        last = inputs.pop() if processor.ended else None
-        inputs = [*self._heartbeat.due_events(self._events.state, processor, trio.current_time()), *inputs]
-        self._apply(inputs)
-        return last
-
     async def _apply_stored(self, inputs: Sequence[StreamInput]) -> None:
         """Apply inputs of lists and calls, and store them before anything else happens."""
-        self._apply(inputs)
+        self._events.apply(inputs)
         if inputs:
             await self._recorder.advance(self._events.inputs)
 
-    def _apply(self, inputs: Sequence[StreamInput]) -> None:
-        self._events.apply(inputs)
-        if self.token_clock is not None:
-            self.token_clock.emitted(len(self._events.log.events) - 1)
+
+def _with_usage_of_all(last: StreamInput, earlier: Usage | None) -> StreamInput:
+    """Return the last input of a job with the usage of all jobs."""
+    if isinstance(last, End | Failure) and last.usage is not None and earlier is not None:
+        return replace(last, usage=total_usage([earlier, last.usage]))
+    return last

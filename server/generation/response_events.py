@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 
 import trio
+from msgspec.structs import replace
 
+from server.generation.token_clock import TokenClock
 from server.protocol.errors import ApiError
 from server.protocol.events import Event
 from server.protocol.response import Response
@@ -41,9 +43,12 @@ class EventLog:
 
 
 class ResponseEvents:
-    def __init__(self, first: Response) -> None:
+    """Events of a response. `token_clock` records which tokens led to which events, if the request asks for it."""
+
+    def __init__(self, first: Response, token_clock: TokenClock | None = None) -> None:
         """Begin with the first events of a response."""
         self._first = first
+        self.token_clock = token_clock
         self.stream = Stream(first)
         self.log = EventLog()
         self.inputs: list[StreamInput] = []
@@ -60,9 +65,14 @@ class ResponseEvents:
         self.response = self.stream.response
         """Response according to the events in the log."""
         self.log.append(events)
+        if self.token_clock is not None:
+            self.token_clock.emitted(len(self.log.events) - 1)
 
     def close(self, response: Response, events: Sequence[Event]) -> None:
-        """Add the last events, after which the response is `response`."""
+        """Add the last events, after which the response is `response`, with the times of its tokens."""
+        if self.token_clock is not None:
+            response = self.token_clock.added_to(response)
+            events = [*events[:-1], replace(events[-1], response=response)]
         self.response = response
         self.log.close(events)
 

@@ -1,6 +1,5 @@
 """Facts about a generation that has ended, for the log and the metrics. Pure."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +7,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from engine.job import Lane
+from server.generation.timings import Timings, output_rate
 from server.postprocessing import UpstreamTrace
 from server.protocol.response import Response, Usage
 from server.stream import evicted_tokens
@@ -68,77 +68,6 @@ def notes(skipped: Sequence[str], trace_id: str, client_request_id: str) -> str:
     names = f"; skipped: {', '.join(f'{each[:100]!r}' for each in skipped[:10])}" if skipped else ""
     trace = f"; trace {trace_id}" if trace_id else ""
     return f"{names}{trace}{f'; client request {client_request_id!r}' if client_request_id else ''}"
-
-
-class SlotTime:
-    """Seconds in which a response has a slot, over all its jobs: queues and calls of MCP servers between them do not
-    count."""
-
-    def __init__(self) -> None:
-        self._earlier = 0.0
-        """Seconds of the jobs that have ended."""
-        self.since = math.inf
-        """Time at which the present job got a slot, an estimate until its first output."""
-
-    def begin(self, now: float, full: bool) -> None:
-        """Begin a job. `full`: it waits for a slot."""
-        self.since = math.inf if full else now
-
-    def arrived(self, now: float) -> None:
-        """Record an output of the job."""
-        self.since = min(self.since, now)
-
-    def end(self, now: float) -> None:
-        """End the job."""
-        self._earlier, self.since = self.seconds(now), math.inf
-
-    def seconds(self, now: float) -> float:
-        return self._earlier + max(now - self.since, 0.0)
-
-
-class Timings:
-    """Times of a generation, in seconds of one clock."""
-
-    def __init__(self, now: float) -> None:
-        self.received = now
-        self.started: float | None = None
-        """Time at which it got its slot."""
-        self.first_token: float | None = None
-        self._last_token: float | None = None
-        """Time of the present job's last arrival."""
-        self.gaps: list[float] = []
-        """Seconds between arrivals of a job's tokens. Tokens that arrive together have one gap."""
-        self.jobs = 0
-        """Number of jobs that generated tokens."""
-        self.tools = self.tools_first = 0.0
-        """Seconds in which MCP servers listed tools and executed calls: in all, and before the first token."""
-
-    def record(self, now: float, slot_since: float | None, has_tokens: bool) -> None:
-        """Record an arrival of outputs from the engine. `slot_since` is None before it has a slot."""
-        if self.first_token is None:  # later jobs of the response get slots of their own
-            self.started = slot_since
-        if not has_tokens:
-            return
-        if self.first_token is None:
-            self.first_token = now
-        if self._last_token is None:
-            self.jobs += 1
-        else:
-            self.gaps.append(now - self._last_token)
-        self._last_token = now
-
-    def end_job(self, tools: float) -> None:
-        """Begin the next job, behind a list or a call that took `tools` seconds. The pause is no gap between tokens."""
-        self._last_token = None
-        self.tools += tools
-        if self.first_token is None:
-            self.tools_first += tools
-
-
-def output_rate(output_tokens: int, gaps: Sequence[float], jobs: int) -> float:
-    """Return the tokens per second after the first arrival of each job; 0 without a second one."""
-    seconds, tokens = sum(gaps), output_tokens - jobs
-    return tokens / seconds if seconds and tokens > 0 else 0.0
 
 
 class GenerationSummary(Struct, frozen=True):

@@ -3,7 +3,8 @@
 import pytest
 from msgspec.structs import replace
 
-from server.generation.summary import EarlierPrompt, GenerationSummary, Origin, SlotTime, Timings, summarize
+from server.generation.summary import EarlierPrompt, GenerationSummary, Origin, summarize
+from server.generation.timings import SlotTime, Timings
 from server.protocol.response import InputTokensDetails, OutputTokensDetails, Response, Usage
 
 RESPONSE = Response(id="resp_x", created_at=1, model="m", temperature=0.8, top_p=0.95, status="completed")

@@ -15,7 +15,8 @@ import pytest
 from engine.job import Lane
 from server.cli.console import logs
 from server.generation import EarlierPrompt, GenerationSummary, Origin
-from server.generation.summary import Timings, summarize
+from server.generation.summary import summarize
+from server.generation.timings import Timings
 from server.protocol.response import Response
 
 log = logging.getLogger("responsed.test")
