@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from answer import parse
 from client import WireRequest
@@ -14,39 +15,54 @@ FORMS = "N, uniform:LOW,HIGH, lognormal:MEDIAN,SIGMA, or file:PATH with a number
 _FEW, _MANY = 8, 208
 """Words of the two prompts whose tokens are counted."""
 
+Draw: TypeAlias = Callable[[random.Random], int]
+
 
 @dataclass(slots=True, frozen=True)
 class Length:
     """A distribution of numbers of tokens; `text` is its description."""
 
     text: str
-    draw: Callable[[random.Random], int]
+    draw: Draw
 
     @classmethod
     def parse(cls, text: str) -> "Length":
         """Return the distribution that a text describes. Raises ValueError."""
         kind, _, rest = text.partition(":")
         try:
-            if not rest:
-                number = _positive(kind)
-                return cls(text, lambda rng: number)
-            if kind == "uniform":
-                low, high = map(_positive, rest.split(","))
-                if low <= high:
-                    return cls(text, lambda rng: rng.randint(low, high))
-            elif kind == "lognormal":
-                median, sigma = rest.split(",")
-                mu, spread = _positive(median), float(sigma)
-                return cls(text, lambda rng: max(1, round(mu * rng.lognormvariate(0, spread))))
-            elif kind == "file":
-                numbers = [_positive(line) for line in Path(rest).read_text().split()]
-                if numbers:
-                    return cls(text, lambda rng: rng.choice(numbers))
-        except ValueError as error:
+            return cls(text, _DISTRIBUTIONS[kind](rest) if rest else _constant(kind))
+        except (KeyError, ValueError) as error:
             raise ValueError(f"a length is {FORMS}; not {text!r}") from error
         except OSError as error:
             raise ValueError(f"{text}: {error.strerror}") from error
-        raise ValueError(f"a length is {FORMS}; not {text!r}")
+
+
+def _constant(text: str) -> Draw:
+    number = _positive(text)
+    return lambda rng: number
+
+
+def _uniform(bounds: str) -> Draw:
+    low, high = map(_positive, bounds.split(","))
+    if low > high:
+        raise ValueError
+    return lambda rng: rng.randint(low, high)
+
+
+def _lognormal(parameters: str) -> Draw:
+    median, sigma = parameters.split(",")
+    mu, spread = _positive(median), float(sigma)
+    return lambda rng: max(1, round(mu * rng.lognormvariate(0, spread)))
+
+
+def _listed(path: str) -> Draw:
+    numbers = [_positive(line) for line in Path(path).read_text().split()]
+    if not numbers:
+        raise ValueError
+    return lambda rng: rng.choice(numbers)
+
+
+_DISTRIBUTIONS = {"uniform": _uniform, "lognormal": _lognormal, "file": _listed}
 
 
 def _positive(text: str) -> int:
