@@ -213,16 +213,19 @@ class Scheduler:
         prompts = [slot for slot in self._stepping if not slot.streaming and running_sequence(slot).donor is None]
         self._prompt_is_next = bool(prompts) and (self._prompt_is_next or not streams)
         if self._prompt_is_next:
-            waiting = len(self._stepping) - len(streams)
-            self._prefill_limit = self._budget.prefill_tokens(len(streams), waiting)
-            slot = self._next_prompt(prompts)
-            tile = 1 if streams else self._info.attention_tile
-            tokens = slot.pending if self._info.truncates else slot.until_checkpoint
-            yield _batch_entry(slot, _even_part_size(tokens, self._prefill_limit, tile))
+            yield self._prompt_entry(prompts, len(streams))
         else:
             # Draft tokens would delay waiting first tokens.
             yield from self._streams.entries(streams, drafting=not prompts)
         self._prompt_is_next = not self._prompt_is_next
+
+    def _prompt_entry(self, prompts: Sequence[Slot], streams: int) -> BatchEntry:
+        """Return the next tokens of one prompt, beside that many streams."""
+        self._prefill_limit = self._budget.prefill_tokens(streams, len(self._stepping) - streams)
+        slot = self._next_prompt(prompts)
+        tile = 1 if streams else self._info.attention_tile
+        tokens = slot.pending if self._info.truncates else slot.until_checkpoint
+        return _batch_entry(slot, _even_part_size(tokens, self._prefill_limit, tile))
 
     def _next_prompt(self, prompts: Sequence[Slot]) -> Slot:
         """Return the shortest prompt; every `OLDEST_PROMPT_INTERVAL` ticks the oldest, so that short ones cannot starve
@@ -248,10 +251,8 @@ class Scheduler:
         if running.generates_nothing:
             yield running.key, Finished(FinishReason.LENGTH)
             return self._release(slot)
-        running.expected = ()
-        if running.awaits_logprobs and forced and forced[0] not in self._end_tokens:
-            running.expected, forced = forced, ()
-        for token in (*tokens, *[Token(each, forced=True) for each in forced]):
+        certain = running.deliverable(forced, self._end_tokens)
+        for token in (*tokens, *[Token(each, forced=True) for each in certain]):
             running.tokens.append(token.id)
             ended = FinishReason.STOP if token.id in self._end_tokens else None
             if ended is None:

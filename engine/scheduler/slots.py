@@ -1,6 +1,6 @@
 """The slots of the KV cache, the sequences that run in them, and the prefixes that they share."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TypeAlias
 
 from engine.job import Job, Lane
@@ -49,6 +49,12 @@ class RunningSequence:
             self.skeleton.learn(sampled)
             for token in (*sampled, FORCED) if forced else sampled:
                 self.skeleton.add(token)
+
+    def deliverable(self, forced: Sequence[int], end_tokens: Collection[int]) -> Sequence[int]:
+        """Return the forced tokens to deliver now. If the job wants logprobs, the next step evaluates them first."""
+        waits = self.awaits_logprobs and bool(forced) and forced[0] not in end_tokens
+        self.expected = forced if waits else ()
+        return () if waits else forced
 
     @property
     def answering(self) -> bool:
