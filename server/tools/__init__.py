@@ -2,7 +2,7 @@
 
 from server.tools.additional_tools import additional_tools
 from server.tools.argument_schemas import ANY_OBJECT, arguments_schema, decode_schema
-from server.tools.tool_reader import GrammarInput, Input, ToolSpec, by_name, qualified_name
+from server.tools.tool_spec import GrammarInput, Input, ToolSpec, by_name, qualified_name
 from server.tools.toolbox import NO_TOOLS, Toolbox
 
 __all__ = [

@@ -6,7 +6,7 @@ import msgspec
 
 from engine.constraint import GrammarError
 from engine.json_schema import JSON
-from server.tools.tool_reader import GrammarInput, ToolSpec
+from server.tools.tool_spec import GrammarInput, ToolSpec
 
 ANY_OBJECT: JSON = {"type": "object"}
 

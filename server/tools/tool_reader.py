@@ -5,7 +5,6 @@ function with one parameter, `input`; for built-in tools see `builtin_tools`. Th
 instead of answering 4xx, since Codex always sends `web_search`.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, TypeAlias
 
@@ -19,21 +18,13 @@ from server.protocol.request import NULL, TypeAndRole, part
 from server.protocol.tools import CustomTool, FunctionTool, McpServerTool, NamespaceTool, ToolEcho
 from server.stream import McpName, ToolCallStarted
 from server.tools.builtin_tools import BuiltinTool, builtin_tool
+from server.tools.tool_spec import ANY_TOOL, GrammarInput, Input, PlainInput, ToolSpec, qualified_name
 from server.tools.unused_members import unused_members
 
 NO_PARAMETERS = '{"type":"object","properties":{}}'
 TEXT_INPUT = '{"type":"object","properties":{"input":{"type":"string"}},"required":["input"]}'
 
-ANY_TOOL = "*"
-"""Name of the function that stands for all tools of an MCP server until they are known, so that `tool_choice` can be
-read. No tool has this name."""
-
 ToolName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=128)]
-
-
-def qualified_name(name: str, namespace: str | None) -> str:
-    """Return the name by which the model calls the function."""
-    return f"{namespace}__{name}" if namespace else name
 
 
 class FunctionParam(Struct, frozen=True):
@@ -82,52 +73,6 @@ class McpParam(Struct, frozen=True):
     server_description: str | None = None
     allowed_tools: Raw = NULL
     require_approval: Raw = NULL
-
-
-class PlainInput(Struct, frozen=True, tag="text"):
-    """Input format of a custom tool that accepts any text."""
-
-
-class GrammarInput(Struct, frozen=True, tag="grammar"):
-    """Input format of a custom tool whose text must match a grammar."""
-
-    syntax: str
-    """`lark` or `regex`."""
-    definition: str
-
-
-Input: TypeAlias = PlainInput | GrammarInput
-
-
-class ToolSpec(Struct, frozen=True):
-    """Function that the model may call."""
-
-    tool: Tool
-    call: ToolCallStarted
-    """Start of a call under the names that the client uses."""
-    place: str
-    """Path in the request of the schema or format that calls must match, for errors."""
-    strict: bool = False
-    """True if the request requires that the server enforces the schema."""
-    input: Input | None = None
-    """Input format of a custom tool; None for a function."""
-    found: bool = False
-    """True if the prompt has it in the output of the search that has found it."""
-
-    @property
-    def kind(self) -> str:
-        """Type by which the client names the tool."""
-        return self.call.builtin or ("custom" if self.call.custom else "function")
-
-
-def by_name(specs: Sequence[ToolSpec]) -> dict[str, ToolSpec]:
-    """Return the functions by every name that the model may use.
-
-    A name without its namespace is accepted if only one function has it.
-    """
-    uses = Counter(spec.call.name for spec in specs)
-    short = {spec.call.name: spec for spec in specs if uses[spec.call.name] == 1}
-    return short | {spec.tool.name: spec for spec in specs}
 
 
 class ToolReader:
