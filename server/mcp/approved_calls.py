@@ -64,7 +64,7 @@ class ApprovedCalls:
             return None
         owner = response.id if response.store else None
         try:
-            inputs = await self._store.run(self._store.responses.claim_call, key, owner)
+            inputs = await self._store.run(self._store.responses.calls.claim, key, owner)
         except StoreError as error:
             log.warning("%s: that it makes a call cannot be stored: %s", response.id, error)
             return None

@@ -1,13 +1,14 @@
 """Responses and conversations in SQLite or PostgreSQL."""
 
 from server.store.async_store import AsyncStore
+from server.store.calls import LOST_RESULT
 from server.store.conversations import Conversation, StoredItem, split
 from server.store.deletions import Deletion
 from server.store.errors import NewerStore, OlderStore, StoreError
 from server.store.eviction import Limits, Missing, StoreUsage
 from server.store.inventory import Entry, Inventory
 from server.store.locations import Place, PostgresURL, open_database, open_inventory
-from server.store.responses import LOST_RESULT, Store, Stored
+from server.store.responses import Store, Stored
 
 __all__ = [
     "LOST_RESULT",

@@ -34,7 +34,7 @@ class AsyncStore:
         """Ids of responses that could not be deleted."""
 
     async def run(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Return the result of a method of `responses` or `conversations`, or raise its exception."""
+        """Return the result of a method of the store, or raise its exception."""
         return await trio.to_thread.run_sync(functools.partial(method, *args, **kwargs), limiter=self._limiter)
 
     async def discard(self, response_id: str) -> None:

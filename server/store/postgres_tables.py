@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
-from server.store import deletions
+from server.store import calls, deletions
 from server.store.database import Schema
 from server.store.errors import NewerStore, OlderStore
-from server.store.responses import UNSTORED_CALLS
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -75,7 +74,7 @@ TABLES = """
     CREATE INDEX calls_of ON calls (response);
 """
 
-SCHEMA = Schema(TABLES + deletions.TABLES + UNSTORED_CALLS, steps=(deletions.TABLES, UNSTORED_CALLS))
+SCHEMA = Schema(TABLES + deletions.TABLES + calls.UNSTORED, steps=(deletions.TABLES, calls.UNSTORED))
 """PostgreSQL's tables and their versions."""
 
 log = logging.getLogger("responsed.store")

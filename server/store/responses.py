@@ -10,27 +10,12 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from server.store import conversations, eviction
+from server.store import calls, conversations, eviction
+from server.store.calls import CallRecords
 from server.store.conversations import Conversations, StoredItem, split
 from server.store.database import Database, Schema
 from server.store.deletions import Deletion, Deletions
 from server.store.eviction import Limits, Missing, StoreUsage, UsageIndex
-
-CALLS = """
-    CREATE TABLE calls (
-        key TEXT PRIMARY KEY,
-        response TEXT NOT NULL REFERENCES responses ON DELETE CASCADE
-    );
-    CREATE INDEX calls_of ON calls (response);
-"""
-"""Calls with effects, each with the response that made it, so that none is made twice."""
-UNSTORED_CALLS = """
-    CREATE TABLE unstored_calls (number BIGINT PRIMARY KEY, key TEXT NOT NULL UNIQUE);
-"""
-"""Calls of responses that are not stored."""
-MAX_UNSTORED_CALLS = 10_000
-LOST_RESULT = b""
-"""Inputs of the stream of a response that is not stored."""
 
 TABLES = f"""
     {eviction.SCHEMA}
@@ -50,11 +35,11 @@ TABLES = f"""
     CREATE VIEW held AS
         SELECT id FROM responses WHERE response IS NULL
         UNION SELECT conversation FROM responses WHERE response IS NULL AND conversation IS NOT NULL;
-    {CALLS}
-    {UNSTORED_CALLS}
+    {calls.OF_RESPONSES}
+    {calls.UNSTORED}
 """
 
-SCHEMA = Schema(TABLES, steps=(CALLS, UNSTORED_CALLS))
+SCHEMA = Schema(TABLES, steps=(calls.OF_RESPONSES, calls.UNSTORED))
 """SQLite's tables and their versions. Any change of `TABLES`, or of the JSON in them, needs a step."""
 
 SELECT = """SELECT id, created_at, status, first, coalesce(response, first), cues, items, previous, conversation
@@ -113,6 +98,7 @@ class Store:
         try:
             self._usage = UsageIndex(self._database, limits, now)
             self.deletions = Deletions(self._database)
+            self.calls = CallRecords(self._database)
             self.conversations = Conversations(self._database, self._usage, self.deletions)
             with self._database.transaction():
                 self._end_unfinished(now)
@@ -149,26 +135,6 @@ class Store:
             self._database.change(
                 "UPDATE responses SET cues = ? WHERE id = ? AND response IS NULL", inputs, response_id
             )
-
-    def claim_call(self, key: str, response_id: str | None) -> bytes | None:
-        """Record that a response makes a call; return the stream inputs of the response that made it before.
-
-        They are LOST_RESULT for one that was not stored. `response_id` is None for a response that is not stored.
-        """
-        with self._database.transaction():
-            row = self._database.row("SELECT cues FROM calls JOIN responses ON id = calls.response WHERE key = ?", key)
-            if row is not None:
-                inputs: bytes = row[0]
-                return inputs
-            if self._database.row("SELECT number FROM unstored_calls WHERE key = ?", key) is not None:
-                return LOST_RESULT
-            if response_id is not None:
-                self._database.change("INSERT INTO calls VALUES (?, ?)", key, response_id)
-                return None
-            ((last,),) = self._database.rows("SELECT coalesce(max(number), 0) FROM unstored_calls")
-            self._database.change("INSERT INTO unstored_calls VALUES (?, ?)", last + 1, key)
-            self._database.change("DELETE FROM unstored_calls WHERE number <= ?", last + 1 - MAX_UNSTORED_CALLS)
-        return None
 
     def finish(
         self,

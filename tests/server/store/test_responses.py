@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from msgspec.structs import replace
 
-from server.store import responses, sqlite
+from server.store import calls, sqlite
 from server.store.async_store import AsyncStore
+from server.store.calls import LOST_RESULT
 from server.store.conversations import Conversation, Page, StoredItem
 from server.store.database import Database
 from server.store.errors import StoreError
@@ -30,7 +31,7 @@ from server.store.eviction import DAY_SECONDS, Limits, Missing
 from server.store.locations import Place, open_database
 from server.store.postgres import PostgresDatabase
 from server.store.postgres_tables import Peer
-from server.store.responses import LOST_RESULT, Interrupted, Store, Stored
+from server.store.responses import Interrupted, Store, Stored
 from tests.server.store.cluster import Cluster
 from tests.support.helpers import AMPLE, get, post, served
 
@@ -189,42 +190,42 @@ def test_call_belongs_to_the_first_response_that_makes_it(place: Place) -> None:
     keeper = store(place)
     keeper.begin(begun("resp_a"), NOW)
     keeper.begin(begun("resp_b"), NOW)
-    assert keeper.claim_call("key", "resp_a") is None
-    assert keeper.claim_call("key", "resp_b") == b"[]"
+    assert keeper.calls.claim("key", "resp_a") is None
+    assert keeper.calls.claim("key", "resp_b") == b"[]"
     keeper.advance("resp_a", b'["called"]')
-    assert keeper.claim_call("key", None) == b'["called"]'
-    assert keeper.claim_call("other", "resp_b") is None
+    assert keeper.calls.claim("key", None) == b'["called"]'
+    assert keeper.calls.claim("other", "resp_b") is None
 
 
 def test_call_of_an_unstored_response_is_remembered_without_its_result(place: Place) -> None:
     keeper = store(place)
-    assert keeper.claim_call("key", None) is None
+    assert keeper.calls.claim("key", None) is None
     keeper.close()
     keeper = store(place)
     keeper.begin(begun("resp_a"), NOW)
-    assert [keeper.claim_call("key", owner) for owner in (None, "resp_a")] == [LOST_RESULT, LOST_RESULT]
-    assert keeper.claim_call("other", None) is None
+    assert [keeper.calls.claim("key", owner) for owner in (None, "resp_a")] == [LOST_RESULT, LOST_RESULT]
+    assert keeper.calls.claim("other", None) is None
 
 
 def test_oldest_calls_of_unstored_responses_are_forgotten(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(responses, "MAX_UNSTORED_CALLS", 2)
+    monkeypatch.setattr(calls, "MAX_UNSTORED", 2)
     keeper = store(place)
-    assert [keeper.claim_call(key, None) for key in ("a", "b", "c")] == [None] * 3
-    assert [keeper.claim_call(key, None) for key in ("b", "c", "a")] == [LOST_RESULT, LOST_RESULT, None]
+    assert [keeper.calls.claim(key, None) for key in ("a", "b", "c")] == [None] * 3
+    assert [keeper.calls.claim(key, None) for key in ("b", "c", "a")] == [LOST_RESULT, LOST_RESULT, None]
 
 
 def test_call_is_forgotten_with_its_response(place: Place) -> None:
     keeper = store(place)
     keeper.begin(begun("resp_a"), NOW)
-    keeper.claim_call("key", "resp_a")
+    keeper.calls.claim("key", "resp_a")
     assert keeper.delete("resp_a")
-    assert keeper.claim_call("key", None) is None
+    assert keeper.calls.claim("key", None) is None
 
 
 def test_call_of_a_response_that_is_not_stored_is_an_error(place: Place) -> None:
     keeper = store(place)
     with pytest.raises(StoreError):
-        keeper.claim_call("key", "resp_a")
+        keeper.calls.claim("key", "resp_a")
 
 
 def test_unfinished_response_that_is_unreadable_is_removed(place: Place, caplog: pytest.LogCaptureFixture) -> None:
