@@ -3,14 +3,14 @@
 The tables are neither created nor migrated here: that is the server's part.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from msgspec import Struct
 
-from server.store.database import Row
 from server.store.eviction import DAY_SECONDS, Missing
+from server.store.open_stores import OpenStore
 
 ENTRIES = f"""
     SELECT entries.id, CASE WHEN responses.id IS NULL THEN 'conversation' ELSE 'response' END,
@@ -52,27 +52,6 @@ class Content(Struct, frozen=True):
     """Response, or metadata of a conversation."""
     items: Sequence[bytes]
     """All items of a conversation, or one list with the input items of a response."""
-
-
-class OpenStore(Protocol):
-    """Database of a store, beside the servers that have it open. Every method may raise StoreError."""
-
-    @property
-    def served(self) -> bool:
-        """True if a server has the store open."""
-        ...
-
-    def rows(self, sql: str, *values: object) -> list[Row]: ...
-
-    def delete(self, entry_ids: Collection[str]) -> None:
-        """Delete entries together."""
-        ...
-
-    def vacuum(self) -> tuple[int, int]:
-        """Give free space back; return the bytes of the store before and after."""
-        ...
-
-    def close(self) -> None: ...
 
 
 class Inventory:

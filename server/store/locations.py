@@ -8,12 +8,11 @@ from msgspec import Struct
 
 from server.store.database import Database
 from server.store.inventory import Inventory
+from server.store.open_stores import PostgresInventory, SQLiteFile
 from server.store.postgres import PostgresDatabase
-from server.store.postgres_inventory import PostgresInventory
 from server.store.postgres_tables import Peer
 from server.store.responses import SCHEMA
 from server.store.sqlite import SQLiteDatabase
-from server.store.sqlite_file import SQLiteFile
 
 
 class PostgresURL(Struct, frozen=True):

@@ -128,7 +128,7 @@ ALONE = {
         "engine.structured_output.grammar_constraint",
     },
     "minijinja": {"engine.chat_template.template"},
-    "sqlite3": {"server.store.errors", "server.store.sqlite", "server.store.sqlite_file"},
+    "sqlite3": {"server.store.errors", "server.store.open_stores", "server.store.sqlite"},
     "threading": {"server.systemd.notifier"},
     "tokenizers": {"engine.tokenizer.encoders"},
     "tomli_w": {"server.config.file"},

@@ -1,20 +1,49 @@
-"""The SQLite file of a store beside the server that has it open: for reading, deleting and vacuuming.
+"""Databases beside the servers that have them open: for reading, deleting and vacuuming.
 
-The file is neither created, migrated nor renamed here.
+They are neither created, migrated nor renamed here.
 """
 
 import fcntl
 import sqlite3
 from collections.abc import Collection
 from pathlib import Path
+from typing import Protocol
 
 from server.store.database import Row, Schema
 from server.store.errors import NewerStore, OlderStore, StoreError, translated
+from server.store.postgres import LIVING, PostgresDatabase
 from server.store.sqlite import APPLICATION_ID, BUSY_SECONDS
+
+TABLES = "items, conversations, responses, entries"
+SIZE = """
+    SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint
+    FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'
+"""
+
+
+class OpenStore(Protocol):
+    """Database of a store, beside the servers that have it open. Every method may raise StoreError."""
+
+    @property
+    def served(self) -> bool:
+        """True if a server has the store open."""
+        ...
+
+    def rows(self, sql: str, *values: object) -> list[Row]: ...
+
+    def delete(self, entry_ids: Collection[str]) -> None:
+        """Delete entries together."""
+        ...
+
+    def vacuum(self) -> tuple[int, int]:
+        """Give free space back; return the bytes of the store before and after."""
+        ...
+
+    def close(self) -> None: ...
 
 
 class SQLiteFile:
-    """Second connection to a file; its methods are those of `inventory.OpenStore`."""
+    """Second connection to a file; see `OpenStore`."""
 
     def __init__(self, path: Path, schema: Schema) -> None:
         """Raises StoreError, also if the tables are not those of `schema`."""
@@ -73,6 +102,33 @@ class SQLiteFile:
 
     def _size(self) -> int:
         return self._path.stat().st_size
+
+
+class PostgresInventory:
+    """Connection that is no server's; see `OpenStore`."""
+
+    def __init__(self, url: str, password: str | None) -> None:
+        """Raises StoreError, also if the tables are missing or not those of this version."""
+        self._database = PostgresDatabase(url, password)
+        self.rows = self._database.rows
+        self.close = self._database.close
+        self.served = bool(self.rows(f"SELECT 1 FROM servers WHERE {LIVING}"))
+
+    def delete(self, entry_ids: Collection[str]) -> None:
+        """Delete entries together. Their bytes stay in PostgreSQL's files until `vacuum`."""
+        with self._database.transaction():
+            for each in entry_ids:
+                self._database.change("DELETE FROM entries WHERE id = ?", each)
+
+    def vacuum(self) -> tuple[int, int]:
+        """Rewrite the tables without the deleted rows; return their bytes before and after."""
+        before = self._size()
+        self._database.change(f"VACUUM (FULL) {TABLES}")
+        return before, self._size()
+
+    def _size(self) -> int:
+        ((size,),) = self.rows(SIZE)
+        return int(size)
 
 
 def _is_locked(path: Path) -> bool:
