@@ -102,7 +102,7 @@ class Generation:
 
         Batch jobs may have long pauses, so that their streams get comments to the end.
         """
-        if self._events.state not in ITEM_STATES:
+        if self._events.stream.state not in ITEM_STATES:
             return 0 if self._has_event_heartbeats else self._comment_seconds
         return self._comment_seconds if self._events.stream.silent or self.lane is Lane.BATCH else 0
 
@@ -224,7 +224,7 @@ class Generation:
         """
         runs = not self._spec.opening
         if not runs:
-            begin = [InProgress()] if self._events.state is State.QUEUED else []
+            begin = [InProgress()] if self._events.stream.state is State.QUEUED else []
             await self._apply_stored([*begin, *self._spec.opening])
         last: End | None = None
         while True:

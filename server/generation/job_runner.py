@@ -27,6 +27,7 @@ class JobRunner:
         """`answer_seconds`: time that the jobs may have a slot, all together."""
         self._engine = engine
         self._events = events
+        self._stream = events.stream
         self._heartbeat = heartbeat
         self._answer_seconds = answer_seconds
         self.steered = False
@@ -40,7 +41,7 @@ class JobRunner:
         try:
             with self._engine.generate(spec.job) as outputs:
                 while True:
-                    arrived = await _arrived_outputs(outputs, self._heartbeat.due(self._events.state))
+                    arrived = await _arrived_outputs(outputs, self._heartbeat.due(self._stream.state))
                     if (last := self._process(spec, arrived)) is not None:
                         return last
                     if self.slot.seconds(trio.current_time()) > self._answer_seconds:
@@ -57,14 +58,14 @@ class JobRunner:
             self._events.token_clock.handed_over(arrived, time.perf_counter())
         tokens = processor.output_tokens
         inputs = [each for output in arrived for each in processor.process(output, now)]
-        if self.steered and _can_cut(processor, self._events.state, [*self._events.inputs, *inputs]):
+        if self.steered and _can_cut(processor, self._stream.state, [*self._events.inputs, *inputs]):
             inputs += processor.cut(now, "steered")
         if spec.sealer is not None:
             inputs = list(spec.sealer.add(inputs))
         slot_since = self.slot.since if processor.started else None
         self.timings.record(trio.current_time(), slot_since, processor.output_tokens > tokens)
         last = inputs.pop() if processor.ended else None
-        inputs = [*self._heartbeat.due_events(self._events.state, processor, trio.current_time()), *inputs]
+        inputs = [*self._heartbeat.due_events(self._stream.state, processor, trio.current_time()), *inputs]
         self._events.apply(inputs)
         return last
 

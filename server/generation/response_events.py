@@ -9,7 +9,7 @@ from server.generation.token_clock import TokenClock
 from server.protocol.errors import ApiError
 from server.protocol.events import Event
 from server.protocol.response import Response
-from server.stream import State, Stream, StreamInput, events_after, failure, feed_all, opening_inputs
+from server.stream import Stream, StreamInput, events_after, failure, feed_all, opening_inputs
 
 
 class EventLog:
@@ -53,10 +53,6 @@ class ResponseEvents:
         self.log = EventLog()
         self.inputs: list[StreamInput] = []
         self.apply(opening_inputs(first))
-
-    @property
-    def state(self) -> State:
-        return self.stream.state
 
     def apply(self, inputs: Sequence[StreamInput]) -> None:
         """Add the events of these inputs."""

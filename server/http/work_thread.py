@@ -36,6 +36,8 @@ class WorkThread:
 
     async def run(self, size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return the result of `work`, which takes time for `size` bytes or characters."""
+        if size <= LARGE:
+            return work(*args, **kwargs)
         return await self.run_checked(size, lambda _: work(*args, **kwargs))
 
     async def run_checked(self, size: int, work: Callable[[Check], T]) -> T:

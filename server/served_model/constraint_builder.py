@@ -81,7 +81,7 @@ class ConstraintBuilder:
         return ConstraintKey(constraints, reasoning)
 
     def effort(self, effort: str | None) -> str | None:
-        """Return the effort in effect; None if it changes nothing with this model."""
+        """Return the reasoning effort in effect; None if it changes nothing with this model."""
         bounds = bool(self._template.dialect.reasoning_tags) and reasoning_budget(effort, 0) is not None
         return effort if bounds or self._template.capabilities.effort else None
 

@@ -8,14 +8,11 @@ from server.config import LiveConfig
 from server.http import WorkThread
 from server.prompt import PreparedRequest, TokenCounter, builder, compaction, volatile
 from server.prompt_comparison import PromptComparisons
-from server.protocol.formats import Format
 from server.served_model.interface import ModelCard
 from server.served_model.model import RENDERINGS, LoadedModel, ServedModel
-from server.served_model.output_constraints import OutputConstraints
 from server.served_model.prompt_tokens import PromptTokens
 from server.served_model.token_prompt import TokenPrompt
 from server.store import AsyncStore
-from server.tools import NO_TOOLS, Toolbox
 
 
 class ModelDetails(LoadedModel, frozen=True):
@@ -38,7 +35,8 @@ class EmbeddedModel:
             file=served.file,
             fallback=served.fallback,
         )
-        self._model = ServedModel(served, config.now.aliases, work)
+        model = self._model = ServedModel(served, config.now.aliases, work)
+        self.resolve, self.effort, self.constraints = model.resolve, model.effort, model.constraints
         self._tokens = PromptTokens(config, self._model)
         self._comparisons = PromptComparisons(served.vocabulary, store, work)
         self._volatile = volatile.patterns(config.now.volatile)
@@ -50,17 +48,6 @@ class EmbeddedModel:
     @aliases.setter
     def aliases(self, names: Collection[str]) -> None:
         self._model.aliases = names
-
-    def resolve(self, name: str | None) -> None:
-        self._model.resolve(name)
-
-    def effort(self, effort: str | None) -> str | None:
-        return self._model.effort(effort)
-
-    async def constraints(
-        self, wanted: Format, field: str, toolbox: Toolbox = NO_TOOLS, messages: Sequence[Message] = ()
-    ) -> OutputConstraints:
-        return await self._model.constraints(wanted, field, toolbox, messages)
 
     async def prompt(self, prepared: PreparedRequest, least_bytes: int = 0) -> TokenPrompt:
         return self._prompt(await self._tokens.of(prepared, least_bytes))

@@ -48,6 +48,7 @@ class ServedModel:
         self.served = served
         self._work = work
         self._constraints = ConstraintBuilder(served.vocabulary, served.template)
+        self.effort = self._constraints.effort
         self._compiling = trio.CapacityLimiter(1)
         self.aliases = aliases
 
@@ -139,10 +140,6 @@ class ServedModel:
             return await self._work.run_checked(characters * times, work)
         except TemplateError as error:
             raise InvalidRequest(f"{str(error)[0].upper()}{str(error)[1:]}.", param="input") from error
-
-    def effort(self, effort: str | None) -> str | None:
-        """Return the reasoning effort in effect; None if it changes nothing with this model."""
-        return self._constraints.effort(effort)
 
     async def constraints(
         self, wanted: Format, field: str, toolbox: Toolbox = NO_TOOLS, messages: Sequence[Message] = ()
