@@ -1,8 +1,9 @@
 """Settings: flags, variables and the configuration file."""
 
 from server.config.api_keys import api_keys, credential, read_api_keys
-from server.config.config import GROUPS, Config
+from server.config.config import Config
 from server.config.file import ConfigError
+from server.config.groups import GROUPS
 from server.config.live import NEEDS_RESTART, LiveConfig
 from server.config.prewarm_files import PrewarmFile, read_prewarm_files
 from server.config.secret import read_secret

@@ -12,7 +12,7 @@ from msgspec import Struct
 from engine.chat_template import BUILT_IN
 from engine.job import SamplingParams
 from engine.model import KV_TYPES
-from server.config.setting import Names, annotated, grouped
+from server.config.setting import Names
 from server.config.values import (
     BOOLEAN,
     CONNECTORS,
@@ -53,7 +53,7 @@ class Config(Struct, frozen=True):
         tuple[str, ...], NAMES, "Another model name to accept in requests; '*' accepts any (repeatable)", Names("alias")
     ] = ()
     context: Annotated[
-        int, TOKENS, "Tokens of context per slot (default: the model's training length, 8192 at most)"
+        int, TOKENS, "Context length of a slot, in tokens (default: the model's training length, up to 8192)"
     ] = 0
     engine: Annotated[str, one_of(ENGINES), "Backend that runs the model (default: {})"] = "auto"
     libllama: Annotated[Path | None, PATH, "Path of the llama.cpp library (default: the installed one)"] = None
@@ -84,8 +84,12 @@ class Config(Struct, frozen=True):
         "URL of a server with OpenAI's API that generates instead of a model here (repeatable)",
         Names("upstream"),
     ] = ()
-    upstream_api: Annotated[str, one_of(("chat", "completions")), "Send messages, or tokens (default: {})"] = "chat"
-    tokenizer: Annotated[Path | None, PATH, "GGUF file or tokenizer.json of the upstreams' model, for tokens"] = None
+    upstream_api: Annotated[
+        str, one_of(("chat", "completions")), "Form of requests to the upstreams: messages, or tokens (default: {})"
+    ] = "chat"
+    tokenizer: Annotated[
+        Path | None, PATH, "GGUF file or tokenizer.json of the upstreams' model, if they get tokens"
+    ] = None
     upstream_model: Annotated[
         str | None, TEXT, "Name of the model at the upstreams (default: the first that they list)"
     ] = None
@@ -95,16 +99,16 @@ class Config(Struct, frozen=True):
         "File with the API key for the upstreams (default: systemd's credential `upstream-key`, or no key)",
     ] = None
     upstream_slots: Annotated[
-        int, whole(1, 4096), "Number of responses to generate at the same time, for each upstream (default: {})"
+        int, whole(1, 4096), "Number of responses that each upstream generates at the same time (default: {})"
     ] = 64
     upstream_connect_timeout_seconds: Annotated[
-        float, seconds(3600, 0.1), "Seconds to connect to an upstream (default: {})"
+        float, seconds(3600, 0.1), "Seconds to wait for a connection to an upstream (default: {})"
     ] = 5.0
     upstream_first_byte_timeout_seconds: Annotated[
-        float, seconds(86400, 1), "Seconds until an upstream's answer begins (default: {})"
+        float, seconds(86400, 1), "Seconds to wait for the first byte of an upstream's answer (default: {})"
     ] = 300.0
     upstream_idle_timeout_seconds: Annotated[
-        float, seconds(86400, 0.1), "Seconds that an upstream may send nothing after that (default: {})"
+        float, seconds(86400, 0.1), "Seconds to wait for each further byte of an upstream's answer (default: {})"
     ] = 60.0
 
     hosts: Annotated[
@@ -151,12 +155,12 @@ class Config(Struct, frozen=True):
         "MCP server that requests name by connector_id, as NAME=URL (repeatable)",
         Names("mcp_connector"),
     ] = ()
-    mcp_timeout_seconds: Annotated[float, seconds(3600), "Seconds that an MCP call may take (default: {})"] = 120.0
+    mcp_timeout_seconds: Annotated[float, seconds(3600), "Maximum seconds of an MCP call (default: {})"] = 120.0
 
     trust_proxies: Annotated[
         tuple[str, ...],
         PROXIES,
-        "Address or network of a proxy whose X-Forwarded-For and X-Forwarded-Proto are believed; unix stands for the "
+        "Address or network of a proxy whose X-Forwarded-For and X-Forwarded-Proto are trusted; unix stands for the "
         "clients of unix sockets (repeatable)",
         Names("trust_proxy"),
     ] = ()
@@ -166,45 +170,47 @@ class Config(Struct, frozen=True):
     cache_megabytes: Annotated[
         int | None,
         MEGABYTES,
-        "Megabytes of memory for prompts that have left their slot, to reuse them; 0 turns off this and the KV "
-        "snapshots (default: a quarter of the free memory, from 64 to 4000)",
+        "Megabytes of memory for the prefix cache of prompts that have left their slot; 0 turns off the cache and the "
+        "KV snapshots (default: a quarter of the free memory, from 64 to 4000)",
     ] = None
     max_step_ms: Annotated[
         int, MILLISECONDS, "Longest step in milliseconds while a response streams (default: 2.5 times its usual step)"
     ] = 0
     max_prompt_tokens: Annotated[
-        int, TOKENS, "Tokens of a prompt at most; 0 allows what the context holds (default: {})"
+        int, TOKENS, "Maximum tokens of a prompt; 0 allows the whole context (default: {})"
     ] = 0
     max_output_tokens: Annotated[
-        int, TOKENS, "Tokens of an answer at most; 0 allows what the context leaves (default: {})"
+        int, TOKENS, "Maximum tokens of an answer; 0 allows the rest of the context (default: {})"
     ] = 4096
-    max_items: Annotated[int, POSITIVE, "Input items of a request at most (default: {})"] = 20_000
-    max_tools: Annotated[int, POSITIVE, "Tools of a request at most (default: {})"] = 512
+    max_items: Annotated[int, POSITIVE, "Maximum input items of a request (default: {})"] = 20_000
+    max_tools: Annotated[int, POSITIVE, "Maximum tools of a request (default: {})"] = 512
     max_schema_kilobytes: Annotated[
-        int, whole(1, 1024, "kB"), "Kilobytes of a JSON schema of a tool or an answer at most (default: {})"
+        int, whole(1, 1024, "kB"), "Maximum kilobytes of the JSON schema of a tool or an answer (default: {})"
     ] = 256
-    answer_timeout_seconds: Annotated[float, seconds(86400), "Seconds that an answer may have a slot (default: {})"] = (
-        3600.0
-    )
-    max_connections: Annotated[int, POSITIVE, "Connections at the same time (default: {})"] = 1024
+    answer_timeout_seconds: Annotated[
+        float, seconds(86400), "Maximum seconds that an answer may use a slot (default: {})"
+    ] = 3600.0
+    max_connections: Annotated[int, POSITIVE, "Maximum number of open connections (default: {})"] = 1024
     max_connections_per_address: Annotated[
-        int, POSITIVE, "Connections from one address of another machine at the same time (default: {})"
+        int, POSITIVE, "Maximum number of open connections from one address of another machine (default: {})"
     ] = 64
     keep_alive_timeout_seconds: Annotated[
-        float, seconds(3600, 1), "Seconds until a connection's next request must be there (default: {})"
+        float, seconds(3600, 1), "Seconds that a connection may wait for its next request (default: {})"
     ] = 20.0
     write_timeout_seconds: Annotated[
         float, seconds(3600), "Seconds that a client may leave sent data unread (default: {})"
     ] = 30.0
-    body_timeout_seconds: Annotated[float, seconds(3600), "Seconds in which a body must arrive (default: {})"] = 300.0
+    body_timeout_seconds: Annotated[float, seconds(3600), "Maximum seconds for a body to arrive (default: {})"] = 300.0
     max_header_kilobytes: Annotated[
-        int, whole(1, 1024, "kB"), "Kilobytes of a request's head at most (default: {})"
+        int, whole(1, 1024, "kB"), "Maximum kilobytes of a request's headers (default: {})"
     ] = 32
-    max_body_megabytes: Annotated[float, SOME_MEGABYTES, "Largest request body in megabytes (default: {})"] = 32
-    max_json_depth: Annotated[int, whole(8, 256), "Levels of nesting of a body at most (default: {})"] = 64
-    websocket_ping_seconds: Annotated[float, seconds(3600, 1), "Seconds of silence until a ping (default: {})"] = 20.0
+    max_body_megabytes: Annotated[float, SOME_MEGABYTES, "Maximum megabytes of a request body (default: {})"] = 32
+    max_json_depth: Annotated[int, whole(8, 256), "Maximum nesting depth of a JSON body (default: {})"] = 64
+    websocket_ping_seconds: Annotated[
+        float, seconds(3600, 1), "Seconds of silence before the server sends a ping (default: {})"
+    ] = 20.0
     websocket_idle_timeout_seconds: Annotated[
-        float, seconds(86400, 1), "Seconds without a response until a WebSocket closes (default: {})"
+        float, seconds(86400, 1), "Seconds without a response before a WebSocket is closed (default: {})"
     ] = 600.0
     body_gap_seconds: float = 20.0
     """Longest pause in seconds while a body arrives."""
@@ -225,13 +231,13 @@ class Config(Struct, frozen=True):
         URL,
         "URL at which other servers on the same database reach this one (default: the address of --host)",
     ] = None
-    store_responses: Annotated[
-        int, POSITIVE, "Number of responses and conversations to store at most (default: {})"
-    ] = 1000
+    store_responses: Annotated[int, POSITIVE, "Maximum number of stored responses and conversations (default: {})"] = (
+        1000
+    )
     store_megabytes: Annotated[
-        int, SOME_MEGABYTES, "Megabytes of responses and conversations to store at most (default: {})"
+        int, SOME_MEGABYTES, "Maximum megabytes of stored responses and conversations (default: {})"
     ] = 64
-    store_days: Annotated[int, DAYS, "Days to store a response after its last use (default: {})"] = 30
+    store_days: Annotated[int, DAYS, "Days to keep a response after its last use (default: {})"] = 30
     kv_snapshot_megabytes: Annotated[
         int,
         MEGABYTES,
@@ -261,10 +267,12 @@ class Config(Struct, frozen=True):
         Names(former="linger"),
     ] = 0.0
     heartbeat_seconds: Annotated[
-        float, seconds(3600), "Seconds of silence before the first token until a heartbeat; 0 sends none (default: {})"
+        float,
+        seconds(3600),
+        "Seconds of silence before the first token after which a heartbeat is sent; 0 sends none (default: {})",
     ] = 10.0
     reasoning_events: Annotated[
-        str, one_of(REASONING_EVENTS), "Origin of the reasoning events' names; `auto`: by the client (default: {})"
+        str, one_of(REASONING_EVENTS), "Names of the reasoning events; `auto` depends on the client (default: {})"
     ] = "auto"
     shutdown_timeout_seconds: Annotated[
         float, seconds(3600), "Seconds that streams may run on after SIGTERM (default: {})", Names(former="grace")
@@ -281,20 +289,3 @@ class Config(Struct, frozen=True):
     @property
     def max_body_bytes(self) -> int:
         return int(self.max_body_megabytes * 1e6)
-
-
-SETTINGS = tuple(annotated(Config))
-
-GROUPS = grouped(
-    SETTINGS,
-    {
-        "model": "model",
-        "upstreams": "upstream",
-        "network": "host",
-        "limits": "slots",
-        "storage": "state_dir",
-        "behaviour": "prewarm",
-        "logging": "metrics",
-    },
-)
-"""Settings by subject, in the order in which `--help` and `--print-config` list them."""

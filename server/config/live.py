@@ -5,7 +5,8 @@ from types import MappingProxyType
 
 from msgspec.structs import replace
 
-from server.config.config import SETTINGS, Config
+from server.config.config import Config
+from server.config.groups import SETTINGS
 
 
 def _same(reason: str, *keys: str) -> dict[str, str]:

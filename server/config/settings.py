@@ -12,8 +12,9 @@ from typing import Any
 from msgspec import Struct
 
 from server.config import file
-from server.config.config import GROUPS, SETTINGS, Config
+from server.config.config import Config
 from server.config.file import ConfigError
+from server.config.groups import GROUPS, SETTINGS
 from server.config.setting import PREFIX, Setting
 from server.config.values import ValueType
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from server.config.config import SETTINGS
+from server.config.groups import SETTINGS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(

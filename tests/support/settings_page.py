@@ -9,7 +9,7 @@ import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
-from server.config.config import GROUPS, SETTINGS
+from server.config.groups import GROUPS, SETTINGS
 from server.config.live import NEEDS_RESTART
 from server.config.setting import Setting
 

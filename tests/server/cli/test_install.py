@@ -16,7 +16,7 @@ from engine.model import BackendOptions
 from server.cli import main, tune
 from server.cli.install import MARK
 from server.config import file as config_file
-from server.config.config import SETTINGS
+from server.config.groups import SETTINGS
 from tests.support import model_files
 
 

@@ -13,7 +13,8 @@ from msgspec.structs import asdict
 from engine.backends.scripted import ScriptedModel
 from server.cli.reloading import Reloading
 from server.config import settings
-from server.config.config import SETTINGS, Config
+from server.config.config import Config
+from server.config.groups import SETTINGS
 from server.config.live import NEEDS_RESTART
 from server.listening.options import HTTPLimits, http_options
 from tests.support import wire

@@ -16,8 +16,9 @@ from engine.loader import loader
 from server.cli import main
 from server.config import file as configfile
 from server.config import settings
-from server.config.config import ENGINES, GROUPS, SETTINGS, Config
+from server.config.config import ENGINES, Config
 from server.config.file import ConfigError
+from server.config.groups import GROUPS, SETTINGS
 
 
 def parse(*arguments: str) -> argparse.Namespace:
