@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import jsonschema
+import jsonschema_rs
 import pydantic
 from msgspec import Struct
 from openai.types.conversations import Conversation, ConversationItemList
@@ -206,17 +207,22 @@ def _schema_names() -> dict[str, str]:
     return {schemas[name]["properties"]["type"]["enum"][0]: name for name in streaming}
 
 
+def _root(schema: str) -> dict[str, Any]:
+    return {"$ref": f"#/components/schemas/{schema}", "components": _open_responses()["components"]}
+
+
 @cache
-def _validator(schema: str) -> jsonschema.Draft202012Validator:
-    root = {"$ref": f"#/components/schemas/{schema}", "components": _open_responses()["components"]}
-    return jsonschema.Draft202012Validator(root)
+def _validator(schema: str) -> jsonschema_rs.Draft202012Validator:
+    return jsonschema_rs.Draft202012Validator(_root(schema))
 
 
 def check_against(schema: str, body: dict[str, Any], name: str) -> None:
-    if not OPEN_RESPONSES.exists():
+    """Check by jsonschema-rs, which is 250 times as fast as jsonschema; that one only words the fault."""
+    if not OPEN_RESPONSES.exists() or _validator(schema).is_valid(body):
         return
-    error = jsonschema.exceptions.best_match(_validator(schema).iter_errors(body))
-    assert error is None, f"{name}, Open Responses {schema}: {error.json_path}: {error.message}"
+    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(_root(schema)).iter_errors(body))
+    fault = "a fault that jsonschema does not find" if error is None else f"{error.json_path}: {error.message}"
+    raise AssertionError(f"{name}, Open Responses {schema}: {fault}")
 
 
 def _known(event: dict[str, Any]) -> dict[str, Any]:
