@@ -48,22 +48,32 @@ def upstream_key(config: Config) -> str:
     return "" if path is None else read_secret(path, shared=True)
 
 
-def connect(config: Config) -> Upstreams:
-    """Ask the upstreams for their model. Raises ConfigError, NoUpstream, and what `tokenizer` raises."""
+def connect(config: Config, lacking: MissingFields | None = None) -> Upstreams:
+    """Ask the upstreams for their model. Raises ConfigError, NoUpstream, and what `tokenizer` raises.
+
+    `lacking`: fields that the upstreams are known to lack; None to find them by a probe.
+    """
     if config.upstream_api == "completions":
-        return _connect_tokens(config)
-    found = ask(config, probes=True)
+        return _connect_tokens(config, lacking)
+    found = ask(config, probes=True, probe=probe_chat if lacking is None else _stated(lacking))
     model = upstream_model(found, config.context, config.upstream_slots)
     return Upstreams(model, _clients(config), chat_answer.ask, model.n_slots)
 
 
-def _connect_tokens(config: Config) -> Upstreams:
+def _stated(lacking: MissingFields) -> ProbeUpstream:
+    async def probe(client: UpstreamClient, found: DiscoveredModel) -> MissingFields:
+        return lacking
+
+    return probe
+
+
+def _connect_tokens(config: Config, lacking: MissingFields | None) -> Upstreams:
     vocabulary, template = tokenizer(config)
 
     async def probe(client: UpstreamClient, found: DiscoveredModel) -> MissingFields:
         return await TokenProbe(client, kind_of(found.owned_by, vocabulary), found.model, vocabulary).run()
 
-    found = ask(config, probes=True, probe=probe)
+    found = ask(config, probes=True, probe=probe if lacking is None else _stated(lacking))
     model = upstream_model(found, config.context, config.upstream_slots)
     usable = next(each for each in found if not each.error)
     kinds = {each.url: kind_of(each.owned_by or usable.owned_by, vocabulary) for each in found}

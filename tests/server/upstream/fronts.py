@@ -1,4 +1,8 @@
-"""Fronts in the test: daemons before two daemons with equal scripted models, which generate by chat completions."""
+"""Fronts in the test: daemons before two daemons with equal scripted models, which generate by chat completions.
+
+A probe sends twenty requests to each upstream, and finds the same for each front. So fronts state it; `test_fronts.py`
+compares.
+"""
 
 import contextlib
 import copy
@@ -19,11 +23,19 @@ from server.api.app import App
 from server.config.config import Config
 from server.listening.sockets import listening_sockets
 from server.store.async_store import AsyncStore
+from server.upstream.transport import MissingFields
 from server.upstream.upstreams import connect
 from tests.server.store.cluster import Cluster
 from tests.server.upstream.token_upstreams import TokenUpstream, token_upstreams, tokenizer_file
 from tests.support.helpers import PATIENCE, Ready, Running, open_store, served, store_place
 
+CHAT_LACKS = MissingFields()
+TOKENS_LACK = {
+    "llama.cpp": MissingFields(ignored=frozenset({"grammar"})),
+    "vLLM": MissingFields(ignored=frozenset({"grammar", "repeat_last_n"})),
+    "SGLang": MissingFields(ignored=frozenset({"grammar", "repeat_last_n"})),
+}
+"""Kind -> fields that the probe finds lacking."""
 Served: TypeAlias = Callable[..., AbstractAsyncContextManager[Running]]
 """`served` of the embedded engine, `fronting`, or `balanced` with a cluster."""
 
@@ -32,9 +44,9 @@ Served: TypeAlias = Callable[..., AbstractAsyncContextManager[Running]]
 async def fronting(
     model: ScriptedModel | None = None, *, template: str = scripted.TEMPLATE, **settings: Any
 ) -> AsyncIterator[Running]:
-    """Serve as `helpers.served` does, with two upstreams, found and probed as the command does; `settings` are those of
-    the front. `model.decoded` has the entries of both upstreams, and `engine` is that of the first."""
-    async with _upstreams(model, template) as upstreams, _front(upstreams, **settings) as running:
+    """Serve as `helpers.served` does, with two upstreams, found as the command does; `settings` are those of the front.
+    `model.decoded` has the entries of both upstreams, and `engine` is that of the first."""
+    async with _upstreams(model, template) as upstreams, _front(upstreams, CHAT_LACKS, **settings) as running:
         yield running
 
 
@@ -48,7 +60,10 @@ async def token_fronting(
     twin.decoded = model.decoded
     with tempfile.TemporaryDirectory() as folder:
         settings |= {"upstream_api": "completions", "tokenizer": tokenizer_file(Path(folder), template)}
-        async with token_upstreams([model, twin], kind) as upstreams, _front(upstreams, **settings) as running:
+        async with (
+            token_upstreams([model, twin], kind) as upstreams,
+            _front(upstreams, TOKENS_LACK[kind], **settings) as running,
+        ):
             yield running
 
 
@@ -61,8 +76,8 @@ async def balanced(
     settings["store"] = cluster.create().url
     async with (
         _upstreams(model, template) as upstreams,
-        _front(upstreams, **settings) as first,
-        _front(upstreams, **settings) as second,
+        _front(upstreams, CHAT_LACKS, **settings) as first,
+        _front(upstreams, CHAT_LACKS, **settings) as second,
         _balancer([first.port, second.port]) as port,
     ):
         yield msgspec.structs.replace(first, port=port)
@@ -79,12 +94,16 @@ async def _upstreams(model: ScriptedModel | None, template: str) -> AsyncIterato
 
 @asynccontextmanager
 async def _front(
-    upstreams: Sequence[Running] | Sequence[TokenUpstream], *, state: Path | None = None, **settings: Any
+    upstreams: Sequence[Running] | Sequence[TokenUpstream],
+    lacking: MissingFields,
+    *,
+    state: Path | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Running]:
     stored = {} if state or "store" in settings else {"store": "off"}
     urls = tuple(each.url for each in upstreams)
     config = msgspec.structs.replace(Config(upstreams=urls), state_dir=state, **stored, **settings)
-    found = await trio.to_thread.run_sync(connect, config)
+    found = await trio.to_thread.run_sync(connect, config, lacking)
     first = upstreams[0]
     first.model.decoded.clear()  # the probe
     place, store = store_place(config), None
