@@ -5,7 +5,6 @@ import resource
 import time
 from collections import Counter, deque
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
@@ -25,6 +24,7 @@ from server.monitoring.live_state import (
     running_stream,
     upstream_status,
 )
+from server.monitoring.release import release
 from server.served_model import AnsweringModel
 from server.store import AsyncStore, StoreError, StoreUsage
 
@@ -83,7 +83,7 @@ class LiveStatus:
         streams = tuple(running_stream(each, now) for each in running)
         card = self._model.card
         return Status(
-            version("responsed"),
+            release(),
             time.monotonic() - self._began,
             StatusModel(card.name, card.engine, card.n_ctx, card.fallback),
             card.n_slots,

@@ -1,7 +1,6 @@
 """`/health`, `/ready`, `/version` and `/metrics`: the state of the server, for managers and monitoring."""
 
 import contextlib
-from importlib.metadata import version
 from typing import Literal, Protocol
 
 import msgspec
@@ -9,6 +8,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from server.generation import Generations, GenerationSummary, Generator
 from server.http import Exchange
+from server.monitoring.release import release
 from server.monitoring.state import ServerState
 from server.protocol.errors import NotFound, Unavailable
 from server.served_model import AnsweringModel
@@ -54,7 +54,7 @@ class StatusHandler:
         self._store = store
         self._metrics = metrics
         self._health = msgspec.json.encode(Health(fallback=model.card.fallback or UNSET))
-        self._version = msgspec.json.encode(Version(version("responsed"), model.card.engine, model.card.name))
+        self._version = msgspec.json.encode(Version(release(), model.card.engine, model.card.name))
 
     async def health(self, exchange: Exchange) -> None:
         """Answer whether the process works: otherwise only a restart helps."""

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -23,6 +23,7 @@ from engine.chat_template.template import ChatTemplate
 from engine.model import BatchEntry
 from engine.runtime.engine import DEFAULT_CACHE_BYTES, Engine
 from engine.runtime.kv_snapshots import Snapshots
+from engine.tokenizer import Vocabulary
 from server import daemon
 from server.access.api_keys import ApiKey, ApiKeys
 from server.api.app import App
@@ -129,6 +130,17 @@ class Ready(Notifier):
         self.event.set()
 
 
+@cache
+def scripted_vocabulary() -> Vocabulary:
+    return scripted.vocabulary()
+
+
+@cache
+def compiled_template(source: str) -> ChatTemplate:
+    """Return a template with the scripted vocabulary; both are read-only, so daemons share them."""
+    return ChatTemplate(source, scripted_vocabulary())
+
+
 def wired(
     model: ScriptedModel,
     config: Config,
@@ -141,9 +153,8 @@ def wired(
     state: Path | None = None,
 ) -> tuple[Engine, App]:
     """The parts of a daemon around a scripted model, as the command wires them."""
-    vocabulary = scripted.vocabulary()
+    vocabulary, compiled = scripted_vocabulary(), compiled_template(template)
     engine = Engine(model, vocabulary.end_tokens, snapshots=snapshots, cache_bytes=cache_bytes)
-    compiled = ChatTemplate(template, vocabulary)
     details = ModelDetails(NAME, CREATED, model.info, vocabulary, compiled)
     return engine, App(config, engine, details, store, None if keys is None else api_keys(keys), metrics, state)
 
