@@ -8,12 +8,12 @@ from typing import Any
 
 from msgspec import Raw
 
-from engine.chat_template import Message, Tool
+from engine.chat_template import Message
 from server.prompt import builder
 from server.protocol.formats import JsonFormat, PlainFormat
 from server.protocol.request import Request
 from server.served_model import JobParams
-from server.tools import Toolbox
+from server.tools import Toolbox, ToolSpec, arguments_schema
 
 SAMPLING = ("temperature", "top_p", "seed", "presence_penalty", "frequency_penalty", "logit_bias", "stop")
 """Fields of OpenAI's API."""
@@ -64,7 +64,7 @@ def _tools(toolbox: Toolbox) -> dict[str, Any]:
     """Return the functions that the model may call, and the choice among them."""
     if not toolbox.specs:
         return {}
-    fields: dict[str, Any] = {"tools": [_tool(spec.tool, spec.strict) for spec in toolbox.specs]}
+    fields: dict[str, Any] = {"tools": [_tool(spec) for spec in toolbox.specs]}
     if toolbox.must_call:  # of one function too: llama.cpp's server reads a choice that names it as "auto"
         fields["tool_choice"] = "required"
     if not toolbox.parallel:
@@ -72,9 +72,14 @@ def _tools(toolbox: Toolbox) -> dict[str, Any]:
     return fields
 
 
-def _tool(tool: Tool, strict: bool) -> dict[str, Any]:
-    function = {"name": tool.name, "description": tool.description, "parameters": Raw(tool.parameters.encode())}
-    return {"type": "function", "function": function | ({"strict": True} if strict else {})}
+def _tool(spec: ToolSpec) -> dict[str, Any]:
+    """Return a function. A strict one has the schema that is verified, with the regex of a custom tool's input."""
+    function: dict[str, Any] = {"name": spec.tool.name, "description": spec.tool.description}
+    if spec.strict:
+        function |= {"parameters": arguments_schema(spec), "strict": True}
+    else:
+        function["parameters"] = Raw(spec.tool.parameters.encode())
+    return {"type": "function", "function": function}
 
 
 def _format(request: Request, toolbox: Toolbox) -> dict[str, Any]:

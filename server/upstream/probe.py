@@ -18,13 +18,19 @@ PROBE_SECONDS = 120.0
 MAX_BYTES = 1 << 20
 UNREADABLE = "The model produced output that does not match"
 """Beginning of llama.cpp's message if its own parser finds a fault in the model's output, which shows no lack."""
-VOWELS = list("aeiouAEIOU")
+VOWELS = list("aeio")
+"""Stop strings of which almost any answer has one; vLLM takes four at most."""
 TOOL = {
     "type": "function",
     "function": {
         "name": "get_time",
         "description": "Return the time of day in a city, which must be named in English.",
-        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"enum": ["Paris", "Rome"]}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
     },
 }
 SCHEMA = {"type": "object", "properties": {"ok": {"const": True}}, "required": ["ok"], "additionalProperties": False}
@@ -52,6 +58,7 @@ class _ProbedMessage(Struct, frozen=True):
 
 
 class _ProbedChoice(Struct, frozen=True):
+    finish_reason: str | None = None
     message: _ProbedMessage = _ProbedMessage()
     logprobs: Any = None
 
@@ -71,6 +78,11 @@ class _ProbedAnswer(Struct, frozen=True):
     @property
     def calls(self) -> bool:
         return bool(self.choices and self.choices[0].message.tool_calls)
+
+    @property
+    def lacks_call(self) -> bool:
+        """True for a complete text. vLLM returns a call that is cut as a text."""
+        return bool(self.text.strip()) and not self.calls and self.choices[0].finish_reason != "length"
 
     @property
     def logprobs(self) -> bool:
@@ -115,7 +127,7 @@ class Probe:
         self._note(("tools",), answer, lambda found: 0 < found.usage.prompt_tokens <= same)
         if "tools" not in self._refused:
             answer = await self._ask(48, tools=[TOOL], tool_choice="required")
-            self._note(("tool_choice",), answer, lambda found: bool(found.text.strip()) and not found.calls)
+            self._note(("tool_choice",), answer, lambda found: found.lacks_call)
 
     def _note(
         self, names: tuple[str, ...], answer: _ProbedAnswer | None, is_ignored: Callable[[_ProbedAnswer], bool]

@@ -43,9 +43,18 @@ def thinking(body: dict[str, Any]) -> dict[str, Any]:
     return capable(body) | {"choices": [{"message": {"content": "", "reasoning_content": "Hm"}, "logprobs": {"a": 1}}]}
 
 
+def cutting(body: dict[str, Any]) -> dict[str, Any]:
+    """Answer as vLLM, which returns a call that is cut as a text."""
+    answer = capable(body)
+    if body.get("tool_choice") == "required":
+        answer["choices"] = [{"message": {"content": '<tool_call>\n{"name": "get'}, "finish_reason": "length"}]
+    return answer
+
+
 def answers(answer: Answer, refused: Collection[str] = ()) -> Play:
     async def play(stream: trio.SocketStream, asked: Asked) -> None:
         wrong = sorted(set(refused) & asked.body.keys())
+        wrong += ["stop"] if len(asked.body.get("stop", ())) > 4 else []  # the limit of OpenAI's API and of vLLM
         body = json.dumps({"error": {"message": f"unknown {wrong}"}} if wrong else answer(asked.body)).encode()
         await status(400 if wrong else 200, body)(stream, asked)
 
@@ -74,6 +83,7 @@ async def found(play: Play, models: object = None) -> DiscoveredModel:
     [
         (capable, (), ""),
         (thinking, (), ""),
+        (cutting, (), ""),
         (ignorant, (), "ignores logprobs, response_format, stop, tool_choice, tools, top_logprobs"),
         (capable, ("seed", "top_k"), "refuses seed, top_k"),
         (capable, ("tools", "stream_options"), "refuses stream_options, tools"),
