@@ -3,6 +3,7 @@
 from engine.grammar.json_grammar import json_directive, json_grammar
 from engine.grammar.json_strings import inside_json_string
 from engine.grammar.lark import Notation, Rules, excluding, pattern, string_literal
+from engine.grammar.portable import portable
 
 __all__ = [
     "Notation",
@@ -12,5 +13,6 @@ __all__ = [
     "json_directive",
     "json_grammar",
     "pattern",
+    "portable",
     "string_literal",
 ]

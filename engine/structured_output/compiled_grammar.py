@@ -1,14 +1,19 @@
 """A grammar that is compiled for one vocabulary; see `engine.constraint`."""
 
+import re
 from collections.abc import Callable
+from functools import cached_property
 
 from llguidance import LLMatcher
 
+from engine.grammar import portable
 from engine.structured_output.grammar_constraint import GrammarConstraint
 from engine.tokenizer import Vocabulary
 
 DRY_RUN_TOKENS = 32
 """Tokens of a dry run: enough to reach a text in a call's arguments, byte by byte."""
+_ESCAPES = re.compile(r', "json_allowed_escapes": "(?:[^"\\]|\\.)*"')
+"""Option that older versions of llguidance do not read, such as llama.cpp's; it only forbids escapes."""
 
 
 class CompiledGrammar:
@@ -22,6 +27,11 @@ class CompiledGrammar:
         self._vocabulary = vocabulary
         self.size = size
         """Estimated bytes."""
+
+    @cached_property
+    def portable(self) -> str:
+        """Text of the grammar in Lark, for other engines, which allows at least the same; empty if there is none."""
+        return "" if self.source.startswith("{") else portable(_ESCAPES.sub("", self.source))  # a regex is JSON
 
     def start(self) -> GrammarConstraint:
         return GrammarConstraint(self._matcher, len(self._vocabulary), self._renewed)

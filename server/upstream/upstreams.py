@@ -85,7 +85,7 @@ def _connect_tokens(config: Config, lacking: MissingFields | None) -> Upstreams:
         servers=kinds,
         refused=model.refused,
         has_grammars="grammar" not in model.refused | model.ignored,
-        chooses="logit_bias" not in model.refused | model.ignored,
+        chooses=all(kind.choice not in model.refused | model.ignored for kind in kinds.values()),
     )
     source = TokenModelSource(
         name=model.name,

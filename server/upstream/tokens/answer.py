@@ -5,8 +5,8 @@ anew among the allowed ones, by a request for one token with biases, and another
 tokens are delivered at once; the stream goes on if it writes the same.
 """
 
-from collections import Counter, deque
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections import deque
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import msgspec
@@ -19,7 +19,7 @@ from engine.job import EngineOutput, Finished, FinishReason, Job, Progress, Samp
 from engine.structured_output import StructuralTag
 from server.upstream.tokens.gate import TokenGate, bias
 from server.upstream.tokens.parts import AnswerParts
-from server.upstream.tokens.servers import AnswerPart, Continuation, TokenServer
+from server.upstream.tokens.servers import AnswerPart, Continuation, TokenServer, continued
 from server.upstream.transport import REFUSALS, Attempt, OutputMismatch, UpstreamClient, UpstreamFault, faults
 
 DRAIN_SECONDS = 1.0
@@ -38,9 +38,9 @@ class TokenUpstreams(Struct, frozen=True):
     refused: frozenset[str] = frozenset()
     """Sampling fields that are not sent, by our names."""
     has_grammars: bool = False
-    """True if they read grammars in llguidance's Lark."""
+    """True if they read grammars in Lark."""
     chooses: bool = True
-    """True if biases decide which token comes."""
+    """True if the next token can be limited to some."""
 
     async def ask(self, client: UpstreamClient, job: Job, attempt: Attempt) -> None:
         """Ask one upstream. Raises UpstreamFault, OutputMismatch, trio.BrokenResourceError."""
@@ -198,8 +198,7 @@ class TokenAnswer:
         most = self._left if allowed == self._choice and self._streams else 1
         self._choice = allowed
         begun = len(self._tokens)
-        biases = bias(allowed, self._upstreams.n_vocab, self._job.sampling.logit_bias)
-        async with self._asked(most, replace(self._job.sampling, logit_bias=biases), streams=most > 1) as parts:
+        async with self._asked(most, self._job.sampling, most > 1, allowed) as parts:
             while (part := await parts.next()) is not None:
                 goes_on = self._take_chosen(part, begun)
                 await self._send_all()
@@ -219,7 +218,8 @@ class TokenAnswer:
             if len(self._tokens) > begun and self._gate.allowed != self._choice:
                 return False
             if not allows:
-                raise OutputMismatch("The upstream ignores `logit_bias`, and its output does not match the grammar.")
+                field = self._server.choice
+                raise OutputMismatch(f"The upstream ignores `{field}`, and its output does not match the grammar.")
             self._take(token)
         if part.finish is FinishReason.STOP and self._finished is None and not self._end(part):
             raise OutputMismatch("The upstream ends its output where the grammar forbids that.")
@@ -248,12 +248,17 @@ class TokenAnswer:
         self._finished = Finished(reason)
 
     @asynccontextmanager
-    async def _asked(self, max_tokens: int, sampling: SamplingParams, streams: bool) -> AsyncIterator[AnswerParts]:
-        """Ask for the next tokens, and yield the parts of the answer."""
+    async def _asked(
+        self, max_tokens: int, sampling: SamplingParams, streams: bool, allowed: Sequence[int] = ()
+    ) -> AsyncIterator[AnswerParts]:
+        """Ask for the next tokens, and yield the parts of the answer. `allowed`: to choose from; all if empty."""
         address, job = self._client.address, self._job
-        sampling = self._continued(sampling)
+        sampling = continued(sampling, self._tokens[len(job.prompt) :], self._server.sampling)
+        if allowed and self._server.choice == "logit_bias":
+            biases = bias(allowed, self._upstreams.n_vocab, sampling.logit_bias)
+            sampling, allowed = replace(sampling, logit_bias=biases), ()
         ends, lark = sorted(self._ends), self._lark
-        asked = Continuation(self._tokens, max_tokens, sampling, job.top_logprobs, ends, lark, streams)
+        asked = Continuation(self._tokens, max_tokens, sampling, job.top_logprobs, ends, lark, allowed, streams)
         body = msgspec.json.encode(self._server.body(self._upstreams.model, asked, self._upstreams.refused))
         self._requests += 1
         async with self._client.request("POST", self._server.target(address), body) as answer:
@@ -261,22 +266,6 @@ class TokenAnswer:
                 self._begun = True
                 await self._attempt.send(Started(0))
             yield AnswerParts(address.url, answer, self._server.reader(address.url, asked))
-
-    def _continued(self, sampling: SamplingParams) -> SamplingParams:
-        """Return the settings for the next request: other draws, and penalties for the answer so far.
-
-        Servers that count the answer only count it from the beginning of their request.
-        """
-        written = Counter(self._tokens[len(self._job.prompt) :])
-        if not written:
-            return sampling
-        seed = None if sampling.seed is None else sampling.seed + written.total()
-        biases = dict(sampling.logit_bias)
-        if "repeat_last_n" not in self._server.sampling and (sampling.presence_penalty or sampling.frequency_penalty):
-            for id_, count in written.items():
-                penalty = sampling.presence_penalty + count * sampling.frequency_penalty
-                biases[id_] = biases.get(id_, 0.0) - penalty
-        return replace(sampling, seed=seed, logit_bias=biases)
 
     async def _note(self, part: AnswerPart) -> None:
         """Pass on the numbers of the first request, whose prompt is that of the job."""

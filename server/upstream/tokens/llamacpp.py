@@ -50,6 +50,7 @@ _decode = msgspec.json.Decoder(_LlamaPart).decode
 
 class LlamaCppServer:
     name = "llama.cpp"
+    choice = "logit_bias"
     sampling: Mapping[str, str] = {
         name: name
         for name in (

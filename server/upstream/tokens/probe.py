@@ -25,6 +25,7 @@ PROBE_SECONDS = 120.0
 TEXT = "The capital of France is Paris. The capital of Italy is"
 UNLIKELY = "Z"
 JSON_TEXT = '"Q"'
+GRAMMAR = f'start: T0? r1\nT0: /(?:\\n{{1,2}})/\nr1: %lark {{\nstart: %json {{"const": {JSON_TEXT}}}\n}}'
 COMPARED = 4
 """Tokens that must be equal where a field decides them."""
 GREEDY = replace(NEUTRAL, temperature=0.0)
@@ -111,6 +112,10 @@ class TokenProbe:
             chosen = await self._ask(1, replace(GREEDY, logit_bias={id_: FULL_BIAS}))
             if chosen is None or [each.id for each in chosen[:1]] != [id_]:
                 self._ignored.add("logit_bias")
+        if self._server.choice != "logit_bias":
+            chosen = await self._ask(1, GREEDY, allowed=[id_])
+            if chosen is None or [each.id for each in chosen[:1]] != [id_]:
+                (self._refused if chosen is None else self._ignored).add(self._server.choice)
         likely = await self._ask(1, GREEDY, top_logprobs=1)
         if likely is None:
             self._refused.add("logprobs")
@@ -118,34 +123,28 @@ class TokenProbe:
             self._ignored.add("logprobs")
 
     async def _probe_grammar(self) -> None:
-        """Try a grammar with a schema in it, which only llguidance reads."""
-        written = await self._ask(len(JSON_TEXT), GREEDY, lark=f'start: %json {{"const": {JSON_TEXT}}}')
+        """Try a grammar as those of answers: a regex, and a grammar with a schema in it."""
+        written = await self._ask(len(JSON_TEXT) + 2, GREEDY, lark=GRAMMAR)
         text = b"".join(self._vocabulary.bytes_of(each.id) for each in written or ())
-        if text.decode(errors="replace") != JSON_TEXT:
+        if text.decode(errors="replace").lstrip("\n") != JSON_TEXT:
             (self._refused if written is None else self._ignored).add("grammar")
 
     async def _ids(self, sampling: SamplingParams) -> list[int]:
         return [each.id for each in await self._ask(COMPARED, sampling) or ()]
 
-    async def _ask(
-        self, max_tokens: int, sampling: SamplingParams, top_logprobs: int | None = None, lark: str = ""
-    ) -> list[Token] | None:
+    async def _ask(self, max_tokens: int, sampling: SamplingParams, **fields: Any) -> list[Token] | None:
         """Return the tokens of an answer; None if the request is refused."""
         try:
-            return (await self._answer(max_tokens, sampling, top_logprobs, lark))[0]
+            return (await self._answer(max_tokens, sampling, **fields))[0]
         except UpstreamFault as fault:
             if fault.kind not in REFUSALS:
                 raise
             return None
 
-    async def _answer(
-        self, max_tokens: int, sampling: SamplingParams, top_logprobs: int | None = None, lark: str = ""
-    ) -> tuple[list[Token], str]:
-        """Return the tokens of an answer and their text."""
+    async def _answer(self, max_tokens: int, sampling: SamplingParams, **fields: Any) -> tuple[list[Token], str]:
+        """Return the tokens of an answer and their text. `fields`: others of a `Continuation`."""
         address, ends = self._client.address, sorted(self._vocabulary.end_tokens)
-        asked = Continuation(
-            self._prompt, max_tokens, sampling, top_logprobs, ends, lark, streams=max_tokens > COMPARED
-        )
+        asked = Continuation(self._prompt, max_tokens, sampling, ends=ends, streams=max_tokens > COMPARED, **fields)
         body = msgspec.json.encode(self._server.body(self._model, asked, frozenset(self._refused)))
         tokens: list[Token] = []
         text = ""

@@ -4,10 +4,12 @@ Each has a form of its own, since tokens must come back as ids: llama.cpp's `/co
 `/v1/completions` with `return_token_ids`, SGLang's `/generate`.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from engine.job import FinishReason, SamplingParams, Token
 from server.upstream.transport import Address
@@ -23,7 +25,9 @@ class Continuation(Struct, frozen=True):
     ends: Sequence[int] = ()
     """Tokens that end the answer."""
     lark: str = ""
-    """Grammar of the answer, in llguidance's Lark; empty for none."""
+    """Grammar of the answer, in Lark; empty for none."""
+    allowed: Sequence[int] = ()
+    """Tokens to choose from, for a server with a field for them; empty for all."""
     streams: bool = True
     """False if the answer comes as one JSON value."""
 
@@ -67,6 +71,11 @@ class TokenServer(Protocol):
         """Names of its sampling fields by ours. Ours that are missing it does not have."""
         ...
 
+    @property
+    def choice(self) -> str:
+        """Field by which the next token can be limited to some: `logit_bias`, or one of its own."""
+        ...
+
     def target(self, address: Address) -> str:
         """Return the path to ask."""
         ...
@@ -93,6 +102,22 @@ def sampling_fields(
     if "logit_bias" in fields:
         fields["logit_bias"] = bias or None
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def continued(sampling: SamplingParams, written: Sequence[int], names: Mapping[str, str]) -> SamplingParams:
+    """Return the settings to continue an answer: other draws, and penalties for the tokens that are written.
+
+    Servers that count the answer only count it from the beginning of their request.
+    """
+    if not written:
+        return sampling
+    seed = None if sampling.seed is None else sampling.seed + len(written)
+    biases = dict(sampling.logit_bias)
+    if "repeat_last_n" not in names and (sampling.presence_penalty or sampling.frequency_penalty):
+        for id_, count in Counter(written).items():
+            penalty = sampling.presence_penalty + count * sampling.frequency_penalty
+            biases[id_] = biases.get(id_, 0.0) - penalty
+    return replace(sampling, seed=seed, logit_bias=biases)
 
 
 def wanted_fields(sampling: SamplingParams) -> set[str]:

@@ -45,6 +45,7 @@ _decode = msgspec.json.Decoder(_Generated).decode
 
 class SglangServer:
     name = "SGLang"
+    choice = "logit_bias"
     sampling: Mapping[str, str] = {
         **{name: name for name in ("temperature", "top_p", "top_k", "min_p", "logit_bias")},
         **{name: name for name in ("presence_penalty", "frequency_penalty")},

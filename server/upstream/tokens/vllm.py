@@ -46,6 +46,7 @@ _decode = msgspec.json.Decoder(_Completion).decode
 
 class VllmServer:
     name = "vLLM"
+    choice = "allowed_token_ids"
     sampling: Mapping[str, str] = {
         **{name: name for name in ("temperature", "top_p", "top_k", "min_p", "seed", "logit_bias")},
         **{name: name for name in ("presence_penalty", "frequency_penalty")},
@@ -69,6 +70,7 @@ class VllmServer:
             "return_token_ids": True,
             "stop_token_ids": asked.ends,
             **({"structured_outputs": {"grammar": asked.lark}} if asked.lark else {}),
+            **({"allowed_token_ids": asked.allowed} if asked.allowed else {}),
             **fields,
         }
 

@@ -261,6 +261,21 @@ def test_answer_grammar_yields_valid_offered_calls(dialect: Dialect, control: bo
     assert ended > len(choices) // 2
 
 
+@pytest.mark.parametrize(("dialect", "control"), CASES)
+@pytest.mark.slow
+def test_portable_grammar_allows_what_the_grammar_allows(dialect: Dialect, control: bool) -> None:
+    vocabulary, grammars = family_vocabulary(dialect, control)
+    random = np.random.default_rng(7)
+    grammar = grammars.lark(answer_grammar(dialect, functions(offered_to(dialect)), grammars, max_calls=3))
+    assert grammar.portable
+    portable = grammars.lark(grammar.portable)
+    for bias in (3, 4, 5):
+        tokens = walk(grammar.start(), vocabulary, random, bias)
+        text = [token for token in tokens or () if token not in vocabulary.end_tokens]
+        constraint = portable.start()
+        assert all(map(constraint.try_accept, text)), written(vocabulary, text)
+
+
 def assert_valid(found: Sequence[tuple[str, Any]], names: Sequence[str], text: str, most: int = 3) -> None:
     assert 1 <= len(found) <= most, text
     assert [(name, arguments) for name, arguments in found if name not in names] == [], text

@@ -95,11 +95,11 @@ async def test_mismatch_in_the_stream_fails_the_response(fields: dict[str, Any],
 
 
 async def test_upstream_gets_the_schemas_that_are_verified() -> None:
-    open_ = TOOL | {"parameters": {"properties": SCHEMA["properties"], "required": SCHEMA["required"]}}
+    parameters = {"properties": SCHEMA["properties"], "required": SCHEMA["required"]}
     async with fronted(calls('{"input":"112"}', name="dial")) as front:
-        await post(front, model="m", input="Hi", tools=[open_, DIGITS])
+        await post(front, model="m", input="Hi", tools=[TOOL | {"parameters": parameters}, DIGITS])
     sent = [tool["function"]["parameters"] for tool in front.asked[0].body["tools"]]
-    assert sent[0] == {"type": "object", "additionalProperties": False} | open_["parameters"]
+    assert sent[0] == {"type": "object", "additionalProperties": False} | parameters
     assert sent[1]["properties"] == {"input": {"type": "string", "pattern": "^([0-9]+)$"}}
 
 

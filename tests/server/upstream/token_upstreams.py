@@ -6,21 +6,27 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import trio
 from msgspec import Struct
+from msgspec.structs import replace
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 
 from engine.backends import scripted
 from engine.backends.scripted import CONTROL, END, ScriptedModel
-from engine.job import Finished, FinishReason, Job, SamplingParams, Started, Token
+from engine.constraint import Grammar
+from engine.job import Finished, FinishReason, Job, SamplingParams, Started, Token, TokenLogprobs
+from engine.model import FloatArray
 from engine.runtime.engine import Engine
+from engine.structured_output.compiler import GrammarCompiler
 from engine.tokenizer import BYTE_TO_UNICODE
 from tests.engine.tokenizer import tokenizer_files
-from tests.server.upstream.scripted_upstream import HEAD, LAST, Asked, Play, ScriptedUpstream, event, status
+from tests.server.upstream.scripted_upstream import HEAD, LAST, Asked, Play, ScriptedUpstream, event, plays, status
 from tests.support.helpers import NAME
 
 VOCABULARY = scripted.vocabulary()
+FAULT = {"message": "Internal server error", "type": "InternalServerError", "param": None, "code": 500}
 
 
 def tokenizer_file(folder: Path, template: str = scripted.TEMPLATE) -> Path:
@@ -101,24 +107,96 @@ class LlamaCppForm(Form):
 
 
 class VllmForm(Form):
+    """vLLM 0.32.0 with XGrammar, the backend of its first JSON schema."""
+
     owner = "vllm"
 
+    def __init__(self) -> None:
+        self._body: dict[str, Any] = {}
+        self._repeats: list[int] | None = None
+        """The prompt, which the first part repeats."""
+
     def job(self, body: dict[str, Any]) -> Job:
+        self._body, self._repeats = body, body["prompt"]
         sampling = self._sampling(body, repeat="repetition_penalty")
-        return Job(tuple(body["prompt"]), body["max_tokens"], sampling, top_logprobs=body.get("logprobs"))
+        limited = {id_: min(max(value, -100.0), 100.0) for id_, value in sampling.logit_bias.items()}
+        allowed, wanted = body.get("allowed_token_ids"), body.get("structured_outputs")
+        grammar = OnlyTokens(allowed) if allowed else None if wanted is None else _grammar(wanted["grammar"])
+        return Job(
+            prompt=tuple(body["prompt"]),
+            max_tokens=body["max_tokens"],
+            sampling=replace(sampling, logit_bias=limited),
+            top_logprobs=body.get("logprobs"),
+            grammar=grammar,
+        )
 
     def parts(self, tokens: Sequence[Token], end: FinishReason | None, cached: int, count: int) -> list[dict[str, Any]]:
+        if not tokens and end is None:
+            return []
         choice: dict[str, Any] = {
+            "index": 0,
             "text": b"".join(VOCABULARY.bytes_of(each.id) for each in tokens).decode(errors="ignore"),
-            "token_ids": [each.id for each in tokens],
+            "logprobs": None,
             "finish_reason": end and end.value,
+            "stop_reason": END if end is FinishReason.STOP else None,
+            "prompt_token_ids": self._repeats,
+            "token_ids": [each.id for each in tokens],
         }
-        found = [each.logprobs for each in tokens if each.logprobs is not None]
-        if found:
-            top = [{f"token_id:{id_}": logprob for id_, logprob in each.top} for each in found]
-            choice["logprobs"] = {"token_logprobs": [each.logprob for each in found], "top_logprobs": top}
-        usage = {"prompt_tokens": 1, "prompt_tokens_details": {"cached_tokens": cached}}
-        return [{"choices": [choice]}, *([{"choices": [], "usage": usage}] if end else [])]
+        self._repeats = None
+        if self._body.get("logprobs") is not None:
+            found = [each.logprobs or TokenLogprobs(0.0, ((each.id, 0.0),)) for each in tokens]
+            top = [
+                {f"token_id:{id_}": logprob for id_, logprob in ((token.id, each.logprob), *each.top)}
+                for token, each in zip(tokens, found, strict=True)
+            ]
+            names = [f"token_id:{each.id}" for each in tokens]
+            choice["logprobs"] = {
+                "text_offset": [0] * len(tokens),
+                "token_logprobs": [each.logprob for each in found],
+                "tokens": names,
+                "top_logprobs": top,
+            }
+        head = {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": NAME}
+        usage: dict[str, Any] = {"prompt_tokens": 1, "total_tokens": 1 + count, "completion_tokens": count}
+        usage["prompt_tokens_details"] = {"cached_tokens": cached}
+        counts = (self._body.get("stream_options") or {}).get("include_usage") or not self._body["stream"]
+        return [head | {"choices": [choice]}, *([head | {"choices": [], "usage": usage}] if end and counts else [])]
+
+
+def _grammar(text: str) -> Grammar:
+    """Return the grammar. Raises ServerFault for one that XGrammar does not read: vLLM finds that too late."""
+    if "(?s:" in text or " & " in text:
+        raise ServerFault
+    return GrammarCompiler(VOCABULARY).lark(text)
+
+
+class ServerFault(Exception):
+    """The server answers with its internal error."""
+
+
+class OnlyTokens(Struct, frozen=True):
+    """A grammar of one token, and of anything behind it."""
+
+    ids: Sequence[int]
+
+    def start(self) -> "OnlyTokens":
+        return self
+
+    @property
+    def mask_ready(self) -> bool:
+        return True
+
+    def compute_mask(self) -> None: ...
+
+    def apply_mask(self, logits: FloatArray) -> None:
+        allowed = logits[list(self.ids)]
+        logits[:] = -np.inf
+        logits[list(self.ids)] = allowed
+
+    def accept(self, token: int) -> None: ...
+
+    def forced(self) -> Sequence[int]:
+        return ()
 
 
 class SglangForm(Form):
@@ -154,10 +232,15 @@ def generates(engine: Engine, kind: type[Form]) -> Play:
     """Answer each request by the engine."""
 
     async def play(stream: trio.SocketStream, asked: Asked) -> None:
-        form = kind()
-        job, streams = form.job(asked.body), asked.body["stream"]
+        form, streams = kind(), asked.body["stream"]
+        try:
+            job = form.job(asked.body)
+        except ServerFault:
+            whole = status(500, json.dumps({"error": FAULT}).encode())
+            await (plays(HEAD, event({"error": FAULT}), event(b"[DONE]") + LAST) if streams else whole)(stream, asked)
+            return
         if any(not 0 <= id_ < len(VOCABULARY) for id_ in job.prompt):
-            await status(400, b'{"error":{"message":"Prompt contains invalid tokens"}}')(stream, asked)
+            await status(400, b'{"error":{"message":"Token id 300 is out of vocabulary","code":400}}')(stream, asked)
             return
         if streams:
             await stream.send_all(HEAD)

@@ -53,9 +53,12 @@ def changed(play: Play, change: Change) -> Play:
 @pytest.mark.parametrize(
     ("change", "lacking"),
     [
-        (lambda body: body, {"grammar", "repeat_last_n"}),
-        (without("logit_bias"), {"grammar", "logit_bias", "repeat_last_n"}),
-        (refusing("seed", "min_p"), {"grammar", "min_p", "repeat_last_n", "seed"}),
+        (lambda body: body, {"repeat_last_n"}),
+        (without("logit_bias"), {"logit_bias", "repeat_last_n"}),
+        (without("allowed_token_ids"), {"allowed_token_ids", "repeat_last_n"}),
+        (refusing("allowed_token_ids"), {"allowed_token_ids", "repeat_last_n"}),
+        (without("structured_outputs"), {"grammar", "repeat_last_n"}),
+        (refusing("seed", "min_p"), {"min_p", "repeat_last_n", "seed"}),
         (refusing("logprobs", "structured_outputs"), {"grammar", "logprobs", "repeat_last_n"}),
     ],
 )

@@ -1,0 +1,50 @@
+"""Rewrite a grammar into the part of Lark that llguidance and XGrammar both read. Pure.
+
+XGrammar 0.2.8 reads `%json`, `%lark` and `<[token]>` as llguidance does. It reads no flags in regexes, no line breaks
+in them, no sets within their classes, and no `&` of terminals. The rewritten grammar allows at least the same texts.
+"""
+
+import re
+
+_PART = re.compile(
+    r'"(?:[^"\\]|\\.)*"|//[^\n]*|(?P<also> & ~?)?(?P<regex>/(?:[^/\\]|\\.)+/)|(?P<unread>[&~]|%(?!json|lark|ignore))',
+    re.DOTALL,
+)
+_CLASS = r"\[(\^?)((?:[^\[\]\\]|\\.)+)\]"
+_BOTH = re.compile(rf"\[(?:{_CLASS}|(\\.))&&\[\^((?:[^\[\]\\]|\\.)+)\]\]", re.DOTALL)
+"""A class and a forbidden one, as `json_strings` and `json_patterns` write them."""
+_UNIT = re.compile(rf"{_CLASS}|\\.|(?P<flag>\(\?s:)|(?P<dot>\.)|(?P<line>\n)|(?P<unread>\(\?(?!:)|\[)", re.DOTALL)
+
+
+class _Unread(Exception):
+    """XGrammar cannot read a part of the grammar."""
+
+
+def portable(text: str) -> str:
+    """Return a grammar that both read; empty if there is none."""
+    try:
+        return _PART.sub(_rewritten, text)
+    except _Unread:
+        return ""
+
+
+def _rewritten(part: re.Match[str]) -> str:
+    if part["unread"]:
+        raise _Unread
+    if part["also"]:
+        return ""
+    return part[0] if part["regex"] is None else _UNIT.sub(_plain, _BOTH.sub(_one_class, part["regex"]))
+
+
+def _one_class(both: re.Match[str]) -> str:
+    """Return the class without the forbidden one, which can be a part of it only if it excludes characters itself."""
+    inverted, listed, escape, forbidden = both.groups()
+    return f"[^{listed}{forbidden}]" if inverted else f"[{listed or escape}]"
+
+
+def _plain(unit: re.Match[str]) -> str:
+    if unit["unread"]:
+        raise _Unread
+    if unit["flag"]:
+        return "(?:"
+    return r"(.|\n)" if unit["dot"] else unit[0].replace("\n", r"\n")

@@ -1,0 +1,33 @@
+"""Grammars that XGrammar reads too: each part that it lacks is rewritten, or the grammar is not portable.
+
+`tests/engine/dialects/test_call_grammar.py` has those of all dialects.
+"""
+
+import pytest
+
+from engine.grammar import portable
+
+REWRITTEN = {
+    'start: "a"? <[2]> /[0-9]+/': 'start: "a"? <[2]> /[0-9]+/',
+    r"start: /(?s:(\n {0,16}| ))/": r"start: /(?:(\n {0,16}| ))/",
+    "start: /(?s:[ \n]{1,4})/?": r"start: /(?:[ \n]{1,4})/?",
+    r"start: /(?s:.*)/ /\..[.]/": r"start: /(?:(.|\n)*)/ /\.(.|\n)[.]/",
+    'T: /(?s:"[^"]*")/ & ~/(?s:("a"|"b"))/\n': 'T: /(?:"[^"]*")/\n',
+    "T: /a+/ & /.{2}/": "T: /a+/",
+    r'D: /[[0-9]&&[^"\\\x00-\x1f]]/': "D: /[0-9]/",
+    r'D: /[[^a-f]&&[^"\\\x00-\x1f]]+/': r'D: /[^a-f"\\\x00-\x1f]+/',
+    r'D: /[\d&&[^"\\\x00-\x1f]]/': r"D: /[\d]/",
+    'start: " & ~/(?s:.)/" // & (?i:': 'start: " & ~/(?s:.)/" // & (?i:',
+    'start: %json {"pattern": "a&b/(?i:c)"}': 'start: %json {"pattern": "a&b/(?i:c)"}',
+    # Grammars with parts that XGrammar does not read:
+    "start: /(?i:a)/": "",
+    "start: /[a-z--[aeiou]]/": "",
+    "start: A & B": "",
+    'start: "a" ~ 2': "",
+    "start: %regex {}": "",
+}
+
+
+@pytest.mark.parametrize("text", REWRITTEN)
+def test_grammar_is_rewritten(text: str) -> None:
+    assert portable(text) == REWRITTEN[text]
