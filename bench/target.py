@@ -110,14 +110,14 @@ class Target:
         try:
             status, body = self.endpoint.get("/v1/models", authorization(self._options.key))
             if status in (401, 403):
-                remedy = "give its key by --api-key" if self._options.key is None else "--api-key is not its key"
+                remedy = "give its key with --api-key" if self._options.key is None else "--api-key is not its key"
                 raise ValueError(f"the server refuses /v1/models with {status}; {remedy}")
             if status != 200:
                 words = body.decode(errors="replace")[:200]
                 raise ValueError(f"/v1/models has status {status}; is it the right URL? It answers: {words}")
             return str(json.loads(body)["data"][0]["id"])
         except (http.client.HTTPException, json.JSONDecodeError, LookupError, TypeError) as error:
-            raise ValueError(f"/v1/models lists no model; name one by --model ({error!r})") from error
+            raise ValueError(f"/v1/models lists no model; name one with --model ({error!r})") from error
 
 
 def restart_command(command: str) -> Callable[[], float]:

@@ -64,7 +64,7 @@ def read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, LookupError, TypeError):
-        found = "is not the result of a run; save one by --json FILE"
+        found = "is not the result of a run; save one with --json FILE"
     raise ValueError(f"{path} {found}")
 
 

@@ -193,7 +193,7 @@ class _Expression:
         self._starts = [0]
         """Index in `_written` of the operand that is being read, in each open bracket."""
         self._before = ""
-        """Last token that is no space."""
+        """Last token that is not a space."""
 
     @property
     def text(self) -> str:

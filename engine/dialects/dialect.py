@@ -37,7 +37,7 @@ class Dialect(Struct, frozen=True):
     generation_prefix: str = ""
     """The start of a marker that ends the prompt."""
     content_markers: tuple[str, ...] = ()
-    """Markers around text that is no call."""
+    """Markers around text that is not a call."""
     channels: bool = False
     """True if the output consists of messages with a recipient (Harmony)."""
     form: CallFormat = GENERIC_FORMAT

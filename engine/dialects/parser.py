@@ -73,7 +73,7 @@ class Parser:
         """Parse an answer that may call the functions `offered`.
 
         `control_marks`: see Scanner. `thinking` is the reasoning that the prompt has opened. `bare` is False if JSON
-        without a marker is no call: then text without a marker is the answer, verbatim.
+        without a marker is not a call: then text without a marker is the answer, verbatim.
         """
         self._dialect = dialect
         self._offered = offered or {}
@@ -177,7 +177,7 @@ class Parser:
         return prose.has_text and (marker in markers.reasoning or marker in markers.wraps)
 
     def _at_one_of(self, markers: Sequence[str]) -> ReaderSteps[bool]:
-        """Return True if a marker follows. Skip white space before it that is no part of a marker."""
+        """Return True if a marker follows. Skip white space before it that is not part of a marker."""
         for _ in range(2):
             for marker in markers:
                 if (yield from self._scanner.skip_literal(marker)):
@@ -205,7 +205,7 @@ class Parser:
         if (yield from bare_objects(scanner, self._offered)):
             prose.at_marker()
             prose.restart()
-        if scanner.output and isinstance(text := scanner.output[-1], TextDelta):  # the object is no call
+        if scanner.output and isinstance(text := scanner.output[-1], TextDelta):  # the object is not a call
             scanner.output.pop()
             prose.emit(text.text)
 

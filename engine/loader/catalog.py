@@ -79,7 +79,7 @@ def state_folder(environ: Mapping[str, str]) -> Path:
     state = environ.get("XDG_STATE_HOME", "")
     if os.path.isabs(state):
         return Path(state, "responsed")
-    return _home(environ, "name a folder by --state-dir, or set XDG_STATE_HOME") / ".local" / "state" / "responsed"
+    return _home(environ, "name a folder with --state-dir, or set XDG_STATE_HOME") / ".local" / "state" / "responsed"
 
 
 def _home(environ: Mapping[str, str], remedy: str) -> Path:

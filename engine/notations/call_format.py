@@ -77,7 +77,7 @@ class CallFormat(Struct, frozen=True):
     no_call: str = ""
     """Name without arguments that may follow a marker, in families that write explicitly that they call nothing."""
     answer: str = "$answer"
-    """Template of an answer that is no call."""
+    """Template of an answer that is not a call."""
     write: Write = json_arguments
     """Writes the grammar of `$arguments`."""
     spell: Spell = json_spelling

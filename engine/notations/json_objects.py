@@ -46,7 +46,7 @@ def bare_objects(scanner: Scanner, offered: Container[str], after_call: bool = F
     while (yield from scanner.peek()) == "{":
         if not (yield from CallObject(scanner, NAMES, offered.__contains__, (*NAMES, *BEFORE_NAMES)).read()):
             written = scanner.output.pop()
-            assert isinstance(written, TextDelta), "an object that is no call is text"
+            assert isinstance(written, TextDelta), "an object that is not a call is text"
             scanner.output.append(TextDelta(written.text if called else lead + written.text))
             return called
         called = True

@@ -175,7 +175,7 @@ def word_of(declared: ArgumentSchema, closing: str, rules: Rules) -> str | None:
 
 
 def texts_of_other_kinds(declared: ArgumentSchema) -> str:
-    """Return a regex of contents that are no bare text, since they read as another type that is permitted, or as a
+    """Return a regex of contents that are not a bare text, since they read as another type that is permitted, or as a
     quoted text."""
     kinds = declared.kinds or frozenset((*_WORDS, *_CONTENTS))
     found = ['".*'] if declared.optional is not None else [r"[\"'(].*"]

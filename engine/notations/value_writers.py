@@ -52,7 +52,7 @@ def python_value(
 ) -> str | None:
     """Return an expression for a value as Python writes it, without the texts `forbidden`; None if there is none.
 
-    Without `texts`, the value is no text by itself.
+    Without `texts`, the value itself is not a text.
     """
     kinds = schema.get("type")
     if texts or kinds is None:

@@ -19,7 +19,7 @@ class BareCallDetector:
         self._scanner = Scanner({})
         self._reading = self._read(names, after_call)
         self.is_text = False
-        """True if the text is no call."""
+        """True if the text is not a call."""
 
     @property
     def in_name(self) -> bool:

@@ -160,4 +160,4 @@ def _decoded(path: Path, data: bytes, type_: type[Any]) -> Any:
     try:
         return msgspec.json.decode(data, type=type_)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise GGUFError(f"{path} cannot be used: it is no tokenizer of Hugging Face ({error})") from error
+        raise GGUFError(f"{path} cannot be used: it is not a Hugging Face tokenizer ({error})") from error

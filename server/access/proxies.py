@@ -21,7 +21,7 @@ class ForwardedClient(Struct, frozen=True):
 
     address: str
     garbage: str = ""
-    """First entry from the right that is no address; it and all entries before it are ignored."""
+    """First entry from the right that is not an address; it and all entries before it are ignored."""
 
 
 class TrustedProxies:

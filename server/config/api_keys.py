@@ -66,7 +66,7 @@ def _read_lines(path: Path, shared: bool) -> list[str]:
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is no file of keys: it contains other characters than ASCII") from error
+        raise ConfigError(f"{path} is not a file of keys: it contains characters other than ASCII") from error
 
 
 def _with_options(key: str, options: Sequence[str], place: str) -> ApiKey:

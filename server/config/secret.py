@@ -20,7 +20,7 @@ def read_secret(path: Path, *, shared: bool = False) -> str:
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is no key: it contains other characters than ASCII") from error
+        raise ConfigError(f"{path} is not a key: it contains characters other than ASCII") from error
     if len(lines) != 1:
         raise ConfigError(f"{path} must contain one key and nothing else")
     return lines[0]

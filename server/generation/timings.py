@@ -62,7 +62,7 @@ class Timings:
         self._last_token = now
 
     def end_job(self, tools: float) -> None:
-        """Begin the next job, behind a list or a call that took `tools` seconds. The pause is no gap between tokens."""
+        """Begin the next job, after a list or a call of `tools` seconds. The pause is not a gap between tokens."""
         self._last_token = None
         self.tools += tools
         if self.first_token is None:

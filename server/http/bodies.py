@@ -89,7 +89,7 @@ def clean(body: bytes, max_depth: int = MAX_JSON_DEPTH) -> bytes:
         ) from error
     if is_deeper(body, max_depth):
         raise InvalidRequest(
-            f"The body is nested deeper than {max_depth} levels; flatten it, or raise the limit by --max-json-depth.",
+            f"The body is nested deeper than {max_depth} levels; flatten it, or raise the limit with --max-json-depth.",
             code="json_too_deep",
         )
     return b"".join(_without_lone_surrogates(body))

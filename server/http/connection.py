@@ -109,7 +109,7 @@ class Connection:
         client = proxies.client(peer[0], self._values(b"x-forwarded-for"))
         if client.garbage:
             garbage = client.garbage[:100]
-            proxy_log.warning("X-Forwarded-For from %s is ignored at %r: this is no address", peer[0], garbage)
+            proxy_log.warning("X-Forwarded-For from %s is ignored at %r: this is not an address", peer[0], garbage)
         scheme = proxies.scheme(peer[0], self._values(b"x-forwarded-proto"), scheme)
         address = peer if client.address == peer[0] else (client.address, 0)
         return self._extended(asgi_scope(request, self._headers, address, scheme))

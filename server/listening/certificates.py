@@ -30,9 +30,9 @@ def tls_context(certfile: Path, keyfile: Path | None = None) -> ssl.SSLContext:
         raise CertificateError(f"{keyed} is encrypted: store the key without a password") from error
     except ssl.SSLError as error:
         if keyfile is None:
-            message = f"{certfile} is no certificate in PEM with its private key: name the key by --ssl-keyfile"
+            message = f"{certfile} is not a PEM certificate with its private key: name the key with --ssl-keyfile"
             raise CertificateError(message) from error
-        raise CertificateError(f"{certfile} and {keyed} are no certificate in PEM and its private key") from error
+        raise CertificateError(f"{certfile} and {keyed} are not a PEM certificate and its private key") from error
     except OSError as error:
         missing = certfile if not os.access(certfile, os.R_OK) else keyed
         raise CertificateError(f"{missing} cannot be read: {error.strerror}") from error

@@ -72,7 +72,7 @@ class ListeningSockets:
             if each.family != socket.AF_UNIX and not _is_loopback(each.getsockname()[0]):
                 raise ExposedAddress(
                     f"{each.getsockname()[0]} is reachable from other machines, and there are no API keys: set "
-                    "--api-key-file, or accept any caller by --insecure true"
+                    "--api-key-file, or accept any caller with --insecure true"
                 )
 
 
@@ -151,9 +151,11 @@ def _inherited(environ: Mapping[str, str]) -> list[socket.socket]:
         try:
             listener = socket.socket(fileno=descriptor)
         except OSError as error:
-            raise BindError(f"descriptor {descriptor} from systemd is no socket: {error.strerror}") from error
+            raise BindError(f"descriptor {descriptor} from systemd is not a socket: {error.strerror}") from error
         if listener.type != socket.SOCK_STREAM:
-            raise BindError(f"descriptor {descriptor} from systemd is no stream socket: use ListenStream= in the unit")
+            raise BindError(
+                f"descriptor {descriptor} from systemd is not a stream socket: use ListenStream= in the unit"
+            )
         listener.set_inheritable(False)
         if listener.family != socket.AF_UNIX:
             _set_options(listener)

@@ -47,7 +47,7 @@ class ServerAddress(Struct, frozen=True):
             return response.status, response.read()
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            message = f"no server answers at {self} ({reason}); start it, or name another address by --url"
+            message = f"no server answers at {self} ({reason}); start it, or name another address with --url"
             raise Unreachable(message) from error
         finally:
             connection.close()
@@ -95,7 +95,7 @@ def from_config(config: Config) -> ServerAddress:
     if host.startswith(UNIX):
         return ServerAddress(path=host.removeprefix(UNIX))
     if not config.port:
-        raise ConfigError("port 0 is any free port: name the one that the server's log shows by --url")
+        raise ConfigError("port 0 is any free port: name the one that the server's log shows with --url")
     return ServerAddress(
         LOCAL.get(host, host),
         config.port,
@@ -114,5 +114,5 @@ def _context(certificate: Path | None) -> ssl.SSLContext:
     try:
         context.load_verify_locations(certificate)
     except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"{certificate} is no certificate in PEM that you may read") from error
+        raise ConfigError(f"{certificate} is not a PEM certificate that you can read") from error
     return context

@@ -88,14 +88,18 @@ class McpAccess:
     def _url(self, tool: McpTool, place: str) -> str:
         if tool.connector_id is not None:
             if tool.connector_id not in self._connectors:
-                message = f"There is no connector {tool.connector_id!r} here; the operator names it by --mcp-connector."
+                message = (
+                    f"There is no connector {tool.connector_id!r} here; the operator can add it with --mcp-connector."
+                )
                 raise InvalidRequest(message, param=f"{place}.connector_id")
             return self._connectors[tool.connector_id]
         if tool.server_url is None:
             message = f"`{place}` needs `server_url` or `connector_id`."
             raise InvalidRequest(message, param=f"{place}.server_url")
         if not self._allows(tool.server_url):
-            message = f"This server may not call {tool.server_url[:200]!r}; the operator allows it by --allow-mcp URL."
+            message = (
+                f"This server may not call {tool.server_url[:200]!r}; the operator can allow it with --allow-mcp URL."
+            )
             raise InvalidRequest(message, param=f"{place}.server_url")
         return tool.server_url
 

@@ -36,7 +36,7 @@ LACKS_PACKAGE = "This server lacks the package `mcp`: the operator installs it b
 MAX_TOOLS = 512
 """Tools of a server."""
 PARSE_ERROR, INVALID_REQUEST, INTERNAL_ERROR = -32700, -32600, -32603
-"""JSON-RPC's codes, which the package also uses for answers that are no JSON-RPC, redirects, and other statuses."""
+"""JSON-RPC's codes, which the package also uses for answers that are not JSON-RPC, redirects, and other statuses."""
 
 log = logging.getLogger("responsed.mcp")
 
@@ -67,7 +67,7 @@ class McpClient(Struct, frozen=True):
             values = msgspec.json.decode(arguments or "{}", type=dict[str, Any])
         except (msgspec.DecodeError, RecursionError) as error:
             return McpCallFinished(
-                None, McpProtocolError(INVALID_PARAMS, f"The arguments are no JSON object: {error}.")
+                None, McpProtocolError(INVALID_PARAMS, f"The arguments are not a JSON object: {error}.")
             )
         try:
             return await _within(self.call_seconds, partial(self._call, name, values))
@@ -138,7 +138,7 @@ def _described(error: Exception) -> McpHTTPError | McpProtocolError:
     inner: Any = getattr(error, "error", None)
     if isinstance(getattr(inner, "code", None), int):
         if inner.code == PARSE_ERROR:
-            return McpProtocolError(PARSE_ERROR, "The MCP server's answer is no valid JSON-RPC.")
+            return McpProtocolError(PARSE_ERROR, "The MCP server's answer is not valid JSON-RPC.")
         return McpProtocolError(inner.code, str(inner.message)[:500])
     return McpHTTPError(502, f"The MCP server cannot be used ({type(error).__name__}).")
 

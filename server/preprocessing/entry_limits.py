@@ -20,7 +20,7 @@ class EntryLimits(Struct, frozen=True):
         return cls(config.max_items, config.max_tools, config.max_schema_kilobytes * 1000)
 
     def check_items(self, items: Sequence[object] | str | None, field: str) -> None:
-        """Raise InvalidRequest for too many items. A text is no list."""
+        """Raise InvalidRequest for too many items. A text does not count as a list."""
         _check_count(items, self.max_items, field, "--max-items")
 
     def check_tools(self, tools: Sequence[object] | None) -> None:
@@ -39,7 +39,7 @@ class EntryLimits(Struct, frozen=True):
         if size > self.max_schema_bytes:
             message = (
                 f"{name} has {size} bytes; this server accepts {self.max_schema_bytes} "
-                "(raise it by --max-schema-kilobytes)."
+                "(raise it with --max-schema-kilobytes)."
             )
             raise InvalidRequest(message, param=param)
 

@@ -269,7 +269,7 @@ def refuse_more(count: int, n_ctx: int, name: str, limit: int = 0) -> None:
     if limit and limit < min(count, n_ctx):
         raise InvalidRequest(
             f"The input has more than {limit} tokens, which this server accepts. "
-            "Shorten the input, or raise the limit by --max-prompt-tokens.",
+            "Shorten the input, or raise the limit with --max-prompt-tokens.",
             param=name,
             code="context_length_exceeded",
         )

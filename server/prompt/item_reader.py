@@ -211,7 +211,7 @@ class InputReader:
                 return ""
 
     def _placeholder(self, kind: str, place: str) -> str:
-        """Return the text in place of a part that is no text. Raises InvalidRequest."""
+        """Return the text in place of a part that is not text. Raises InvalidRequest."""
         if self.in_newest_message:
             raise InvalidRequest(f"`{place}` is of type {kind}; this model reads text only.", param=place)
         self.skipped.append(f"part {kind}")

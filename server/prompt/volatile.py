@@ -13,7 +13,7 @@ from engine.chat_template import Message
 from server.prompt.item_texts import ItemText
 
 MAX_LINE_CHARACTERS = 300
-"""Characters of a line that can match. It bounds the time of a pattern, and a paragraph is no stamp."""
+"""Characters of a line that can match. It bounds the time of a pattern, and a whole paragraph is not a time stamp."""
 
 _MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*\.?"
 _DAY = r"(?:(?:Mon|Tues?|Wed(?:nes)?|Thu(?:rs)?|Fri|Sat(?:ur)?|Sun)(?:day)?\.?,?\s+)?"

@@ -105,7 +105,7 @@ class SQLiteFile:
 
 
 class PostgresInventory:
-    """Connection that is no server's; see `OpenStore`."""
+    """Connection that belongs to no server; see `OpenStore`."""
 
     def __init__(self, url: str, password: str | None) -> None:
         """Raises StoreError, also if the tables are missing or not those of this version."""

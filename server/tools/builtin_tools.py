@@ -86,7 +86,7 @@ class BuiltinTool(Struct, frozen=True):
 
 
 def builtin_tool(raw: Raw, kind: str | None, place: str) -> BuiltinTool | None:
-    """Return a tool that the client executes; None if it is no built-in tool or OpenAI's servers execute it.
+    """Return a tool that the client executes; None if it is not a built-in tool or OpenAI's servers execute it.
 
     Raises InvalidRequest.
     """

@@ -108,7 +108,7 @@ class ChatReader:
         try:
             chunk = decode_chunk(data)
         except msgspec.MsgspecError as error:
-            raise faults.garbage(self._url, f"an event is no chunk of a chat completion ({error})") from error
+            raise faults.garbage(self._url, f"an event is not a chunk of a chat completion ({error})") from error
         if chunk.error is not None:
             raise faults.failed(self._url, chunk.error)
         self.usage = chunk.usage or self.usage

@@ -22,7 +22,7 @@ _SCALAR_PART = re.compile(r"[-+.0-9A-Za-z]*")
 
 
 class Mismatch(Exception):
-    """The text is no JSON, or does not match the schema."""
+    """The text is not JSON, or does not match the schema."""
 
 
 class _Container(Struct):
@@ -127,7 +127,7 @@ class JsonCheck:
         """Begin a value by its first character."""
         kind = KINDS.get(character)
         if kind is None:
-            raise Mismatch(f"{character!r} begins no JSON value")
+            raise Mismatch(f"{character!r} does not begin a JSON value")
         schema = self._expected()
         if not self._schema.allows(schema, kind):
             raise Mismatch(f"{self._place}: a value of the type {kind} is not allowed")
@@ -178,7 +178,7 @@ class JsonCheck:
         try:
             return msgspec.json.decode(token.encode())
         except (msgspec.DecodeError, UnicodeEncodeError) as error:
-            raise Mismatch(f"{token[:100]!r} is no JSON value") from error
+            raise Mismatch(f"{token[:100]!r} is not a JSON value") from error
 
     def _expected(self) -> Schema:
         """Return the schema of the value that begins or ends here."""

@@ -62,7 +62,7 @@ def number_faults(value: float, schema: Mapping[str, Any]) -> Iterator[str]:
         if keyword in schema and is_outside(value, schema[keyword]):
             yield f"it is {words} {schema[keyword]}"
     if (step := schema.get("multipleOf")) and not _is_multiple(value, step):
-        yield f"it is no multiple of {step}"
+        yield f"it is not a multiple of {step}"
 
 
 _LIMITS: Mapping[str, tuple[Callable[[float, float], bool], str]] = {

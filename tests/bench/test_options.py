@@ -63,7 +63,7 @@ def test_value_of_the_wrong_kind_is_named(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "remedy"),
-    [([], "give its key by --api-key"), (["--api-key", "another-key"], "--api-key is not its key")],
+    [([], "give its key with --api-key"), (["--api-key", "another-key"], "--api-key is not its key")],
 )
 async def test_key_that_a_server_refuses_is_named(flags: list[str], remedy: str) -> None:
     async with served(keys={"ann": "a-key-of-sixteen-characters"}) as running:

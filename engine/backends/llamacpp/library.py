@@ -161,7 +161,7 @@ def find(requested: Path | None = None) -> Path:
             if (path := Path(folder, name)).is_file():
                 return path
     raise EngineFault(
-        "llama.cpp is not installed: install it with `pip install xllamacpp`, or name a library by --libllama"
+        "llama.cpp is not installed: install it with `pip install xllamacpp`, or name a library with --libllama"
     )
 
 
@@ -174,5 +174,5 @@ def check_cpu(cpuinfo: Path = CPUINFO) -> None:
     if known and (missing := {"avx2", "fma", "f16c", "bmi2"} - known):
         raise EngineFault(
             f"this CPU lacks {', '.join(sorted(missing))}, which llama.cpp's build needs: "
-            "use --engine ctransformers, or compile llama.cpp here and name its library by --libllama"
+            "use --engine ctransformers, or compile llama.cpp here and name its library with --libllama"
         )

@@ -71,7 +71,7 @@ def parameters(library: libllama.Library) -> QuantizeParams:
     except AttributeError as error:  # xllamacpp's wheel is linked without functions that it does not call
         raise OptionError(
             f"{library.path} cannot write models: `pip install 'responsed[native]'` compiles a llama.cpp that can, "
-            "or name one by --libllama"
+            "or name one with --libllama"
         ) from error
     params = QuantizeParams.from_buffer_copy(library.llama_model_quantize_default_params())
     library.check(params, DEFAULTS)

@@ -53,7 +53,7 @@ class PartReader(Protocol):
     """The answer to one request."""
 
     def part(self, data: bytes) -> AnswerPart:
-        """Return the part in the data of one event, or in the body of an answer that is no stream.
+        """Return the part in the data of one event, or in the body of an answer that is not a stream.
 
         Raises ValueError if it is none, UpstreamFault for an error of the server.
         """

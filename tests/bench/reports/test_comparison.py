@@ -140,9 +140,9 @@ def test_read_takes_the_last_line(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (None, "cannot be read: No such file or directory"),
-        ("", "is not the result of a run; save one by --json FILE"),
-        ("{}", "is not the result of a run; save one by --json FILE"),
-        ("[1]", "is not the result of a run; save one by --json FILE"),
+        ("", "is not the result of a run; save one with --json FILE"),
+        ("{}", "is not the result of a run; save one with --json FILE"),
+        ("[1]", "is not the result of a run; save one with --json FILE"),
         ('{"schema": 9, "targets": [1]}', "has the schema 9, not 1"),
     ],
 )

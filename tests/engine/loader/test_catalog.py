@@ -57,7 +57,7 @@ def test_cache_folder_without_any_home_raises_with_the_remedy(
     with pytest.raises(CatalogError, match=r"^there is no home folder: set XDG_CACHE_HOME to a folder for models$"):
         cache_folder(environ)
     with pytest.raises(
-        CatalogError, match=r"^there is no home folder: name a folder by --state-dir, or set XDG_STATE_HOME$"
+        CatalogError, match=r"^there is no home folder: name a folder with --state-dir, or set XDG_STATE_HOME$"
     ):
         state_folder(environ)
     assert cache_folder(environ | {"XDG_CACHE_HOME": "/x"}) == Path("/x/responsed/models")

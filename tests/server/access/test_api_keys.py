@@ -68,7 +68,7 @@ FILES = [
     (f"ann:{ANN} lane=slow", "line 1: write options as `lane=batch` (or `interactive`) and `queue=4`"),
     (f"ann:{ANN} queue=-1", "line 1: write options as `lane=batch` (or `interactive`) and `queue=4`"),
     (f"ann:{ANN} {BOB}", "line 1: write options as `lane=batch` (or `interactive`) and `queue=4`"),
-    (f"ann:{ANN}\xe9", "is no file of keys: it contains other characters than ASCII"),
+    (f"ann:{ANN}\xe9", "is not a file of keys: it contains characters other than ASCII"),
 ]
 
 

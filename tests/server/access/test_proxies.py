@@ -100,7 +100,7 @@ async def test_garbage_of_a_trusted_proxy_is_ignored_with_a_line(caplog: pytest.
         answer = await exchange(running, "GET", "/v1/models", None, "X-Forwarded-For: 192.0.2.1, x\ty")
     assert answer.status == 200
     lines = [record.getMessage() for record in caplog.records if record.name == "responsed.http.proxies"]
-    assert lines == ["X-Forwarded-For from 127.0.0.1 is ignored at 'x\\ty': this is no address"]
+    assert lines == ["X-Forwarded-For from 127.0.0.1 is ignored at 'x\\ty': this is not an address"]
 
 
 async def test_ipv4_client_of_an_ipv6_address_has_its_own_name(caplog: pytest.LogCaptureFixture) -> None:

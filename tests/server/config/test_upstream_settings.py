@@ -75,7 +75,7 @@ def test_printed_settings_are_a_file_that_is_accepted(arguments: list[str], tmp_
         ("sk-1234", 0o644, "can be read by other users"),
         ("", 0o600, "must contain one key"),
         ("a b", 0o600, "must contain one key"),
-        ("ä", 0o600, "other characters than ASCII"),
+        ("ä", 0o600, "characters other than ASCII"),
     ],
 )
 def test_secret_file_has_one_line_for_its_owner(tmp_path: Path, text: str, mode: int, expected: str) -> None:

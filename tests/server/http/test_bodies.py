@@ -89,7 +89,7 @@ async def test_body_that_is_nested_too_deeply_gets_an_error_of_its_own(path: str
         found = [(await exchange(running, "POST", path, body)).json["error"] for body in bodies]
     assert [each["code"] == "json_too_deep" for each in found] == [False, True, True]
     assert found[1]["message"] == (
-        "The body is nested deeper than 8 levels; flatten it, or raise the limit by --max-json-depth."
+        "The body is nested deeper than 8 levels; flatten it, or raise the limit with --max-json-depth."
     )
 
 

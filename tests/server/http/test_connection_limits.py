@@ -152,7 +152,10 @@ async def test_schema_that_is_too_large_is_refused_by_name(path: str, fields: di
         refused = (await exchange(running, "POST", path, encode(**text, **fields))).json["error"]
     async with served(max_schema_kilobytes=2) as running:
         fits = await exchange(running, "POST", path, encode(**text, **fields))
-    assert (refused["param"], refused["message"][-50:]) == (param, "accepts 1000 (raise it by --max-schema-kilobytes).")
+    assert (refused["param"], refused["message"][-52:]) == (
+        param,
+        "accepts 1000 (raise it with --max-schema-kilobytes).",
+    )
     assert fits.status == 200
 
 
@@ -192,7 +195,7 @@ async def test_prompt_is_limited_by_the_server(characters: int, fields: dict[str
     if status == 400:
         assert answer.json["error"] == {
             "message": "The input has more than 40 tokens, which this server accepts. "
-            "Shorten the input, or raise the limit by --max-prompt-tokens.",
+            "Shorten the input, or raise the limit with --max-prompt-tokens.",
             "type": "invalid_request_error",
             "param": "input",
             "code": "context_length_exceeded",

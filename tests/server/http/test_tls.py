@@ -192,9 +192,9 @@ OTHER = (DATA / "second.key").read_text()
 FAULTS: list[tuple[str, str, int, str]] = [
     ("key", "", 0o604, "{key} can be read by other users: run `chmod o= {key}`"),
     ("key", ENCRYPTED, 0o600, "{key} is encrypted: store the key without a password"),
-    ("key", OTHER, 0o600, "{crt} and {key} are no certificate in PEM and its private key"),
-    ("key", "nonsense", 0o600, "{crt} and {key} are no certificate in PEM and its private key"),
-    ("crt", "nonsense", 0o600, "{crt} and {key} are no certificate in PEM and its private key"),
+    ("key", OTHER, 0o600, "{crt} and {key} are not a PEM certificate and its private key"),
+    ("key", "nonsense", 0o600, "{crt} and {key} are not a PEM certificate and its private key"),
+    ("crt", "nonsense", 0o600, "{crt} and {key} are not a PEM certificate and its private key"),
 ]
 
 
@@ -222,7 +222,7 @@ def test_certificate_that_is_missing_is_refused_by_its_file(missing: str, tmp_pa
 
 
 def test_certificate_without_its_key_is_refused_with_the_remedy() -> None:
-    with pytest.raises(CertificateError, match=r"with its private key: name the key by --ssl-keyfile$"):
+    with pytest.raises(CertificateError, match=r"with its private key: name the key with --ssl-keyfile$"):
         tls_context(DATA / "first.crt")
 
 

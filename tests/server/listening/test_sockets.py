@@ -198,4 +198,4 @@ def test_inherited_descriptor_that_is_no_stream_socket_is_refused(tmp_path: Path
         process = activated(datagrams, tmp_path, "--model", "none")
         _, error = process.communicate(timeout=START_SECONDS)
     assert process.returncode == 5
-    assert error.endswith(b"descriptor 3 from systemd is no stream socket: use ListenStream= in the unit\n")
+    assert error.endswith(b"descriptor 3 from systemd is not a stream socket: use ListenStream= in the unit\n")

@@ -76,7 +76,7 @@ async def test_status_trusts_the_certificate_of_the_settings(
 
 async def test_status_of_another_server_is_an_error() -> None:
     async with served() as running:
-        with pytest.raises(Unreachable, match=r"/v2 answers 404; it is no responsed server that has a status"):
+        with pytest.raises(Unreachable, match=r"/v2 answers 404; it is not a responsed server with a status"):
             await run("--url", f"http://127.0.0.1:{running.port}/v2")
         await exchange(running, "POST", "/v1/responses", encode(input="Hi"))
 
@@ -84,7 +84,7 @@ async def test_status_of_another_server_is_an_error() -> None:
 async def test_status_without_a_server_names_the_address() -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    remedy = "start it, or name another address by --url"
+    remedy = "start it, or name another address with --url"
     with pytest.raises(
         Unreachable, match=rf"no server answers at http://127.0.0.1:{port} \(Connection refused\); {remedy}"
     ):
@@ -127,7 +127,7 @@ def test_from_config_is_the_first_address_seen_from_this_machine(settings: dict[
 
 
 def test_from_config_of_any_free_port_asks_for_the_url() -> None:
-    with pytest.raises(ConfigError, match="by --url"):
+    with pytest.raises(ConfigError, match="with --url"):
         from_config(Config(port=0))
 
 

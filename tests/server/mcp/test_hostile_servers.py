@@ -85,7 +85,7 @@ def nested(id_: Any) -> bytes:
     return b'{"jsonrpc": "2.0", "id": %d, "result": {"content": %b}}' % (id_, b"[" * 50_000 + b"]" * 50_000)
 
 
-PARSE = {"type": "mcp_protocol_error", "code": -32700, "message": "The MCP server's answer is no valid JSON-RPC."}
+PARSE = {"type": "mcp_protocol_error", "code": -32700, "message": "The MCP server's answer is not valid JSON-RPC."}
 CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "never": (silent, {"code": 504}),
     "drip": (dripping, {"code": 504}),
