@@ -37,8 +37,8 @@ class Constraint(Protocol):
         """Return tokens that are certain to follow, without accepting them; none if the text can continue in more than
         one way. After accepting them, more may be certain.
 
-        They are the model's own tokens of the certain text. Its end is left out if it may become a part of a longer
-        token.
+        They are the model's own tokens of the certain text. A token at its end is left out if it could become part of a
+        longer one.
         """
         ...
 

@@ -32,7 +32,7 @@ class Lane(Enum):
     """Priority of a job."""
 
     INTERACTIVE = "interactive"
-    """Somebody waits for the answer."""
+    """A client waits for the answer."""
     BATCH = "batch"
     """The job uses the slots and steps that interactive jobs leave."""
 
@@ -53,8 +53,8 @@ class Job(Struct, frozen=True):
     savable: bool = False
     """True if the KV cache of its tokens may be written to a disk. False if the request was not to be stored."""
     cache_seconds: float = 0.0
-    """Seconds for which its tokens should remain in the prefix cache after the job's begin. 0: as long as others need
-    the memory less."""
+    """Seconds for which its tokens should remain in the prefix cache after the job begins. 0: until other prompts need
+    the memory more."""
     checkpoints: tuple[int, ...] = ()
     """Positions in the prompt, in ascending order, where a later prompt may part from it. A model whose saved state
     cannot be cut saves it there."""
@@ -71,9 +71,9 @@ class StepTimes(Struct, frozen=True, gc=False):
     """Times of one step of a timed job, in seconds of `time.perf_counter`. They precede the step's other outputs."""
 
     begun: float
-    """Begin of the model's decode."""
+    """Time at which the model's decode began."""
     decoded: float
-    """End of the model's decode."""
+    """Time at which the model's decode ended."""
     sampled: float
     """Time at which the job's tokens of this step were picked."""
 

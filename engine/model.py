@@ -118,8 +118,8 @@ class Model(Protocol):
         """Replace the target slot by the first `n` tokens of the source. Requires `info.copies_prefixes`."""
 
     def save(self, slot: int, start: int, end: int) -> SavedState:
-        """Return the state of a slot's tokens [start, end), at least one. The slot loses the tokens behind them, such
-        as rejected drafts. Requires `info.saves_state`, as do the next two. Each raises ModelError."""
+        """Return the state of a slot's tokens [start, end), at least one. The slot loses the tokens after them, such as
+        rejected drafts. Requires `info.saves_state`, as do the next two. Each raises ModelError."""
         ...
 
     def restore(self, slot: int, states: Sequence[SavedState], n: int) -> None:
@@ -131,7 +131,7 @@ class Model(Protocol):
         """
 
     def split(self, state: SavedState, at: int) -> tuple[SavedState, SavedState]:
-        """Cut a state behind its first `at` tokens; both parts have some. The left part has no tail."""
+        """Cut a state after its first `at` tokens; both parts have some. The left part has no tail."""
         ...
 
     def use_threads(self, decode: int, batch: int) -> None:

@@ -26,7 +26,7 @@ class Message(Struct, frozen=True):
     call_id: str = ""
     """Id of the call whose output this message is."""
     example: str = ""
-    """Example of a call that the server added to the content: its control tokens are meant."""
+    """Example of a call that the server added to the content: names of control tokens in it mean these tokens."""
 
     @property
     def is_of_call(self) -> bool:

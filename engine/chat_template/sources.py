@@ -11,7 +11,7 @@ PLAIN = "{% for message in messages %}{{ '' if loop.first else '\\n\\n' }}{{ mes
 """Texts with a blank line between them and no role marks: a base model continues them."""
 
 MAX_CHARACTERS = 1 << 20
-"""Characters read of a file. `ChatTemplate` rejects long templates with its own limit."""
+"""Maximum characters to read from a file. `ChatTemplate` rejects long templates with its own limit."""
 
 BUILT_IN = {"chatml": CHATML, "plain": PLAIN}
 

@@ -31,7 +31,7 @@ from engine.notations import Offered, marks
 from engine.tokenizer import Progress, Vocabulary, no_progress
 
 MAX_SOURCE = 64 * 1024
-"""Characters of a template; the largest known ones have 20,000."""
+"""Maximum characters of a template; the largest known ones have 20,000."""
 FUEL = 1_000_000
 """minijinja instructions for one rendering, about 20 ms. Two thousand messages take a tenth. minijinja 3.1 also charges
 for long texts that a template builds."""
@@ -254,7 +254,8 @@ def _nested_too_deeply() -> Iterator[None]:
 
 
 def _family_variables() -> dict[str, str]:
-    """Return variables of single families (Firefunction): no functions, and the date, which prefixes can share."""
+    """Return variables that only one family reads (Firefunction): no functions, and a date that lets prompts share a
+    prefix."""
     return {"functions": "[]", "datetime": _strftime_now("%Y-%m-%d")}
 
 

@@ -17,7 +17,7 @@ WriteCalls: TypeAlias = Callable[[Sequence[Call], Clean], str]
 """Writes calls with the family's markers; names and values are cleaned."""
 
 MAX_NESTING = 32
-"""Levels of arguments that are passed as objects; deeper arguments are passed as text."""
+"""Maximum nesting of arguments that are passed as objects; deeper arguments are passed as text."""
 
 
 def clean_variables(variables: Mapping[str, Any], clean: Clean = str) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def with_tools(
 
 
 def cleaned_content(message: Message, clean: Clean) -> str:
-    """Return the content, cleaned but for the example of a call. The functions behind it have no such text, since JSON
+    """Return the content, cleaned but for the example of a call. The functions after it have no such text, since JSON
     escapes its quotation marks."""
     if not message.example:
         return clean(message.content)
@@ -81,7 +81,7 @@ TOOLS_PROMPT = (
     "These are the functions, each with the JSON schema of its parameters:\n"
 )
 MAX_SCHEMA_NESTING = 64
-"""Levels of a function's parameters."""
+"""Maximum nesting of a function's parameters."""
 
 
 def generic_call(call: Call) -> str:

@@ -18,7 +18,7 @@ from engine.json_schema import JSON
 from engine.notations import GENERIC_FORMAT, OBJECT, CallFormat, Function, json_arguments
 
 MAX_CALLS = 16
-"""Calls in one answer."""
+"""Maximum number of calls in one answer."""
 
 _MODEL_CHOSEN = {
     "id": pattern("[A-Za-z0-9_]{1,32}"),

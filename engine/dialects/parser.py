@@ -143,7 +143,7 @@ class Parser:
         return (self._dialect.form.answer.partition("$answer")[2],)
 
     def _marked(self, marker: str, prose: Prose) -> ReaderSteps[None]:
-        """Read the call or reasoning behind a marker, or record the marker."""
+        """Read the call or reasoning after a marker, or record the marker."""
         markers = self._markers
         if block := markers.blocks.get(marker):
             if block.reads_marker:

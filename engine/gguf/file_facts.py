@@ -30,7 +30,7 @@ class FileFacts(Struct, frozen=True):
     quantization: str = ""
     """Tensor type of most of the weights."""
     sha256: str = ""
-    """SHA-256 of the file; for a split one, that of each part, separated by blanks. Empty if it was not computed."""
+    """SHA-256 of the file; for a split file, that of each part, separated by spaces. Empty if it was not computed."""
 
 
 def from_header(header: Header) -> FileFacts:

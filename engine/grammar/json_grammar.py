@@ -52,7 +52,7 @@ _KEYWORDS: Mapping[str, tuple[str, ...]] = {
         *("properties", "patternProperties", "additionalProperties", "required", "minProperties", "maxProperties"),
     ),
 }
-"""Keywords that say something of each type."""
+"""Keywords that constrain each type."""
 _KEYWORDS_OF_TYPES = {"type", *(key for keys in _KEYWORDS.values() for key in keys)}
 
 

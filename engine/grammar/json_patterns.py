@@ -1,6 +1,6 @@
 r"""Rewrite the pattern of a text into a pattern of its JSON, in which each character may be escaped. Pure.
 
-A pattern speaks of the text, in which `é` is one character; its JSON may have `é`, `\u00e9` or `\u00E9`. Each part of
+A pattern describes the text, in which `é` is one character; its JSON may have `é`, `\u00e9` or `\u00E9`. Each part of
 the pattern that matches one character becomes an alternative of the character itself and its escapes (RFC 8259, 7).
 """
 

@@ -29,7 +29,7 @@ from engine.json_schema.values import (
 MAX_NEGATED_DEPTH = 8
 """Maximum nesting of negated schemas."""
 MAX_NEGATED = 64
-"""Alternatives of one negated schema."""
+"""Maximum number of alternatives of one negated schema."""
 
 
 def without_not(schema: Schema, document: Document) -> Schema:

@@ -1,4 +1,4 @@
-"""A radix tree of saved states: finds the longest cached prefix of a prompt, and has every shared prefix once.
+"""A radix tree of saved states: finds the longest cached prefix of a prompt, and stores every shared prefix once.
 
 SGLang's RadixAttention (Zheng et al., arXiv:2312.07104) has such a tree over pages of GPU memory; this one is over
 host memory behind the slots. A node is cut in two where two sequences part. Some models cannot continue everywhere
@@ -75,7 +75,8 @@ class PrefixTree:
         return self._walk(tuple(tokens))[1]
 
     def missing(self, tokens: Sequence[int]) -> int | None:
-        """Return the position from which a state of `tokens` is missing; None if nothing worth saving is."""
+        """Return the position from which a state of `tokens` is missing; None if too little is missing to be worth
+        saving."""
         path, n = self._walk(tuple(tokens))
         if len(tokens) < MIN_CACHED_TOKENS:
             return None
@@ -85,11 +86,11 @@ class PrefixTree:
         return n if len(tokens) - n >= MIN_CACHED_TOKENS else None
 
     def insert(self, run: CachedRun, savable: int = 0, *, past: bool = False, keep_until: float = 0.0) -> None:
-        """Add a run behind its cached beginning, without the tokens that are cached already.
+        """Add a run after its cached beginning, without the tokens that are cached already.
 
         The first `savable` tokens may be written to a disk. Without its beginning the run is of no use and is ignored.
-        `keep_until`: see `Node`.
-        `past`: the run was last used before all that is in the tree or was inserted so earlier.
+        `keep_until`: see `Node`. `past`: the run was last used before everything in the tree, and before every run that
+        was inserted with `past` earlier.
         """
         path, n = self._walk(run.tokens)
         if n < run.start or run.size > self._limit or not (self._cuts_state or run.state.tail or past):

@@ -51,7 +51,7 @@ class Adopt(Struct, frozen=True):
 
 
 class Adopting(Struct, frozen=True):
-    """Runs of the last process follow, or no longer."""
+    """Announce whether further runs of the last process follow."""
 
     active: bool
 

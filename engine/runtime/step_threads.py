@@ -21,8 +21,7 @@ class StepThreads:
 
     @contextmanager
     def decoding(self, rows: int) -> Iterator[None]:
-        """Set the counts for the decode inside the block, which has `rows` tokens. A decode that fails teaches
-        nothing."""
+        """Set the counts for the decode inside the block, which has `rows` tokens. A failed decode is not recorded."""
         if self._governor is None:
             yield
             return

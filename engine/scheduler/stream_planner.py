@@ -1,4 +1,4 @@
-"""Plan the steps of streams: the tokens that follow for certain, and draft tokens behind them.
+"""Plan the steps of streams: the tokens that follow for certain, and draft tokens after them.
 
 Forced tokens are certain before they are evaluated. Evaluated together they cost less than one by one, as the tokens of
 a prompt do. Sequences with unequal numbers of tokens cost a pass over the weights each, so that in a step all streams

@@ -1,8 +1,8 @@
 """Explore a compiled schema by writing answers, to find one that would end early because its patterns are too costly.
 
 llguidance derives the states of its lexer while an answer is written, within a limit of work for each token. Only
-patterns that count far can exceed it late: their number of states grows with the text. So each such pattern is tried
-alone, with long texts; other schemas are tried with a short answer.
+patterns with large repetition counts can exceed it late: their number of states grows with the text. So each such
+pattern is tried alone, with long texts; other schemas are tried with a short answer.
 """
 
 import re
@@ -52,7 +52,7 @@ def is_risky(schema: JSON) -> bool:
 
 
 def bounded_texts(schema: JSON) -> Iterator[Schema]:
-    """Yield the schemas of texts whose patterns count far, or which have several patterns."""
+    """Yield the schemas of texts whose patterns have large repetition counts, or which have several patterns."""
     for part in _parts(schema):
         names = part.get("patternProperties")
         patterns: list[Schema] = [{"pattern": name} for name in names] if isinstance(names, dict) else []

@@ -20,7 +20,7 @@ Pieces: TypeAlias = Callable[[str, int], Iterator[str]]
 """Text and least characters of a piece -> texts whose ids, joined, are the text's ids."""
 
 WINDOW = 1 << 16
-"""Characters that one search passes, since a search of a regex lets no other thread run."""
+"""Maximum characters of one regex search, since no other thread runs meanwhile."""
 SPACE = "▁"
 """SentencePiece's space."""
 BEFORE = ' \n\t",.:;(<[{/+=。，、！？'

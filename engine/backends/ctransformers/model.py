@@ -1,8 +1,8 @@
 """The backend over ctransformers: llama.cpp of September 2023, driven call by call.
 
-It has one KV cache an object, cannot batch across objects and cannot interrupt a call. Each slot is an object of its
-own; they share the mapped weights. Its tokenizer and its `generate` stay unused: the tokenizer ignores special tokens,
-and `generate` evaluates a token before it returns it.
+Each of its objects has one KV cache; it cannot batch across objects and cannot interrupt a call. Each slot is an object
+of its own; they share the mapped weights. Its tokenizer and its `generate` stay unused: the tokenizer ignores special
+tokens, and `generate` evaluates a token before it returns it.
 
 Its wheel installs everywhere but has libraries for x86-64 only. Therefore it is imported only when a model is opened.
 """

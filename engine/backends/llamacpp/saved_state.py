@@ -74,7 +74,7 @@ class SlotStates:
         self._load(slot, self._joined(states, n), n)
 
     def split(self, state: SavedState, at: int) -> tuple[SavedState, SavedState]:
-        """Cut a state behind its first `at` tokens. Raises ModelError."""
+        """Cut a state after its first `at` tokens. Raises ModelError."""
         if not self._has_rows:
             return SavedState(b"", b""), state
         rows = kv_rows.read(state.rows)
