@@ -6,7 +6,7 @@ from engine.dialects.dialect import Block, Dialect
 from engine.dialects.python_families import LIST
 from engine.notations import OBJECT, CallFormat, Offered, ReaderSteps, Scanner, keyed_objects, objects, objects_but
 
-_WITH_ID = OBJECT.replace("$arguments", '$arguments«,~"id":~"$id"»')
+_WITH_ID = OBJECT.replace("$arguments", '$arguments«, "id": "$id"»')
 """Call with an id, which templates write that match outputs by id."""
 
 
@@ -38,7 +38,7 @@ COHERE = Dialect(
     form=_objects(
         "<|START_ACTION|>",
         "<|END_ACTION|>",
-        '{~"tool_call_id":~"$number",~"tool_name":~"$name",~"parameters":~$arguments~}',
+        '{"tool_call_id": "$number", "tool_name": "$name", "parameters": $arguments}',
     ),
 )
 APERTUS = Dialect(
@@ -46,7 +46,7 @@ APERTUS = Dialect(
     ("<|tools_prefix|>",),
     (Block("<|tools_prefix|>", keyed_objects),),
     ("<|tools_suffix|>",),
-    form=_objects("<|tools_prefix|>", "<|tools_suffix|>", '{~"$name":~$arguments~}'),
+    form=_objects("<|tools_prefix|>", "<|tools_suffix|>", '{"$name": $arguments}'),
 )
 NEMOTRON = Dialect(
     "nemotron",

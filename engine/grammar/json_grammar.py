@@ -3,6 +3,10 @@
 llguidance's own schema compiler knows the short escapes only. So this module writes out objects, lists, unions, free
 texts and listed numbers; any other schema is a leaf, which llguidance compiles. Property names and texts in constants
 have one spelling each; numbers in them have all spellings of their value.
+
+White space is that of Python's `json.dumps`: one space behind a colon and a comma, none elsewhere. Chat templates
+render earlier calls so, and models know it best. Left to the model, white space would cost a sampled token or two at
+each key, where the rest of the key is certain.
 """
 
 import json
@@ -13,12 +17,14 @@ from engine.grammar.json_patterns import escaped_pattern, name_pattern
 from engine.grammar.lark import Rules, not_equal_to, pattern, string_literal
 from engine.json_schema import JSON, Schema, counts, listed_values, type_of, types_of
 
-# Models write one space, or a line break and an indent, wherever JSON permits whitespace; longer runs are excluded.
-_WHITESPACE = r"(\n {0,16}| )"
+COLON, COMMA = ": ", ", "
+"""Separators of `json.dumps`, the only white space of an answer."""
 # Without \u: it would give a name two spellings, so that a second copy of a property could escape its schema.
 _ESCAPES = 'nrbtf\\"'
 _OPTIONS: Schema = {
-    "whitespace_pattern": _WHITESPACE,
+    "whitespace_flexible": False,
+    "key_separator": COLON,
+    "item_separator": COMMA,
     "json_allowed_escapes": _ESCAPES,
     "lenient": False,
     "coerce_one_of": False,
@@ -30,6 +36,8 @@ _PAIR = r"[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 _TEXT = rf'(?:{_CHARACTER}|\\["\\/bfnrt]|\\u(?:{_PLAIN}|{_PAIR}))'
 _NAME = r'"(?:[^"\\\x00-\x1f\x7f]|\\["\\bfnrt])*"'
 _NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
+
+_COLON, _COMMA = string_literal(COLON), string_literal(COMMA)
 
 MAX_LENGTH = 512
 """Characters of a text whose length is bounded. llguidance compiles schemas beyond these limits."""
@@ -76,7 +84,6 @@ class _Writer:
             self._definitions = definitions
             schema = {key: value for key, value in schema.items() if key != "$defs"}
         self._schema = schema
-        self._space = f"{self._rules.terminal(pattern(_WHITESPACE))}?"
 
     def text(self) -> str:
         whole = self._value(self._schema)
@@ -86,7 +93,7 @@ class _Writer:
         number = self._rules.terminal(pattern(_NUMBER))
         items, pairs = (
             self._list("anything", 0, None),
-            self._braces(self._many(f"{name} {self._colon} anything", 0, None)),
+            self._braces(self._many(f"{name} {_COLON} anything", 0, None)),
         )
         anything = f'anything: {text} | {number} | "true" | "false" | "null" | {items} | {pairs}'
         return "\n".join([self._rules.text("whole"), f"whole: {whole}", anything, *parts])
@@ -171,10 +178,10 @@ class _Writer:
         return self._list(self._rules.rule(self._value(items)), least, most)
 
     def _list(self, item: str, least: int, most: int | None) -> str:
-        return self._rules.rule(f'"[" {self._space} {self._many(item, least, most)} {self._space} "]"')
+        return self._rules.rule(f'"[" {self._many(item, least, most)} "]"')
 
     def _many(self, item: str, least: int, most: int | None) -> str:
-        more = f"({self._comma} {item}){{{max(least - 1, 0)},{'' if most is None else most - 1}}}"
+        more = f"({_COMMA} {item}){{{max(least - 1, 0)},{'' if most is None else most - 1}}}"
         return f"{item} {more}" if least else f"({item} {more})?"
 
     def _object(self, schema: Schema) -> str:
@@ -184,14 +191,14 @@ class _Writer:
         if any(properties.get(str(name), False) is False for name in required):
             return self._as_leaf(schema)
         pairs = [
-            (f"{string_literal(string_literal(name))} {self._colon} {self._value(inner)}", name in required)
+            (f"{string_literal(string_literal(name))} {_COLON} {self._value(inner)}", name in required)
             for name, inner in properties.items()
             if inner is not False
         ]
         others = schema.get("additionalProperties", True)
         if others is not False:
             pairs.append((self._other_pairs(properties, others), False))
-        return self._braces(self._rules.in_order(pairs, self._comma) if pairs else "")
+        return self._braces(self._rules.in_order(pairs, _COMMA) if pairs else "")
 
     def _map(self, schema: Schema) -> str:
         patterns = schema["patternProperties"]
@@ -201,24 +208,16 @@ class _Writer:
         if inner is False or (written := name_pattern(name)) is None:
             return self._as_leaf(schema)
         key = self._rules.terminal(pattern(f'"{written}"'))
-        return self._braces(self._many(f"{key} {self._colon} {self._value(inner)}", 0, None))
+        return self._braces(self._many(f"{key} {_COLON} {self._value(inner)}", 0, None))
 
     def _other_pairs(self, properties: Schema, others: JSON) -> str:
         """Return an expression for one or more properties that the schema does not name."""
         name = self._rules.terminal(not_equal_to(map(string_literal, properties), pattern(_NAME)))
-        pair = self._rules.rule(f"{name} {self._colon} {self._value(others)}")
-        return f"{pair} ({self._comma} {pair})*"
+        pair = self._rules.rule(f"{name} {_COLON} {self._value(others)}")
+        return f"{pair} ({_COMMA} {pair})*"
 
     def _braces(self, pairs: str) -> str:
-        return self._rules.rule(" ".join(filter(None, ['"{"', self._space, pairs, pairs and self._space, '"}"'])))
-
-    @property
-    def _colon(self) -> str:
-        return f'{self._space} ":" {self._space}'
-
-    @property
-    def _comma(self) -> str:
-        return f'{self._space} "," {self._space}'
+        return self._rules.rule(" ".join(filter(None, ['"{"', pairs, '"}"'])))
 
 
 def _plain(schema: Schema) -> Schema:

@@ -43,7 +43,7 @@ Write: TypeAlias = Callable[[Function, Rules], str]
 def json_arguments(function: Function, rules: Rules) -> str:
     properties = function.schema.get("properties")
     if function.lark and isinstance(properties, dict):
-        return rules.expand(f"{{~{json.dumps(*properties)}:~$text~}}", {"text": json_text(function, rules)})
+        return rules.expand(f"{{{json.dumps(*properties)}: $text}}", {"text": json_text(function, rules)})
     return rules.json(function.schema)
 
 
@@ -84,6 +84,6 @@ class CallFormat(Struct, frozen=True):
     """Writes the `$arguments` of a past call."""
 
 
-OBJECT = '{~"name":~"$name",~"arguments":~$arguments~}'
+OBJECT = '{"name": "$name", "arguments": $arguments}'
 GENERIC_FORMAT = CallFormat(f"<tool_call>~{OBJECT}~</tool_call>", ("<tool_call>",), any_name=True)
 """Format that `chat_template.values.TOOLS_PROMPT` asks the model to use."""

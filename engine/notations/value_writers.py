@@ -228,7 +228,7 @@ class _Python(_Values):
     """Writes what `repr` writes."""
 
     name = "python_value"
-    comma = '"," " "?'
+    comma = '", "'
     words: ClassVar = {True: "True", False: "False", None: "None"}
 
     def __init__(self, whole: Schema, rules: Rules, forbidden: Sequence[str]) -> None:
@@ -236,10 +236,10 @@ class _Python(_Values):
         self._forbidden = forbidden
 
     def key(self, name: str) -> str:
-        return f'{string_literal(repr(name))} ":" " "?'
+        return f'{string_literal(repr(name))} ": "'
 
     def any_key(self) -> str:
-        return f'{self._text()} ":" " "?'
+        return f'{self._text()} ": "'
 
     def text(self, schema: Schema) -> str | None:
         return self._text(_repeated(*length)) if (length := length_of(schema)) is not None else None

@@ -21,12 +21,14 @@ MEAN_WEIGHT = 0.15
 """Weight of a new outcome in the running mean."""
 
 
-class Drafter:
-    """Learns the acceptance rate of one sequence's drafts."""
+class NgramDrafter:
+    """Drafts one sequence's next tokens by prompt lookup, and learns the acceptance rate of its drafts."""
 
     def __init__(self) -> None:
         self._acceptance_rate = INITIAL_ACCEPTANCE_RATE
         self._draft: Sequence[int] = ()
+        self._after: dict[tuple[int, ...], int] = {}
+        self._indexed = NGRAM_SIZE
 
     def expected_acceptance(self, n_draft: int) -> float:
         """Return the expected number of tokens from a step with that many draft tokens: one, and all up to the first
@@ -41,15 +43,6 @@ class Drafter:
             if drafted != token:
                 break
         self._draft = ()
-
-
-class NgramDrafter(Drafter):
-    """Drafts one sequence's next tokens by prompt lookup."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._after: dict[tuple[int, ...], int] = {}
-        self._indexed = NGRAM_SIZE
 
     def draft(self, tokens: Sequence[int]) -> Sequence[int]:
         """Return tokens that may follow `tokens`; often none."""

@@ -117,7 +117,7 @@ class Scheduler:
                 following = forced.get(entry.slot, ())
                 if (draft := entry.logits - 1 - len(running.expected)) > 0:
                     self._counters.record_drafts(draft, max(draft - wrong, 0))
-                running.learn([token.id for token in tokens], following)
+                running.drafter.learn([token.id for token in tokens])
                 outputs += self._advance(slot, running, tokens, following)
             elif not running.answering and len(slot.cached_tokens) > running.reported_tokens:
                 running.reported_tokens = len(slot.cached_tokens)

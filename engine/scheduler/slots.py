@@ -6,7 +6,6 @@ from typing import TypeAlias
 from engine.job import Job, Lane
 from engine.prefix_cache import common_length
 from engine.scheduler.ngram_drafter import NgramDrafter
-from engine.scheduler.skeleton_drafter import FORCED, SkeletonDrafter
 
 Key: TypeAlias = int
 
@@ -36,19 +35,10 @@ class RunningSequence:
         self.checkpoints = job.checkpoints
         self.drafter = NgramDrafter()
         self.awaits_logprobs = job.top_logprobs is not None
-        self.skeleton = None if job.grammar is None or self.awaits_logprobs else SkeletonDrafter()
         self.expected: Sequence[int] = ()
         """Forced tokens that await their logprobs: they are not delivered yet."""
         self._prompt_length = self._prefill_length = len(job.prompt)
         self._max_tokens = len(job.prompt) + job.max_tokens
-
-    def learn(self, sampled: Sequence[int], forced: Sequence[int]) -> None:
-        """Learn which drafts were right, from the tokens of a step and the forced ones after them."""
-        self.drafter.learn(sampled)
-        if self.skeleton is not None:
-            self.skeleton.learn(sampled)
-            for token in (*sampled, FORCED) if forced else sampled:
-                self.skeleton.add(token)
 
     def deliverable(self, forced: Sequence[int], end_tokens: Collection[int]) -> Sequence[int]:
         """Return the forced tokens to deliver now. If the job wants logprobs, the next step evaluates them first."""

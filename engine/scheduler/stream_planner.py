@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from engine.model import BatchEntry, ModelInfo
-from engine.scheduler.ngram_drafter import Drafter, choose_draft_length
+from engine.scheduler.ngram_drafter import choose_draft_length
 from engine.scheduler.slots import Slot, running_sequence
 from engine.scheduler.step_budget import StepBudget
 
@@ -64,15 +64,13 @@ class _Stream:
         running = running_sequence(slot)
         self._slot = slot
         self._pending = slot.pending
-        self._drafter: Drafter = running.drafter
+        self._drafter = running.drafter
         expected = running.expected if info.multi_row_logits else ()
         self.certain: Sequence[int] = [*running.tokens[len(slot.cached_tokens) :], *expected]
         """Tokens to evaluate, whatever is sampled."""
         self._draft: Sequence[int] = ()
         if drafting and not expected:
-            self._draft = running.drafter.draft(running.tokens)
-            if not self._draft and running.skeleton is not None:
-                self._drafter, self._draft = running.skeleton, running.skeleton.draft()
+            self._draft = self._drafter.draft(running.tokens)
         self.available = len(self.certain) + len(self._draft)
         self.room = self._pending + running.remaining_tokens(info.n_ctx) - 1
         """Tokens up to the last that may be needed."""

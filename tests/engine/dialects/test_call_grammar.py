@@ -832,7 +832,7 @@ def test_harmony_call_allows_header_variants(text: str, taken: bool, control: bo
         assert calls(read(harmony, vocabulary, tokens)) == [("now", {})]
 
 
-@pytest.mark.parametrize("behind", ["", ', "id": "call_1"', ',"id":"000000001"', ', "name": "now"', ', "id": ""'])
+@pytest.mark.parametrize("behind", ["", ', "id": "call_1"', ', "id": "000000001"', ', "name": "now"', ', "id": ""'])
 @pytest.mark.parametrize("name", ["mistral-list", "tool-calls-list"])
 def test_answer_grammar_allows_id_after_arguments(name: str, behind: str) -> None:
     """The templates of Mistral-Nemo and Apriel write it."""

@@ -103,14 +103,20 @@ def test_name_pattern_gives_each_name_one_spelling(grammars: GrammarCompiler) ->
     assert name_pattern("^[a-z]+$") is not None
     schema: Any = {"type": "object", "patternProperties": {'^[^a]["/é]?$': {"type": "string"}}}
     grammar = grammars.json_schema(schema | {"additionalProperties": False})
-    valid = [r'{"b\"":"\u00e9"}', r'{"b/":"x","\"é":""}', "{}"]
+    valid = [r'{"b\"": "\u00e9"}', r'{"b/": "x", "\"é": ""}', "{}"]
     assert [text for text in valid if not accepts(grammar, text)] == []
-    assert [text for text in (r'{"b\/":""}', r'{"b\u00e9":""}', '{"a":""}', '{"b":1}') if accepts(grammar, text)] == []
+    assert [
+        text for text in (r'{"b\/": ""}', r'{"b\u00e9": ""}', '{"a": ""}', '{"b": 1}') if accepts(grammar, text)
+    ] == []
 
 
 # schema without a type or with several
 SPLIT: list[tuple[Any, list[str], list[str]]] = [
-    ({"properties": {"a": {"type": "string"}}, "required": ["a"]}, [r'{"a":"\u00e9"}', r'"\u00e9"', "1", "[]"], ["{}"]),
+    (
+        {"properties": {"a": {"type": "string"}}, "required": ["a"]},
+        [r'{"a": "\u00e9"}', r'"\u00e9"', "1", "[]"],
+        ["{}"],
+    ),
     ({"items": {"type": "string"}}, [r'["\u00e9"]', "{}", "null"], ["[1]"]),
     ({"type": ["string", "null"], "maxLength": 1}, [r'"\u00e9"', "null"], [r'"\u00e9a"', "1"]),
     ({"type": ["array", "string"], "items": {"type": "string"}, "minLength": 1}, [r'["\u00e9"]', '"x"'], ['""', "[1]"]),

@@ -33,34 +33,34 @@ NAMES = {"type": "object", "additionalProperties": {"type": "integer"}}
 
 # name -> schema, valid texts, invalid texts
 CASES: dict[str, tuple[Any, list[str], list[str]]] = {
-    "propertyNames: string": (NAMES | {"propertyNames": {"type": "string"}}, ['{"x":1}'], ['{"x":"a"}']),
-    "propertyNames: pattern": (NAMES | {"propertyNames": {"pattern": "^a"}}, ['{"ax":1}', "{}"], ['{"x":1}']),
-    "propertyNames: enum": (NAMES | {"propertyNames": {"enum": ["a", "b"]}}, ['{"a":1}', '{"b":1}'], ['{"x":1}']),
-    "propertyNames: lengths": (NAMES | {"propertyNames": {"maxLength": 2}}, ['{"ab":1}'], ['{"abc":1}']),
+    "propertyNames: string": (NAMES | {"propertyNames": {"type": "string"}}, ['{"x": 1}'], ['{"x": "a"}']),
+    "propertyNames: pattern": (NAMES | {"propertyNames": {"pattern": "^a"}}, ['{"ax": 1}', "{}"], ['{"x": 1}']),
+    "propertyNames: enum": (NAMES | {"propertyNames": {"enum": ["a", "b"]}}, ['{"a": 1}', '{"b": 1}'], ['{"x": 1}']),
+    "propertyNames: lengths": (NAMES | {"propertyNames": {"maxLength": 2}}, ['{"ab": 1}'], ['{"abc": 1}']),
     "propertyNames forbids a property": (
         {"type": "object", "properties": {"b": {}, "ab": {"type": "null"}}, "propertyNames": {"pattern": "^a"}},
-        ['{"ab":null}', '{"ac":1}'],
-        ['{"b":1}', '{"ab":1}'],
+        ['{"ab": null}', '{"ac": 1}'],
+        ['{"b": 1}', '{"ab": 1}'],
     ),
-    "dependentRequired: empty": (NAMES | {"dependentRequired": {"a": []}}, ['{"a":1}'], ['{"a":"x"}']),
-    "dependentRequired": (NAMES | {"dependentRequired": {"a": ["b"]}}, ['{"a":1,"b":2}', '{"b":1}'], ['{"a":1}']),
+    "dependentRequired: empty": (NAMES | {"dependentRequired": {"a": []}}, ['{"a": 1}'], ['{"a": "x"}']),
+    "dependentRequired": (NAMES | {"dependentRequired": {"a": ["b"]}}, ['{"a": 1, "b": 2}', '{"b": 1}'], ['{"a": 1}']),
     "dependentRequired of a property with an annotation's name": (
-        NAMES | {"dependentRequired": {"title": ["b"]}}, ['{"title":1,"b":2}', '{"b":1}'], ['{"title":1}'],
+        NAMES | {"dependentRequired": {"title": ["b"]}}, ['{"title": 1, "b": 2}', '{"b": 1}'], ['{"title": 1}'],
     ),
     "dependentSchemas": (
         {"type": "object", "dependentSchemas": {"a": {"properties": {"b": {"type": "null"}}, "required": ["b"]}}},
-        ['{"a":1,"b":null}', '{"b":1}'],
-        ['{"a":1}', '{"a":1,"b":1}'],
+        ['{"a": 1, "b": null}', '{"b": 1}'],
+        ['{"a": 1}', '{"a": 1, "b": 1}'],
     ),
-    "dependencies": ({"type": "object", "dependencies": {"a": ["b"]}}, ['{"a":1,"b":2}'], ['{"a":1}']),
+    "dependencies": ({"type": "object", "dependencies": {"a": ["b"]}}, ['{"a": 1, "b": 2}'], ['{"a": 1}']),
     "not: false": ({"type": "null", "not": False}, ["null"], ["1"]),
-    "not: everything": ({"type": "object", "properties": {"a": {"not": {}}}}, ["{}", '{"b":1}'], ['{"a":1}']),
+    "not: everything": ({"type": "object", "properties": {"a": {"not": {}}}}, ["{}", '{"b": 1}'], ['{"a": 1}']),
     "not: a type": ({"type": ["string", "null"], "not": {"type": "null"}}, ['"x"'], ["null"]),
     "not: values": ({"enum": ["a", "b"], "not": {"const": "a"}}, ['"b"'], ['"a"']),
-    "not: required": ({"type": "object", "not": {"required": ["a"]}}, ['{"b":1}'], ['{"a":1}']),
+    "not: required": ({"type": "object", "not": {"required": ["a"]}}, ['{"b": 1}'], ['{"a": 1}']),
     "if alone": ({"type": "integer", "if": {"minimum": 3}}, ["1", "5"], ["true"]),
     "then alone": ({"type": "integer", "then": False, "else": False}, ["1"], ["true"]),
-    "unevaluatedProperties: true": (NAMES | {"unevaluatedProperties": True}, ['{"a":1}'], ['{"a":"x"}']),
+    "unevaluatedProperties: true": (NAMES | {"unevaluatedProperties": True}, ['{"a": 1}'], ['{"a": "x"}']),
     "$anchor that nothing uses": ({"type": "null", "$anchor": "here"}, ["null"], ["1"]),
     "$anchor": ({"$ref": "#here", "$defs": {"n": {"$anchor": "here", "type": "null"}}}, ["null"], ["1"]),
     "format of a number beside null": ({"type": ["integer", "null"], "format": "uint32"}, ["7", "null"], ["1.5"]),
@@ -74,20 +74,20 @@ CASES: dict[str, tuple[Any, list[str], list[str]]] = {
         ['"/a?b#c"', '"x"', '"http://a.b/c"', '"//h"', '""', '"#x"'],
         ['"a b"', '"1:x"', '"%zz"'],
     ),
-    "oneOf of references": (UNION, ['{"kind":"a"}', '{"kind":"b"}'], ['{"kind":"c"}', "{}"]),
+    "oneOf of references": (UNION, ['{"kind": "a"}', '{"kind": "b"}'], ['{"kind": "c"}', "{}"]),
     "oneOf with null": ({"oneOf": [{"type": "null"}, {"$ref": "#/$defs/A"}], "$defs": {"A": A}}, ["null"], ["1"]),
     "oneOf of required names": (
         {"type": "object", "oneOf": [{"required": ["a"]}, {"required": ["b"]}]},
-        ['{"a":1}', '{"b":1}'],
-        ["{}", '{"a":1,"b":1}', '{"b":1,"a":1}'],
+        ['{"a": 1}', '{"b": 1}'],
+        ["{}", '{"a": 1, "b": 1}', '{"b": 1, "a": 1}'],
     ),
     "oneOf of ranges": (
         {"type": "integer", "oneOf": [{"maximum": 3}, {"exclusiveMinimum": 3}]}, ["3", "4"], ["null"],
     ),
     "tuple of draft 07": (
-        {"type": "array", "items": [{"type": "null"}], "additionalItems": {"type": "integer"}}, ["[null,1]"], ["[1]"],
+        {"type": "array", "items": [{"type": "null"}], "additionalItems": {"type": "integer"}}, ["[null, 1]"], ["[1]"],
     ),
-    "tuple with an end": ({"items": [{"type": "null"}], "additionalItems": False}, ["[null]"], ["[null,1]"]),
+    "tuple with an end": ({"items": [{"type": "null"}], "additionalItems": False}, ["[null]"], ["[null, 1]"]),
     "$ref with brackets": (
         {"$ref": "#/definitions/Page[User]", "definitions": {"Page[User]": {"type": "null"}}}, ["null"], ["1"],
     ),
@@ -97,12 +97,12 @@ CASES: dict[str, tuple[Any, list[str], list[str]]] = {
     "$ref elsewhere": ({"$ref": "#/parts/n", "parts": {"n": {"type": "null"}}}, ["null"], ["1"]),
     "$ref by id": ({"$id": "urn:x", "$ref": "urn:x#/$defs/n", "$defs": {"n": {"type": "null"}}}, ["null"], ["1"]),
     "uniqueItems": (
-        {"type": "array", "uniqueItems": True, "items": {"enum": ["a", "b"]}}, ['["b","a"]', "[]"], ['["a","a"]'],
+        {"type": "array", "uniqueItems": True, "items": {"enum": ["a", "b"]}}, ['["b", "a"]', "[]"], ['["a", "a"]'],
     ),
     "uniqueItems of booleans": (
-        {"type": "array", "uniqueItems": True, "items": {"type": "boolean"}}, ["[true,false]"], ["[true,true]"],
+        {"type": "array", "uniqueItems": True, "items": {"type": "boolean"}}, ["[true, false]"], ["[true, true]"],
     ),
-    "uniqueItems of one": ({"type": "array", "uniqueItems": True, "maxItems": 1}, ["[1]"], ["[1,1]"]),
+    "uniqueItems of one": ({"type": "array", "uniqueItems": True, "maxItems": 1}, ["[1]"], ["[1, 1]"]),
     "leap years": (
         {"type": "string", "format": "date"},
         ['"2024-02-29"', '"2000-02-29"', '"2023-02-28"', '"2023-12-31"'],
@@ -155,8 +155,8 @@ def test_relaxed_schema_with_unsupported_keyword_leaves_out_and_lists_it(case: s
     schema: Any = {"type": "object", "properties": properties, "required": ["b"], "additionalProperties": False}
     accepted = grammars.relaxed(schema)
     assert accepted.unenforced[0] == f"properties.{place}"
-    assert accepts(grammars, accepted.schema, '{"b":true}')
-    assert not any(accepts(grammars, accepted.schema, text) for text in ("{}", '{"b":1}', '{"b":true,"c":1}', "[]"))
+    assert accepts(grammars, accepted.schema, '{"b": true}')
+    assert not any(accepts(grammars, accepted.schema, text) for text in ("{}", '{"b": 1}', '{"b": true, "c": 1}', "[]"))
 
 
 def test_relaxed_schema_with_faulty_definition_lists_its_original_place(grammars: GrammarCompiler) -> None:
@@ -228,8 +228,8 @@ def test_json_schema_with_free_text_accepts_every_escape(case: str, grammars: Gr
     [
         ({"const": "é"}, ['"é"'], [r'"\u00e9"']),
         ({"enum": ["a/b", "\n"]}, ['"a/b"', r'"\n"'], [r'"a\/b"', r'"\u000a"']),
-        ({"type": "object"}, ['{"é":1}'], [r'{"\u00e9":1}', r'{"a\/b":1}']),
-        ({"type": "object", "properties": {"a": {"type": "null"}}}, ['{"a":null}'], [r'{"\u0061":1}', '{"a":1}']),
+        ({"type": "object"}, ['{"é": 1}'], [r'{"\u00e9": 1}', r'{"a\/b": 1}']),
+        ({"type": "object", "properties": {"a": {"type": "null"}}}, ['{"a": null}'], [r'{"\u0061": 1}', '{"a": 1}']),
         ({"type": "string", "maxLength": 2}, [r'"\u00e9\ud83d\ude00"'], [r'"\u00e9\u00e9\u00e9"']),
         ({"type": "string", "minLength": 2}, [r'"\u00e9a"'], [r'"\ud83d\ude00"', '"a"']),
     ],
@@ -256,7 +256,11 @@ NUMBERS: list[tuple[Any, list[str], list[str]]] = [
     ({"type": "boolean", "enum": [1, True]}, ["true"], ["1", "false"]),
     ({"enum": [True, 1]}, ["true", "1.0"], ["false", "0"]),
     ({"const": 9007199254740993}, ["9007199254740993"], ["9007199254740992"]),
-    ({"type": "object", "properties": {"a": {"const": 3}}, "required": ["a"]}, ['{"a": 3.0}', '{"a":3}'], ['{"a":4}']),
+    (
+        {"type": "object", "properties": {"a": {"const": 3}}, "required": ["a"]},
+        ['{"a": 3.0}', '{"a": 3}'],
+        ['{"a": 4}'],
+    ),
     ({"anyOf": [{"const": 3}, {"type": "string"}]}, ["3.0", '"x"'], ["4"]),
 ]
 

@@ -51,47 +51,47 @@ def if_country(name: str, pattern: str, **otherwise: Any) -> Any:
 CASES: dict[str, tuple[Any, list[str], list[str]]] = {
     "if: a constant, required": (
         ADDRESS | if_country("US", "^[0-9]{5}$", **{"else": {"properties": {"code": {"pattern": "^[A-Z]+$"}}}}),
-        ['{"country":"US","code":"12345"}', '{"country":"NL","code":"AB"}'],
-        ['{"country":"US","code":"AB"}', '{"country":"NL","code":"12345"}', '{"country":"DE","code":"AB"}'],
+        ['{"country": "US", "code": "12345"}', '{"country": "NL", "code": "AB"}'],
+        ['{"country": "US", "code": "AB"}', '{"country": "NL", "code": "12345"}', '{"country": "DE", "code": "AB"}'],
     ),
     "if: a constant of a free text": (
         {"type": "object", "properties": {"a": TEXT, "b": WHOLE}, "required": ["a"]}
         | {"if": {"properties": {"a": {"const": "yes"}}}, "then": {"required": ["b"]}},
-        ['{"a":"yes","b":1}', '{"a":"no"}', '{"a":"yess"}', '{"a":""}', '{"a":"ye"}', '{"a":"Yes"}'],
-        ['{"a":"yes"}', '{"a":1}'],
+        ['{"a": "yes", "b": 1}', '{"a": "no"}', '{"a": "yess"}', '{"a": ""}', '{"a": "ye"}', '{"a": "Yes"}'],
+        ['{"a": "yes"}', '{"a": 1}'],
     ),
     "if: a boolean flag": (
         {"type": "object", "properties": {"on": TRUTH, "n": WHOLE}}
         | {"if": {"properties": {"on": {"const": True}}, "required": ["on"]}, "then": {"required": ["n"]}},
-        ['{"on":true,"n":1}', '{"on":false}', "{}"],
-        ['{"on":true}', '{"on":1}'],
+        ['{"on": true, "n": 1}', '{"on": false}', "{}"],
+        ['{"on": true}', '{"on": 1}'],
     ),
     "if: an optional property that is absent matches": (
         {"type": "object", "properties": {"a": {"enum": ["x", "y"]}, "b": WHOLE}}
         | {"if": {"properties": {"a": {"const": "x"}}}, "then": {"required": ["b"]}},
-        ['{"a":"x","b":1}', '{"a":"y"}', '{"b":1}'],
-        ["{}", '{"a":"x"}'],
+        ['{"a": "x", "b": 1}', '{"a": "y"}', '{"b": 1}'],
+        ["{}", '{"a": "x"}'],
     ),
     "if: required": (
         {"type": "object", "if": {"required": ["a"]}, "then": {"required": ["b"]}, "else": {"required": ["c"]}},
-        ['{"a":1,"b":2}', '{"c":1}'],
-        ['{"a":1}', "{}", '{"b":1}'],
+        ['{"a": 1, "b": 2}', '{"c": 1}'],
+        ['{"a": 1}', "{}", '{"b": 1}'],
     ),
     "if: a limit": (
         {"type": "object", "properties": {"n": WHOLE, "why": TEXT}, "required": ["n"]}
         | {"if": {"properties": {"n": {"minimum": 10}}}, "then": {"required": ["why"]}},
-        ['{"n":9}', '{"n":10,"why":""}'],
-        ['{"n":10}'],
+        ['{"n": 9}', '{"n": 10, "why": ""}'],
+        ['{"n": 10}'],
     ),
     "if in a chain of else": (
         ADDRESS | if_country("US", "^1$", **{"else": if_country("NL", "^2$", **{"else": {"required": ["x"]}})}),
-        ['{"country":"US","code":"1"}', '{"country":"NL","code":"2"}', '{"country":"FR","code":"3","x":1}'],
-        ['{"country":"US","code":"2"}', '{"country":"NL","code":"1"}', '{"country":"FR","code":"3"}'],
+        ['{"country": "US", "code": "1"}', '{"country": "NL", "code": "2"}', '{"country": "FR", "code": "3", "x": 1}'],
+        ['{"country": "US", "code": "2"}', '{"country": "NL", "code": "1"}', '{"country": "FR", "code": "3"}'],
     ),
     "if in allOf, for each country": (
         ADDRESS | {"allOf": [if_country("US", "^1$"), if_country("NL", "^2$"), if_country("DE", "^4$")]},
-        ['{"country":"US","code":"1"}', '{"country":"NL","code":"2"}', '{"country":"FR","code":"x"}'],
-        ['{"country":"US","code":"2"}', '{"country":"NL","code":"1"}', '{"country":"DE","code":"4"}'],
+        ['{"country": "US", "code": "1"}', '{"country": "NL", "code": "2"}', '{"country": "FR", "code": "x"}'],
+        ['{"country": "US", "code": "2"}', '{"country": "NL", "code": "1"}', '{"country": "DE", "code": "4"}'],
     ),
     "not: listed texts": (
         {"type": "string", "not": {"enum": ["root", "admin", ""]}},
@@ -102,13 +102,13 @@ CASES: dict[str, tuple[Any, list[str], list[str]]] = {
     "not: a limit": ({"type": "number", "not": {"minimum": 3}}, ["2.5", "-1"], ["3", "4"]),
     "not: any of": (
         {"type": "object", "not": {"anyOf": [{"required": ["a"]}, {"required": ["b"]}]}},
-        ['{"c":1}', "{}"],
-        ['{"a":1}', '{"b":1}'],
+        ['{"c": 1}', "{}"],
+        ['{"a": 1}', '{"b": 1}'],
     ),
     "not: an object": (
         {"type": "object", "properties": {"a": TEXT}, "not": {"properties": {"a": {"const": "x"}}, "required": ["a"]}},
-        ['{"a":"y"}', "{}"],
-        ['{"a":"x"}'],
+        ['{"a": "y"}', "{}"],
+        ['{"a": "x"}'],
     ),
     "oneOf of overlapping ranges": (
         {"type": "number", "oneOf": [{"maximum": 2}, {"maximum": 5}]}, ["3", "5"], ["2", "6"],
@@ -118,74 +118,76 @@ CASES: dict[str, tuple[Any, list[str], list[str]]] = {
     ),
     "oneOf of closed objects without required properties": (
         {"oneOf": [{"type": "object", "properties": {name: TRUTH}, "additionalProperties": False} for name in "ab"]},
-        ['{"a":true}', '{"b":false}'],
-        ["{}", '{"a":true,"b":true}', '{"a":1}'],
+        ['{"a": true}', '{"b": false}'],
+        ["{}", '{"a": true, "b": true}', '{"a": 1}'],
     ),
     "oneOf of a result and an error": (
         {"oneOf": [{"type": "object", "properties": {n: kind("x")}, "required": [n]} for n in ("ok", "error")]},
-        ['{"ok":{"kind":"x"}}', '{"error":{"kind":"x"}}'],
-        ["{}", '{"ok":{"kind":"x"},"error":{"kind":"x"}}', '{"ok":1}'],
+        ['{"ok": {"kind": "x"}}', '{"error": {"kind": "x"}}'],
+        ["{}", '{"ok": {"kind": "x"}, "error": {"kind": "x"}}', '{"ok": 1}'],
     ),
     "oneOf in oneOf": (
         {"type": "object", "oneOf": [{"oneOf": [{"required": ["a"]}, {"required": ["b"]}]}, {"required": ["c"]}]},
-        ['{"a":1}', '{"c":1}', '{"c":1,"a":1,"b":1}'],
-        ["{}", '{"a":1,"b":1}', '{"c":1,"a":1}'],
+        ['{"a": 1}', '{"c": 1}', '{"c": 1, "a": 1, "b": 1}'],
+        ["{}", '{"a": 1, "b": 1}', '{"c": 1, "a": 1}'],
     ),
     "contains": (
         {"type": "array", "items": TEXT, "contains": {"const": "x"}},
-        ['["x"]', '["a","x"]', '["x","x","b"]'],
-        ["[]", '["a"]', '["x",1]'],
+        ['["x"]', '["a", "x"]', '["x", "x", "b"]'],
+        ["[]", '["a"]', '["x", 1]'],
     ),
     "contains: at least two of three": (
         {"type": "array", "contains": WHOLE, "minContains": 2, "maxItems": 3},
-        ["[1,2]", '["a",1,2]'],
-        ["[1]", '["a",1]'],
+        ["[1, 2]", '["a", 1, 2]'],
+        ["[1]", '["a", 1]'],
     ),
     "contains: at most one": (
         {"type": "array", "items": {"enum": ["x", "y"]}, "contains": {"const": "x"}, "maxContains": 1},
-        ['["x"]', '["y","x","y"]'],
-        ["[]", '["x","x"]'],
+        ['["x"]', '["y", "x", "y"]'],
+        ["[]", '["x", "x"]'],
     ),
     "contains: none or more": ({"type": "array", "contains": WHOLE, "minContains": 0}, ["[]", '["a"]'], ["1"]),
     "unevaluatedProperties": (
-        {"type": "object", "properties": {"a": WHOLE}, "unevaluatedProperties": False}, ['{"a":1}'], ['{"b":1}'],
+        {"type": "object", "properties": {"a": WHOLE}, "unevaluatedProperties": False}, ['{"a": 1}'], ['{"b": 1}'],
     ),
     "unevaluatedProperties beside a reference": (
         {"$ref": "#/$defs/a", "properties": {"b": TEXT}, "unevaluatedProperties": False, "$defs": {"a": kind("a")}},
-        ['{"kind":"a","b":""}'],
-        ['{"kind":"a","b":"","c":1}', "{}"],
+        ['{"kind": "a", "b": ""}'],
+        ['{"kind": "a", "b": "", "c": 1}', "{}"],
     ),
     "unevaluatedProperties beside allOf": (
         {"allOf": [kind("a"), {"properties": {"b": TEXT}, "required": ["b"]}], "unevaluatedProperties": False},
-        ['{"kind":"a","b":""}'],
-        ['{"kind":"a","b":"","c":1}', '{"kind":"a"}'],
+        ['{"kind": "a", "b": ""}'],
+        ['{"kind": "a", "b": "", "c": 1}', '{"kind": "a"}'],
     ),
     "unevaluatedProperties beside oneOf": (
         {"type": "object", "oneOf": [kind("a", n=WHOLE), kind("b", t=TEXT)], "unevaluatedProperties": False},
-        ['{"kind":"a","n":1}', '{"kind":"b","t":""}'],
-        ['{"kind":"a","t":""}', '{"kind":"b","n":1}', '{"kind":"a","x":1}'],
+        ['{"kind": "a", "n": 1}', '{"kind": "b", "t": ""}'],
+        ['{"kind": "a", "t": ""}', '{"kind": "b", "n": 1}', '{"kind": "a", "x": 1}'],
     ),
     "unevaluatedProperties beside if": (
         kind("a", b=WHOLE)
         | {"if": {"required": ["b"]}, "then": {"properties": {"c": TEXT}}, "unevaluatedProperties": False},
-        ['{"kind":"a","b":1,"c":""}', '{"kind":"a"}'],
-        ['{"kind":"a","c":""}', '{"kind":"a","d":1}'],
+        ['{"kind": "a", "b": 1, "c": ""}', '{"kind": "a"}'],
+        ['{"kind": "a", "c": ""}', '{"kind": "a", "d": 1}'],
     ),
     "unevaluatedItems": (
-        {"type": "array", "allOf": [{"prefixItems": [WHOLE]}], "unevaluatedItems": False}, ["[1]", "[]"], ["[1,2]"],
+        {"type": "array", "allOf": [{"prefixItems": [WHOLE]}], "unevaluatedItems": False}, ["[1]", "[]"], ["[1, 2]"],
     ),
     "minProperties of optional ones": (
         OPTIONAL | {"minProperties": 2},
-        ['{"a":1,"c":1}', '{"b":1,"c":1}', '{"a":1,"b":1,"c":1}'],
-        ["{}", '{"a":1}'],
+        ['{"a": 1, "c": 1}', '{"b": 1, "c": 1}', '{"a": 1, "b": 1, "c": 1}'],
+        ["{}", '{"a": 1}'],
     ),
     "maxProperties of optional ones": (
         OPTIONAL | {"maxProperties": 1},
-        ["{}", '{"a":1}', '{"c":1}'],
-        ['{"a":1,"c":1}'],
+        ["{}", '{"a": 1}', '{"c": 1}'],
+        ['{"a": 1, "c": 1}'],
     ),
     "minProperties beside other properties": (
-        {"type": "object", "properties": {"a": WHOLE}, "minProperties": 1}, ['{"a":1}', '{"x":""}'], ["{}", '{"a":""}'],
+        {"type": "object", "properties": {"a": WHOLE}, "minProperties": 1},
+        ['{"a": 1}', '{"x": ""}'],
+        ["{}", '{"a": ""}'],
     ),
     "a type beside recursive alternatives": (
         {
@@ -196,8 +198,8 @@ CASES: dict[str, tuple[Any, list[str], list[str]]] = {
                 "pair": kind("pair", left={"$ref": "#/$defs/tree"}, right={"$ref": "#/$defs/tree"}),
             },
         },
-        ['{"kind":"leaf"}', '{"kind":"pair","left":{"kind":"leaf"}}'],
-        ['{"kind":"pair","left":{}}', '{"kind":"x"}', "1"],
+        ['{"kind": "leaf"}', '{"kind": "pair", "left": {"kind": "leaf"}}'],
+        ['{"kind": "pair", "left": {}}', '{"kind": "x"}', "1"],
     ),
     "format: regex": (
         {"type": "string", "format": "regex"},
@@ -276,7 +278,7 @@ def test_schema_whose_alternatives_multiply_is_refused_or_relaxed(grammars: Gram
     relaxed = grammars.relaxed(whole)
     assert all(place.startswith("properties.a.oneOf") for place in relaxed.unenforced)
     grammar = grammars.json_schema(relaxed.schema)
-    texts = ['{"a":{"c11":1},"b":""}', '{"a":1,"b":""}', '{"a":{}}', '{"b":1}']
+    texts = ['{"a": {"c11": 1}, "b": ""}', '{"a": 1, "b": ""}', '{"a": {}}', '{"b": 1}']
     assert [accepts(grammar, text) for text in texts] == [True, False, False, False]
 
 

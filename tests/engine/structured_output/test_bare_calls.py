@@ -30,7 +30,7 @@ from engine.tokenizer.vocabulary import Vocabulary
 from tests.engine.dialects.test_call_grammar import calls
 
 LONG = (
-    '{"', '":', '":"', '": "', '", "', '","', '"}', '"}}', '",', '"name": "', '"name":"', '{"name":"add"}', 'add"}',
+    '{"', '":', '":"', '": "', '", "', '","', '"}', '"}}', '",', '"name": "', '"name":"', '{"name": "add"}', 'add"}',
     '"add"', '"add"}', '"add",{"', ':"add","a', '"\t', '"\n}', '"\t,\t"', '\\"', '\\"}', 'é"}', '};{"', '": {"a": 3}}',
     '","arguments":{}}', 'dd","parameters":{}}', '"a\\u0064d"}', '"x":"', "<call>", '<call>"',
 )  # fmt: skip

@@ -38,7 +38,7 @@ async def answer(engine: Engine, job: Job) -> tuple[bytes, EngineOutput]:
 
 async def test_engine_with_grammar_that_allows_model_output_returns_it(grammars: GrammarCompiler) -> None:
     async with running(ScriptedModel()) as engine:
-        assert await answer(engine, job(b'{"a":5}', grammars.json_schema({"type": "object"}))) == (b'{"a":5}', STOP)
+        assert await answer(engine, job(b'{"a": 5}', grammars.json_schema({"type": "object"}))) == (b'{"a": 5}', STOP)
 
 
 async def test_engine_with_grammar_that_forbids_model_output_masks_it(grammars: GrammarCompiler) -> None:
@@ -49,7 +49,7 @@ async def test_engine_with_grammar_that_forbids_model_output_masks_it(grammars: 
 async def test_engine_at_max_tokens_returns_prefix_of_matching_text(grammars: GrammarCompiler) -> None:
     async with running(ScriptedModel()) as engine:
         length = Finished(FinishReason.LENGTH)
-        assert await answer(engine, job(b'{"a":5}', grammars.json_schema({"type": "object"}), max_tokens=4)) == (
+        assert await answer(engine, job(b'{"a": 5}', grammars.json_schema({"type": "object"}), max_tokens=4)) == (
             b'{"a"',
             length,
         )

@@ -105,8 +105,8 @@ NAMED = ("eather", " <|channel|><|message|>")
         (tag(FUNCTIONS), "<|channel|>analysis to=w", NAMED),
         (tag(FUNCTIONS), " to=w", NAMED),
         (tag(FUNCTIONS), f"{COMMENTARY} to=weather ", ("", "<|constrain|>j")),
-        (tag(FUNCTIONS), f"{COMMENTARY} to=weather <|constrain|>", ("json<|message|>{", '\n "')),
-        (tag(FUNCTIONS), f"{COMMENTARY} to=weather<|message|>", ("{", '\n "')),
+        (tag(FUNCTIONS), f"{COMMENTARY} to=weather <|constrain|>", ('json<|message|>{"city": "Oslo"', ",}")),
+        (tag(FUNCTIONS), f"{COMMENTARY} to=weather<|message|>", ('{"city": "Oslo"', ",}")),
         (tag(FUNCTIONS), f" to=weather{COMMENTARY}", ("", " <|message|>")),
         (tag(FUNCTIONS), f"{COMMENTARY}<|message|>Now.<|end|><|start|>assistant to=", ("", "fw")),
         (tag(FUNCTIONS), "<|channel|>final<|message|>say(x, to=", ("", ALL)),
@@ -123,7 +123,7 @@ def test_structural_tag_of_harmony_forces_and_allows_tokens(
     [f"{COMMENTARY} to=weather", f"{COMMENTARY} to=functions.weather", " to=weather", f" to=weather{COMMENTARY}"],
 )
 def test_structural_tag_of_harmony_constrains_each_call_that_parser_reads(to: str) -> None:
-    text = f'{to}{CALLED}"city":"Oslo"}}'
+    text = f'{to}{CALLED}"city": "Oslo"}}'
     assert forced_and_next(tag(FUNCTIONS), text)[0] == "<|call|>"
     assert calls(read(HARMONY, VOCABULARY, VOCABULARY.encode_prompt(f"{text}<|call|>"))) == [
         ("weather", {"city": "Oslo"})

@@ -1,7 +1,7 @@
 """`text.format` and `response_format` over the socket: enforced, echoed and described to the model."""
 
 import json
-from typing import Any
+from typing import Annotated, Any
 
 import openai
 import pydantic
@@ -62,10 +62,10 @@ async def test_text_format_leaves_output_unconstrained(text: Any) -> None:
 
 
 async def test_formatted_answer_cut_by_limit_is_incomplete() -> None:
-    answer = await ask(ScriptedModel(lambda message: b'{"city":"Oslo"}'), FORMAT, max_output_tokens=9)
+    answer = await ask(ScriptedModel(lambda message: b'{"city": "Oslo"}'), FORMAT, max_output_tokens=10)
     reason = {"reason": "max_output_tokens"}
     assert (answer.json["status"], answer.json["incomplete_details"]) == ("incomplete", reason)
-    assert answer.text == '{"city":"'
+    assert answer.text == '{"city": "'
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ class Pick(pydantic.BaseModel):
 
 class Weather(pydantic.BaseModel):
     sunny: bool
-    degrees: list[float] = pydantic.Field(min_length=1, max_length=2)
+    degrees: list[Annotated[int, pydantic.Field(ge=-60, le=60)]] = pydantic.Field(min_length=1, max_length=2)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.5])

@@ -158,7 +158,7 @@ async def test_allowed_tools_restrict_builtin_tools() -> None:
 
 
 async def test_replayed_call_looks_as_the_model_wrote_it() -> None:
-    async with served(writes(call("shell", '{"commands":["ls"]}')), template=HERMES) as running:
+    async with served(writes(call("shell", '{"commands": ["ls"]}')), template=HERMES) as running:
         first = await post(running, input="Do it.", tools=ALL)
         (item,) = first.json["output"]
         result = {"stdout": "x.py\n", "stderr": "", "outcome": {"type": "exit", "exit_code": 0}}
