@@ -16,7 +16,7 @@ class PackedTexts(Sequence[str]):
     """
 
     def __init__(self, data: bytes, ends: "array[int]") -> None:
-        """`data`: each text behind its length. `ends`: the end of each text in `data`, after a 0."""
+        """`data`: each text after its length. `ends`: the end of each text in `data`, after a 0."""
         self._data = data
         self._ends = ends
 

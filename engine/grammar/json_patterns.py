@@ -28,7 +28,7 @@ _EXACT = {r"\d": "[0-9]", r"\D": "[^0-9]", r"\w": "[A-Za-z0-9_]", r"\W": "[^A-Za
 """Classes as in JavaScript and in llguidance's schema compiler; those of its grammars have every script."""
 _UNESCAPED = r'[^"\\\x00-\x1f]'
 _SHORT = {'"': '"', "\\": r"\\", "/": "/", "\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t"}
-"""Character -> the regex of its escape behind the backslash."""
+"""Character -> the regex of its escape after the backslash."""
 _ESCAPABLE = ((0x00, 0x1F), *((ord(char), ord(char)) for char in "\"&'+/<=>\\`"), (0x7F, 0xFFFF))
 """Characters that encoders escape, for JSON itself or for JSON inside HTML and ASCII; others have one spelling."""
 _ESCAPED = tuple((ord(char), ord(char)) for char in '"\\\b\f\n\r\t')
@@ -127,7 +127,7 @@ def _readable(atom: str) -> str:
 
 
 def _short_escapes(ranges: Sequence[Range]) -> list[str]:
-    """Return the regex of the short escapes of all characters in the ranges, behind the backslash."""
+    """Return the regex of the short escapes of all characters in the ranges, after the backslash."""
     short = [escape for char, escape in _SHORT.items() if any(first <= ord(char) <= last for first, last in ranges)]
     return [f"[{''.join(short)}]"] if short else []
 
@@ -230,7 +230,7 @@ def _digits(ranges: Sequence[Range], n: int) -> str:
 
 
 def _last_digits(ranges: Sequence[Range], n: int) -> str:
-    """Return the regex of the `n` digits behind the first one; empty if there are none."""
+    """Return the regex of the `n` digits after the first one; empty if there are none."""
     if n == 0:
         return ""
     return f"{_HEX}{{{n}}}" if ranges == [(0, 16**n - 1)] else _digits(ranges, n)

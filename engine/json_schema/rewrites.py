@@ -143,7 +143,7 @@ def _named_properties(schema: Schema) -> Names | None:
 
 
 def _alternatives(optional: Sequence[str], sizes: range, more: bool = False) -> list[Schema]:
-    """Return a schema for each choice of that many optional properties; too many are cut behind MAX_SUBSETS."""
+    """Return a schema for each choice of that many optional properties; too many are cut after MAX_SUBSETS."""
     sets = chain.from_iterable(combinations(optional, size) for size in sizes)
     return [_of_properties(chosen, optional, more) for chosen in islice(sets, MAX_SUBSETS + 1)]
 

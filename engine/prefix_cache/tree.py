@@ -107,7 +107,7 @@ class PrefixTree:
         self._evict()
 
     def _extend(self, path: list[Node], n: int, run: CachedRun, savable: int) -> list[Node]:
-        """Add the run behind its first `n` tokens, which end in the last node of the path, and return the new nodes.
+        """Add the run after its first `n` tokens, which end in the last node of the path, and return the new nodes.
 
         That node is cut if further tokens part there, or if the run has a tail there.
         """

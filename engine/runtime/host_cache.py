@@ -38,7 +38,7 @@ class HostCache:
         return (0, 0, 0) if self.tree is None else (self.tree.size, self._limit, self.tree.evictions)
 
     def carry_out(self, transfers: Sequence[Transfer]) -> Sequence[Transfer]:
-        """Carry out transfers in their order. Return those that were not: a failed restore and all behind it.
+        """Carry out transfers in their order. Return those that were not: a failed restore and all after it.
 
         Raises the exception of a failed copy.
         """

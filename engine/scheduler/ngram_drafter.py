@@ -36,7 +36,7 @@ class NgramDrafter:
         return sum(self._acceptance_rate**accepted for accepted in range(min(n_draft, len(self._draft)) + 1))
 
     def learn(self, tokens: Sequence[int]) -> None:
-        """Record the tokens that followed, with or without a draft. Tokens behind the first wrong draft token prove
+        """Record the tokens that followed, with or without a draft. Tokens after the first wrong draft token prove
         nothing."""
         for drafted, token in zip(self._draft, tokens, strict=False):
             self._acceptance_rate += MEAN_WEIGHT * ((drafted == token) - self._acceptance_rate)

@@ -82,7 +82,7 @@ class PrefixReuse:
 
     def save(self, slot: Slot, keep: int | None = None) -> Iterator[PrefixSave]:
         """Save the slot's tokens if the tree lacks them; if only the first `keep` are still needed, also at the
-        checkpoints behind these, to which the slot can return."""
+        checkpoints after these, to which the slot can return."""
         if self._tree is None:
             return
         ends = [len(slot.cached_tokens)]

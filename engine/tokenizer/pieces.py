@@ -3,7 +3,7 @@
 A piece is the unit in which a large prompt can be refused or abandoned. The rule depends on the vocabulary's kind:
 
 - Byte-level BPE: at the edges of words that every known pre-tokenizer has. Each of its patterns ends a word before a
-  space that follows other text, and behind the last letter of a word.
+  space that follows other text, and after the last letter of a word.
 - SentencePiece: between two characters that no token has side by side. Each join of two tokens is a token itself, so
   none can cross that place.
 
@@ -24,7 +24,7 @@ WINDOW = 1 << 16
 SPACE = "▁"
 """SentencePiece's space."""
 BEFORE = ' \n\t",.:;(<[{/+=。，、！？'
-"""Characters before which SentencePiece texts are cut: few tokens have them behind another character."""
+"""Characters before which SentencePiece texts are cut: few tokens have them after another character."""
 
 _WORD_EDGE = re.compile(
     # Letters whose class is the same in all versions of Unicode: Latin, kana, CJK ideographs, hangul.
@@ -61,10 +61,10 @@ def token_pieces(tokens: Sequence[str], user_defined: Iterable[str], prefixed: b
     first = {token[:1] for token in user_defined}
 
     def is_cut(text: str, place: int) -> bool:
-        before, behind = text[place - 1].replace(" ", SPACE), text[place].replace(" ", SPACE)
-        if before + behind in crossed or before not in characters or behind not in characters:
+        before, after = text[place - 1].replace(" ", SPACE), text[place].replace(" ", SPACE)
+        if before + after in crossed or before not in characters or after not in characters:
             return False
-        return not prefixed or (behind == SPACE and place + 1 < len(text) and first.isdisjoint(text[place : place + 2]))
+        return not prefixed or (after == SPACE and place + 1 < len(text) and first.isdisjoint(text[place : place + 2]))
 
     return partial(_pieces, pattern=_BEFORE, is_cut=is_cut, dropped=int(prefixed))
 
@@ -72,7 +72,7 @@ def token_pieces(tokens: Sequence[str], user_defined: Iterable[str], prefixed: b
 def _pieces(
     text: str, least: int, pattern: re.Pattern[str], is_cut: Callable[[str, int], bool], dropped: int
 ) -> Iterator[str]:
-    """Yield the texts between places of the pattern that are cuts, without `dropped` characters behind each cut."""
+    """Yield the texts between places of the pattern that are cuts, without `dropped` characters after each cut."""
     start = 0
     while (cut := _first(pattern, text, start + least, is_cut)) is not None:
         yield text[start:cut]

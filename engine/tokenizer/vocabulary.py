@@ -150,7 +150,7 @@ class Vocabulary:
         return ids[1:] if self._add_bos and ids[:2] == [self.bos, self.bos] else ids
 
     def _parts(self, text: str, plain: Callable[[str], str]) -> Iterator[tuple[str, str]]:
-        """Yield the pieces of the text between control tokens, each with the name of the token behind it, or none."""
+        """Yield the pieces of the text between control tokens, each with the name of the token after it, or none."""
         position = 0
         for match in self.control.finditer(text):
             yield from self._pieces_before(match[0], plain(text[position : match.start()]))

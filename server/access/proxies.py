@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 
 MAX_HOPS = 32
-"""Hops to read from the right; nobody has as many proxies."""
+"""Maximum number of hops to read from the right; no deployment has as many proxies."""
 UNIX = "unix"
 """Address of every client of a unix socket."""
 _PORT = re.compile(r"\[(?P<v6>[^\]]*)\](:\d+)?|(?P<v4>[0-9.]+):\d+")
@@ -32,7 +32,7 @@ class TrustedProxies:
         self._networks = [_network(name) for name in listed if name != UNIX]
 
     def trusts(self, address: str) -> bool:
-        """True if the headers of this peer are believed."""
+        """True if the headers of this peer are trusted."""
         if address == UNIX:
             return self._unix
         if not self._networks or (found := _address(address)) is None:
@@ -42,7 +42,7 @@ class TrustedProxies:
     def client(self, peer: str, forwarded: Iterable[bytes]) -> ForwardedClient:
         """Return the client by the values of X-Forwarded-For: the right-most hop that is not trusted.
 
-        Each proxy appends the address of its own client, so everything left of that hop is hearsay.
+        Each proxy appends the address of its own client, so everything left of that hop cannot be trusted.
         """
         client = peer
         entries = b",".join(forwarded).decode("latin-1").split(",")[-MAX_HOPS:]

@@ -32,7 +32,7 @@ CLIENT_CLOSED_REQUEST = 499
 GREEDY = SamplingParams(temperature=0, top_p=1, top_k=0, min_p=0)
 
 PINGS = 6
-"""Pings without any sign of a WebSocket's client after which it is gone."""
+"""Number of unanswered pings after which the client of a WebSocket is taken for gone."""
 
 log = logging.getLogger("responsed.http")
 
@@ -50,10 +50,11 @@ class App:
         metrics: Metrics | None = None,
         state_dir: Path | None = None,
     ) -> None:
-        """`store`: responses and conversations; None if the server stores none. `keys`: None if anybody may call it.
+        """`store`: responses and conversations; None if the server stores none. `keys`: None if the server needs no
+        key.
 
         `metrics`: None if the server counts nothing. `state_dir`: folder of the key for sealed reasoning, and of the
-        deletions that were followed; None for a key of this run only.
+        deletions that were followed; None for a key that lasts for this run only.
         """
         self._metrics = metrics
         self.keys = keys
@@ -123,7 +124,7 @@ class App:
         self._generations.stop_admitting()
 
     async def wait_idle(self) -> None:
-        """Wait until the server makes no answer. Several tasks may wait at once."""
+        """Wait until no answer is in progress. Several tasks may wait at once."""
         await self._stages.busy.wait_idle()
 
     async def prewarm_job(self, body: bytes) -> tuple[int, GeneratorJob]:

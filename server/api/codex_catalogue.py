@@ -13,7 +13,7 @@ what you did.
 - Change only what the task needs, and keep to the style of the code around it.
 - Check your work if there is a way, for example by the tests of the project.
 - Never undo changes of the user. Ask before you do anything that cannot be undone."""
-"""Instructions in place of Codex's own, which a small context has no room for."""
+"""Instructions in place of Codex's own, which are too long for a small context."""
 MAX_OUTPUT_TOKENS = 10_000
 """Tokens of a command's output that Codex sends, as for OpenAI's models; an eighth of a small context."""
 

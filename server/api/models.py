@@ -21,7 +21,7 @@ class ModelMeta(Struct, frozen=True):
     quantization: str
     """Type of most weights, as GGUF names it."""
     sha256: str
-    """SHA-256 of the file; for a split one, that of each part, separated by blanks."""
+    """SHA-256 of the file; for a split file, that of each part, separated by spaces."""
     capabilities: tuple[str, ...]
     lacking: tuple[str, ...] | UnsetType = UNSET
     """Fields that the upstream lacks; absent if it lacks none."""

@@ -122,7 +122,7 @@ class StoredResponsesHandler:
         await exchange.answer(200, msgspec.json.encode(stored_items.page(stored.items, listing, earlier)))
 
     async def _found(self, response_id: str) -> Stored | RunningElsewhere:
-        """Return the stored response, or where else it runs. Raises NotFound, StoreError."""
+        """Return the stored response, or the server that generates it. Raises NotFound, StoreError."""
         running = self._generations.find_stored(response_id) is not None
         stored = await self._read(response_id)
         if stored is None or running or not stored.unfinished:
@@ -134,7 +134,7 @@ class StoredResponsesHandler:
         return found
 
     async def _running_elsewhere(self, response_id: str) -> RunningElsewhere | None:
-        """Return where else a response runs; None if it does not."""
+        """Return the other server that generates a response; None if there is none."""
         if self._store is None or not self._store.responses.shared:
             return None
         stored = await self._read(response_id)

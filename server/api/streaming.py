@@ -60,7 +60,7 @@ async def run_to_end(exchange: Exchange, generations: Generations, generation: G
 
 
 def _error_of(error: ErrorInfo, facts: Extensions | UnsetType) -> ApiError:
-    """Return the error of a response that failed behind its first output."""
+    """Return the error of a response that failed after its first output."""
     if error.code == GrammarMismatch.code:
         return GrammarMismatch(error.message)
     fault = None if facts is UNSET else facts.fault

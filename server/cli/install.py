@@ -54,7 +54,7 @@ class ServiceFile(Struct, frozen=True):
     path: Path
     text: str
     editable: bool = False
-    """True for the operator's own file: it is never replaced or removed."""
+    """True for a file that the operator may edit: it is never replaced or removed."""
 
 
 def add_install(parser: argparse.ArgumentParser) -> None:

@@ -148,7 +148,7 @@ def _open_store(config: Config, listening: ListeningSockets, http: HTTPOptions) 
     """Yield the store; None if it is off or its file cannot be opened, since responses do not depend on it.
 
     Raises NewerStore: only a person can decide to serve without what a newer version has stored. Raises StoreError for
-    a database: a server that nobody misses must not lose the responses of its clients.
+    a database: a server whose failure goes unnoticed must not lose the responses of its clients.
     """
     store = None
     place = store_place(config, os.environ)

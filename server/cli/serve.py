@@ -129,8 +129,8 @@ class _ReadShare:
 
 
 def _load_and_import(path: Path, wanted: Options, cache: Path) -> tuple[Loaded, Any]:
-    """Load the model, and meanwhile import `server.cli.running`: llama.cpp reads the file without the interpreter's
-    lock, longer than the imports take."""
+    """Load the model, and meanwhile import `server.cli.running`: llama.cpp reads the file without the GIL, which takes
+    longer than the imports."""
     loaded = load(path, wanted, cache, _import_running)
     return loaded, importlib.import_module("server.cli.running")
 

@@ -17,7 +17,7 @@ class Names(Struct, frozen=True):
     key: str = ""
     """Key in the configuration file; by default the field's name, without its unit of time."""
     former: str = ""
-    """Key of an earlier version that works until 0.2.0."""
+    """Key of an earlier version, accepted until 0.2.0."""
 
 
 class Setting(Struct, frozen=True):

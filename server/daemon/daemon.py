@@ -22,7 +22,7 @@ CLOSING_SECONDS = 2.0
 """Seconds to send the last frames, after the shutdown timeout."""
 
 STATUS_SECONDS = 5.0
-"""Seconds between two looks at the status for systemd."""
+"""Seconds between two updates of the status for systemd."""
 
 log = logging.getLogger("responsed")
 

@@ -1,7 +1,7 @@
 """Admission control: requests up to the number of slots and of places in the queue. Pure.
 
 Further requests get a 503 before any prompt is evaluated; Codex does not retry after a 429. Each lane has a queue of
-its own, so that batch jobs never take the last place from somebody who waits.
+its own, so that batch jobs never take the last place from an interactive client.
 """
 
 import heapq
@@ -25,10 +25,10 @@ MAX_RETRY_SECONDS = 120
 TYPICAL_OUTPUT_TOKENS = 256
 """Tokens of an answer before any has ended by itself."""
 TYPICAL_WEIGHT = 4
-"""Number of answers as which the typical one counts: a single short answer must not promise a slot too early."""
+"""Weight of the typical answer in the mean, in answers: a single short answer must not promise a slot too early."""
 
 MIN_PACE_TOKENS = 8
-"""Number of tokens from which on a generation's own pace counts."""
+"""Minimum number of tokens before a generation's own pace is used."""
 
 
 class Load(Struct, frozen=True):
@@ -49,12 +49,12 @@ class Load(Struct, frozen=True):
 
     @property
     def token_seconds(self) -> float | None:
-        """Its own time for a token; None if it has generated few."""
+        """Its own seconds per token; None if it has generated few."""
         return self.seconds / self.output_tokens if self.seconds and self.output_tokens >= MIN_PACE_TOKENS else None
 
 
 class Pace(Struct, frozen=True):
-    """Seconds of the engine for a token."""
+    """Seconds per token, as the engine measures them."""
 
     prompt_token: float = 0.0
     output_token: float = 0.0
@@ -120,7 +120,7 @@ class AdmissionControl:
         return free_at[0]
 
     def _tokens_left(self, load: Load) -> float:
-        """Return the tokens that a generation will still make, up to its limit.
+        """Estimate the tokens that a generation will still produce, up to its limit.
 
         The estimate is the mean length of the latest ones; a longer generation doubles its present length.
         """

@@ -70,7 +70,7 @@ class Generator(Protocol):
         """Run until cancelled."""
 
     async def warm_up(self) -> None:
-        """Generate a little, so that readiness means that answers can be generated. Raises ModelError."""
+        """Generate a few tokens, so that readiness means that answers can be generated. Raises ModelError."""
 
     async def restore(self) -> None:
         """Load the state of the last run. Jobs run meanwhile."""

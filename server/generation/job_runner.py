@@ -88,7 +88,7 @@ async def _arrived_outputs(outputs: trio.MemoryReceiveChannel[T], due: float) ->
 
 
 def _can_cut(processor: Processor, state: State, inputs: Sequence[StreamInput]) -> bool:
-    """True if the output is text or reasoning that may end behind `inputs`."""
+    """True if the output is text or reasoning that may end after `inputs`."""
     has_call = any(isinstance(each, ToolCallStarted) for each in inputs)
     running = state in (State.RUNNING, State.WRITING)
     return running and not has_call and processor.output_tokens > 0 and not processor.ended

@@ -42,10 +42,10 @@ class Readers:
 
     @property
     def have_left(self) -> bool:
-        """True if there is none, and one could still return."""
+        """True if there is no reader, and one could still return."""
         return not self._count and self._scope.deadline < math.inf
 
     @property
     def are_gone(self) -> bool:
-        """True if there is none, and the time for one has passed."""
+        """True if there is no reader, and the time for one to return has passed."""
         return not self._count and self._scope.deadline <= trio.current_time()

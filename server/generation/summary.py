@@ -42,7 +42,7 @@ class EarlierPrompt(Struct, frozen=True):
     reusable_tokens: int = 0
     """First tokens that the earlier prompt has too."""
     repeated_tokens: int = 0
-    """Tokens behind the first difference that the earlier prompt has too."""
+    """Tokens after the first difference that the earlier prompt has too."""
     reason: str = ""
     """Why the prompts differ; `first_prompt` without an earlier one; empty if few tokens are repeated."""
     place: str = ""
@@ -64,7 +64,7 @@ class EarlierPrompt(Struct, frozen=True):
 
 
 def notes(skipped: Sequence[str], trace_id: str, client_request_id: str) -> str:
-    """Return the notes behind a line of the log. Texts of the client are literals: a literal has no line break."""
+    """Return the notes after a line of the log. Texts of the client are literals: a literal has no line break."""
     names = f"; skipped: {', '.join(f'{each[:100]!r}' for each in skipped[:10])}" if skipped else ""
     trace = f"; trace {trace_id}" if trace_id else ""
     return f"{names}{trace}{f'; client request {client_request_id!r}' if client_request_id else ''}"

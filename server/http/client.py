@@ -64,7 +64,7 @@ class OutgoingConnection:
 
     @property
     def stale(self) -> bool:
-        """True if the server has closed the idle connection, or has sent what nobody asked for."""
+        """True if the server has closed the idle connection, or has sent unrequested bytes."""
         transport = self._stream
         while isinstance(transport, trio.SSLStream):
             transport = transport.transport_stream

@@ -31,7 +31,7 @@ class Admission(Enum):
 
     ADMITTED = auto()
     RESERVED = auto()
-    """It may ask for the status of the server; all places of others are taken, and nobody is idle."""
+    """It may ask for the status of the server: all other places are taken, and no connection is idle."""
     REFUSED = auto()
     """It must be closed at once."""
 
@@ -74,7 +74,8 @@ class ConnectionCount:
         return Admission.RESERVED
 
     def _is_limited(self, address: str) -> bool:
-        """Return False for trusted proxies, and for loopback addresses and unix sockets, where a proxy may stand."""
+        """Return False for trusted proxies, and for loopback addresses and unix sockets, which may belong to a
+        proxy."""
         return _is_remote(address) and not self._options.proxies.trusts(address)
 
 

@@ -69,7 +69,7 @@ class Drain:
             self._end(scope)
 
     async def wait_first_requests(self) -> None:
-        """After `close`, wait until each new connection has its first request, or had no more time for it."""
+        """After `close`, wait until each new connection has its first request, or ran out of time for it."""
         await trio.sleep(ACCEPT_SECONDS)
         while any(self._waiting.values()):
             await self._requested.park()

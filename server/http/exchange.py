@@ -46,7 +46,7 @@ CLIENT_DISCONNECTED = "client disconnected"
 
 
 class ClientDisconnected(Exception):
-    """The client left before its request was complete."""
+    """The client disconnected before its request was complete."""
 
 
 class Exchange:
@@ -144,7 +144,7 @@ class Exchange:
     async def body(self, limit: int, gap_seconds: float, total_seconds: float, reserve: Callable[[int], None]) -> bytes:
         """Return the whole body. Call `reserve` with each number of bytes that arrives; it may raise an error.
 
-        Bytes that are only announced occupy nothing, so a client that never sends them is in nobody's way.
+        Announced bytes are not reserved, so a client that never sends them blocks no other request.
 
         Raises BodyTooLarge, BodyTimeout, UnsupportedEncoding, UnsupportedMediaType, ClientDisconnected.
         """
@@ -217,7 +217,7 @@ class Exchange:
 
     @contextmanager
     def while_connected(self) -> Iterator[None]:
-        """Do the same, and raise ClientDisconnected behind a block that was cancelled."""
+        """Do the same, and raise ClientDisconnected after a block that was cancelled."""
         with self.until_disconnect() as scope:
             yield
         if scope.cancelled_caught:

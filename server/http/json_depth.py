@@ -32,7 +32,7 @@ def is_deeper(text: bytes, most: int) -> bool:
 
 
 def _after_string(text: bytes, at: int) -> int:
-    """Return the place behind the string whose content begins at `at`; the text's end if the string has none."""
+    """Return the place after the string whose content begins at `at`; the text's end if the string has none."""
     while at < len(text):
         match = _END_OF_STRING.match(text, at, at + CHUNK_BYTES)
         assert match is not None, "the pattern matches an empty text"

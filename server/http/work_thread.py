@@ -1,8 +1,8 @@
 """Work on large requests, in a thread beside the event loop: the streams of other clients go on meanwhile.
 
-A thread that computes in Python gives way within a switch interval (`server.cli.serve`). Calls into C that last must
-release the GIL, or be cut into pieces. The model may use all cores, and a step lasts as long as its slowest core, so
-the work rests half of the time while the model has something to do.
+A thread that computes in Python gives way within a switch interval (`server.cli.serve`). Long calls into C must release
+the GIL, or be cut into pieces. The model may use all cores, and a step lasts as long as its slowest core, so the work
+rests half of the time while the model has something to do.
 """
 
 import time
@@ -17,13 +17,13 @@ T = TypeVar("T")
 LARGE = 1 << 14
 """Bytes or characters beyond which work runs in the thread. Smaller work takes less than 5 ms, and a thread 0.1 ms."""
 ITEM_BYTES = 64
-"""Bytes of work that an item is, whatever its size."""
+"""Bytes for which an item counts, whatever its size."""
 
 MAX_REST_SECONDS = 0.05
-"""Seconds of one rest; pieces that take longer get no longer one."""
+"""Maximum seconds of one rest, however long the piece before it took."""
 
 Check: TypeAlias = Callable[[], None]
-"""Function that long work calls between its pieces. It raises trio.Cancelled if nobody waits for the result."""
+"""Function that long work calls between its pieces. It raises trio.Cancelled if the result is no longer needed."""
 
 
 class WorkThread:

@@ -16,7 +16,7 @@ from server.live_view.text import ASCII, BLOCKS, lines
 from server.monitoring import Status
 
 SECONDS = 1.0
-"""Seconds between two looks."""
+"""Seconds between two requests."""
 UNLIMITED = 1 << 20
 SHOW, HIDE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 """The terminal's other screen without a cursor, and back (xterm, "Control Sequences")."""

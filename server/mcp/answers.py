@@ -1,4 +1,4 @@
-"""Answers of an MCP server over HTTP: their size, encoding and status, which the package `mcp` hides."""
+"""HTTP responses of an MCP server: their size, encoding and status, which the package `mcp` hides."""
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing

@@ -17,9 +17,10 @@ from server.store import LOST_RESULT, AsyncStore, StoreError
 from server.stream import INTERRUPTED, McpCallFinished, result_of_approved_call
 
 MAX_REMEMBERED = 1024
-"""Calls that the memory has."""
+"""Maximum number of calls in memory."""
 OUR_ID = re.compile(r"mcpr_[0-9a-f]{32}\d{2,}")
-"""Id of an approval request that a response of this server has. Nobody can guess it; others may stand for any call."""
+"""Id of an approval request that a response of this server has. It cannot be guessed; an id that a client made may
+stand for any call."""
 LOST = McpHTTPError(
     409,
     "The call was made before, by a response that is not stored, so its output is lost: ask for the call again, and "

@@ -29,7 +29,7 @@ T = TypeVar("T")
 INVALID_PARAMS = -32602
 """JSON-RPC's code for wrong arguments."""
 CLOSE_SECONDS = 1.0
-"""Seconds for the end of the session with a server, behind a result."""
+"""Seconds for the end of the session with a server, after a result."""
 LIST_SECONDS = 15.0
 """Seconds for the connection to a server and the list of its tools."""
 LACKS_PACKAGE = "This server lacks the package `mcp`: the operator installs it by pip install 'responsed[mcp]'."

@@ -1,6 +1,6 @@
 """Latencies of the last minutes. Pure.
 
-Running generations are recorded only when somebody looks, ended ones at their end: nothing happens for each token.
+Running generations are recorded only when the status is requested, ended ones at their end: no work is done per token.
 """
 
 from bisect import bisect_left

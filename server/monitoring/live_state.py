@@ -12,7 +12,7 @@ StreamState: TypeAlias = Literal["queued", "prefill", "decode", "tool"]
 """`queued` waits for a slot; `tool` has none while an MCP server executes a call."""
 
 ID_CHARACTERS = 13
-"""Characters of an id that are shown: whoever has a whole id can read the stored response."""
+"""Characters of an id that are shown: anyone with a whole id can read the stored response."""
 GAPS = 60
 """Number of a stream's latest gaps."""
 

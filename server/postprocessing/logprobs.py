@@ -13,7 +13,7 @@ MIN_LOGPROB = -9999.0
 class PendingLogprobs:
     """Logprobs of tokens whose text has not been emitted yet.
 
-    A token belongs to the part in which its text begins. Pending text so loses no token, and tokens without emitted
+    A token belongs to the part in which its text begins. So pending text loses no token, and tokens without emitted
     text are left out: those of a stop string, and half a character at the end.
     """
 

@@ -10,7 +10,7 @@ from server.stream import StreamInput
 
 
 class UpstreamTrace(Struct, frozen=True):
-    """The way of a job to another server."""
+    """The route of a job to another server."""
 
     url: str
     seconds: float

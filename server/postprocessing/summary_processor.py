@@ -61,7 +61,7 @@ class SummaryProcessor:
         return []
 
     def _summarised(self, inputs: Iterable[StreamInput]) -> Iterator[StreamInput]:
-        """Yield the text as a summary, and the end. The token limit ends a summary like a stop."""
+        """Yield the text as a summary, and the end. A summary that reaches the token limit counts as complete."""
         for input_ in inputs:
             match input_:
                 case TextAdded(text):

@@ -292,5 +292,5 @@ def _with_lacking(first: Response, lacking: tuple[str, ...]) -> Response:
 
 
 def _left(limit: int | None, written: int) -> int | None:
-    """Return what a limit of tokens leaves, at least one, which ends the answer."""
+    """Return the tokens left of a limit; at least one, which then ends the answer."""
     return max(limit - written, 1) if limit else limit

@@ -1,4 +1,5 @@
-"""Stages of a generation with MCP servers: lists of their tools, and calls, with whose output the model goes on."""
+"""Stages of a generation with MCP servers: lists of their tools, and calls, after which the model continues with the
+output."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
@@ -23,7 +24,7 @@ TOO_LONG = McpHTTPError(413, "The tool's output is too long for the model's cont
 NextJob: TypeAlias = Callable[[PreparedRequest, int], Awaitable[Stage]]
 """Function that returns the stage that continues a prepared request, and the number of tokens written before."""
 FirstStage: TypeAlias = Callable[[PreparedRequest, int], Awaitable[Stage]]
-"""Function that returns the first stage of a prepared request behind a number of approved calls."""
+"""Function that returns the first stage of a prepared request after a number of approved calls."""
 
 
 class McpStages:
@@ -85,7 +86,7 @@ class ListStages:
 
     @property
     def inputs(self) -> tuple[StreamInput, ...]:
-        """Inputs that begin the next list; none behind the last one."""
+        """Inputs that begin the next list; none after the last one."""
         return tuple(map(McpListStarted, self._session.unlisted[:1]))
 
     async def follow(self, response: Response, call: McpCall | None) -> Stage:
@@ -149,7 +150,7 @@ class ApprovedStages:
 
 
 async def _continued(work: WorkThread, prepared: PreparedRequest, items: Sequence[Raw]) -> PreparedRequest:
-    """Return the request with further items behind its input."""
+    """Return the request with further items after its input."""
     assert prepared.mcp, "a request with a call has servers"
     assert prepared.continued, "a request with servers can go on"
     size = sum(len(message.content) for message in prepared.messages)

@@ -103,7 +103,7 @@ def _prepare(request: Request, past: Past, unknown: list[str]) -> PreparedReques
 def _prepare_with_mcp(
     request: Request, past: Past, unknown: list[str], session: McpServers, more: Sequence[Raw] = ()
 ) -> PreparedRequest:
-    """Return the prepared request, with the items `more` behind its input.
+    """Return the prepared request, with the items `more` after its input.
 
     The store gets its input as it is; the prompt has the calls of MCP tools instead of lists and approvals.
     """

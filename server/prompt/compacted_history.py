@@ -1,6 +1,6 @@
 """Leave out the items that a `compaction` item stands for. Pure.
 
-A client may send the summary alone, or behind everything that it stands for: as a stored chain does, or as an array to
+A client may send the summary alone, or after everything that it stands for: as a stored chain does, or as an array to
 which all output was appended. Codex sends its instructions and the user's messages before it. So messages of the user
 and of the system stay, and answers, reasoning, calls and outputs go.
 """

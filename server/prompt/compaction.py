@@ -94,7 +94,8 @@ def threshold(request: Request, n_ctx: int) -> int | None:
 def summarised(messages: Sequence[Message]) -> int:
     """Return the number of messages, from the first, that a summary before the answer stands for; 0 for none.
 
-    The user's message at the end is not summarised. Nothing is gained if all messages before it are the user's too.
+    The user's message at the end is not summarised. A summary is not worth it if all messages before it are the user's
+    too.
     """
     count = len(messages) - (messages[-1].role == "user")
     worth = any(message.role in ("assistant", "tool") for message in messages[:count])

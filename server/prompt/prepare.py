@@ -85,7 +85,7 @@ class PreparedRequest(Struct, frozen=True, kw_only=True):
     mcp: McpServers | None = None
     """MCP servers of the request."""
     continued: Callable[[McpServers, Sequence[Raw]], "PreparedRequest"] | None = None
-    """Function that returns the request with its MCP servers at present, and further items behind its input; None
+    """Function that returns the request with its MCP servers at present, and further items after its input; None
     without MCP servers."""
 
     @property

@@ -1,6 +1,6 @@
-r"""Move lines that change with every request, such as clocks, behind the stable part of a prompt. Pure.
+r"""Move lines that change with every request, such as clocks, after the stable part of a prompt. Pure.
 
-A clock in the instructions makes each prompt differ from the last one near its beginning, so that nothing behind it is
+A clock in the instructions makes each prompt differ from the last one near its beginning, so that nothing after it is
 found in the KV cache. Matching lines of the leading system message move in front of the user's last message.
 """
 
@@ -13,7 +13,8 @@ from engine.chat_template import Message
 from server.prompt.item_texts import ItemText
 
 MAX_LINE_CHARACTERS = 300
-"""Characters of a line that can match. It bounds the time of a pattern, and a whole paragraph is not a time stamp."""
+"""Maximum characters of a line that can match. The limit bounds the time of a pattern, and a whole paragraph is not a
+time stamp."""
 
 _MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*\.?"
 _DAY = r"(?:(?:Mon|Tues?|Wed(?:nes)?|Thu(?:rs)?|Fri|Sat(?:ur)?|Sun)(?:day)?\.?,?\s+)?"

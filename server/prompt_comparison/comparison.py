@@ -12,11 +12,11 @@ from server.protocol.prompt_cache import CacheComparison, PromptDifference, Reas
 
 BytesOf: TypeAlias = Callable[[int], bytes]
 AROUND = 24
-"""Characters before and behind the difference in `PromptDifference.text`."""
+"""Characters before and after the difference in `PromptDifference.text`."""
 NGRAM_SIZE = 8
 """Tokens in a row that count as repeated."""
 LONGEST_TOKENS = 16
-"""Tokens behind the difference whose bytes are compared, since a token may begin alike."""
+"""Tokens after the difference whose bytes are compared, since a token may begin alike."""
 
 
 class NewPrompt(Struct, frozen=True):
@@ -58,7 +58,7 @@ def compare(old: RecentPrompt, new: NewPrompt, bytes_of: BytesOf) -> CacheCompar
 
 
 def repeated_tokens(old: "array[int]", new: "array[int]") -> int:
-    """Return about how many tokens behind the first difference both prompts have, perhaps at other positions."""
+    """Return about how many tokens after the first difference both prompts have, perhaps at other positions."""
     shared = common_length(old, new)
     ngrams = {old[at : at + NGRAM_SIZE].tobytes() for at in range(shared, len(old) - NGRAM_SIZE + 1)}
     count, at = 0, shared
@@ -121,7 +121,7 @@ def _locate(rendered: bytes, offset: int, items: Sequence[ItemText], tools_chang
 
 def _difference(item: ItemText, text: bytes, at: int) -> PromptDifference:
     before = text[:at].decode(errors="ignore")
-    behind = text.decode()[len(before) :]
+    after = text.decode()[len(before) :]
     lead = len(item.text) - len(item.text.lstrip())
-    around = f"{before[-AROUND:]}|{behind[:AROUND]}"
+    around = f"{before[-AROUND:]}|{after[:AROUND]}"
     return PromptDifference(item.place.field, lead + len(before), around, item.place.index, item.place.type)

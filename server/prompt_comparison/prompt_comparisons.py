@@ -28,7 +28,7 @@ COSTLY_TOKENS = 256
 """Tokens that an earlier prompt has too, from which on the log explains why they were evaluated again."""
 
 TOKEN_BYTES = 8
-"""Bytes of work that a token is: 8,192 take 15 ms."""
+"""Bytes for which a token counts as work: 8,192 tokens take 15 ms."""
 
 
 class Compared(Struct, frozen=True):
@@ -45,7 +45,7 @@ class Compared(Struct, frozen=True):
     note: str = ""
     """For the log, without any content; empty if little can be evaluated again."""
     repeated_tokens: int = 0
-    """Tokens behind the difference that the earlier prompt has too."""
+    """Tokens after the difference that the earlier prompt has too."""
     reusable_tokens: int = 0
     """Tokens before the first difference; 0 without an earlier prompt."""
 
@@ -127,7 +127,7 @@ def _settings(prepared: PreparedRequest) -> PromptSettings:
 
 
 def _repeated(old: "array[int]", new: "array[int]") -> int:
-    """Return the number of tokens behind the difference that both prompts have, if the difference is costly."""
+    """Return the number of tokens after the difference that both prompts have, if the difference is costly."""
     return repeated_tokens(old, new) if _is_costly(old, new) else 0
 
 
@@ -146,7 +146,7 @@ def _diagnostics(found: CacheComparison) -> Diagnostics:
 def _note(found: CacheComparison, repeated: int) -> str:
     """Return the log's sentence. It has places and numbers only, and no content."""
     return (
-        f"the prompt differs from that of {found.response_id} {_place(found)}; about {repeated} equal tokens behind "
+        f"the prompt differs from that of {found.response_id} {_place(found)}; about {repeated} equal tokens after "
         "the difference were evaluated again (--volatile moves a changing line to the end)"
     )
 

@@ -31,7 +31,7 @@ class RecentPrompt(Struct, frozen=True):
     """Affinity group."""
     tokens: "array[int]"
     tail: str
-    """End of the last item's text: everything behind it is the template's."""
+    """End of the last item's text: everything after it is the template's."""
     settings: PromptSettings
 
 

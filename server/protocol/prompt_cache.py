@@ -33,7 +33,7 @@ class ResponseCacheOptions(CacheOptions, frozen=True, forbid_unknown_fields=True
 
 
 class Breakpoint(Struct, frozen=True, forbid_unknown_fields=True):
-    """Field `prompt_cache_breakpoint` of a part: a later prompt may differ behind the part."""
+    """Field `prompt_cache_breakpoint` of a part: a later prompt may differ after the part."""
 
     mode: Literal["explicit"]
     ttl: Ttl | None = None
@@ -85,7 +85,7 @@ class CacheMiss(Struct, frozen=True, tag="cache_miss"):
     """The prompt differs from the compared one."""
 
     cache_missed_tokens: int
-    """Tokens of the prompt behind the first difference."""
+    """Tokens of the prompt after the first difference."""
     reason: Reason
     comparison_reusable_tokens: int
     """Tokens before the first difference."""
@@ -129,7 +129,7 @@ class CacheComparison(Struct, frozen=True, omit_defaults=True):
     reusable_tokens: int
     """Tokens before the first difference."""
     missed_tokens: int
-    """Tokens behind it; 0 if the prompt continues the earlier one."""
+    """Tokens after it; 0 if the prompt continues the earlier one."""
     reason: Reason | None = None
     difference: PromptDifference | None = None
     evicted_tokens: int = 0

@@ -12,7 +12,7 @@ import trio
 from server.http import Headers, OutgoingConnection, TLSFailed, connect
 
 RELAYED = b"x-responsed-relayed"
-"""Header of a request that was relayed once: nobody relays it again."""
+"""Header of a request that was relayed once: no server relays it again."""
 CONNECT_SECONDS = 3.0
 HEAD_SECONDS = 15.0
 """Seconds until the head of the answer: a cancelled response ends within a step of the model."""

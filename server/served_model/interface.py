@@ -46,7 +46,7 @@ class ModelCard(Struct, frozen=True, kw_only=True):
     """True if the model has tags for reasoning."""
     file: FileFacts = FileFacts()
     fallback: str = ""
-    """Why llama.cpp does not run the model; empty where it does, or another engine was asked for."""
+    """Reason why llama.cpp does not run the model; empty if it does, or if another engine was requested."""
 
 
 class JobParams(Struct, frozen=True, kw_only=True):
@@ -109,7 +109,7 @@ class AnsweringModel(Protocol):
     def card(self) -> ModelCard: ...
 
     def resolve(self, name: str | None) -> None:
-        """Raise NotFound if this model has not that name."""
+        """Raise NotFound if this model does not have that name."""
 
     def effort(self, effort: str | None) -> str | None:
         """Return the reasoning effort in effect; None if it changes nothing with this model."""

@@ -24,7 +24,7 @@ from server.served_model.output_constraints import UNCONSTRAINED, OutputConstrai
 from server.tools import NO_TOOLS, Toolbox
 
 RENDERINGS = 8
-"""Renderings that truncating a conversation takes, about."""
+"""Approximate number of renderings that truncating a conversation takes."""
 
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ class LoadedModel(Struct, frozen=True):
     template: ChatTemplate
     file: FileFacts = FileFacts()
     fallback: str = ""
-    """Why llama.cpp does not run the model; empty where it does, or another engine was asked for."""
+    """Reason why llama.cpp does not run the model; empty if it does, or if another engine was requested."""
 
 
 class ServedModel:
@@ -73,7 +73,7 @@ class ServedModel:
         variables: Mapping[str, Any] = NO_VARIABLES,
         bound: Progress = no_progress,
     ) -> list[int]:
-        """The prompt; of more than `most` tokens only where the last turn alone has more (see `truncation`).
+        """Return the prompt. It has more than `most` tokens only if the last turn alone does (see `truncation`).
 
         `least_bytes`: see `render`. `bound` gets the number of tokens so far, unless old turns may be dropped.
         """
@@ -86,8 +86,8 @@ class ServedModel:
         return await self.render(messages, fitted, RENDERINGS, effort, tools, variables=variables)
 
     async def prompt_tokens(self, prompt: str | Sequence[int], bound: Progress) -> list[int]:
-        """A prompt without a chat template; `bound`: see `tokens`. Raises InvalidRequest for ids that the model has
-        not."""
+        """Return a prompt without a chat template. `bound`: see `tokens`. Raises InvalidRequest for unknown token
+        ids."""
         vocabulary = self.served.vocabulary
         if not isinstance(prompt, str):
             return await self._work.run(len(prompt), self._known_ids, prompt)
@@ -97,7 +97,7 @@ class ServedModel:
         )
 
     def _known_ids(self, prompt: Sequence[int]) -> list[int]:
-        """Return the ids. Raises InvalidRequest for one that the model has not."""
+        """Return the ids. Raises InvalidRequest for one that the model does not have."""
         size = len(self.served.vocabulary)
         if (wrong := next((id_ for id_ in prompt if not 0 <= id_ < size), None)) is not None:
             message = f"`prompt` has the token {wrong}; this model has those from 0 to {size - 1}."

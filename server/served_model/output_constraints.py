@@ -39,7 +39,7 @@ class ConstraintSpec(Struct, frozen=True):
     demanded: bool
     """True if the answer must be a call."""
     most: int
-    """Calls in one answer, at most."""
+    """Maximum number of calls in one answer."""
     uncallable: tuple[str, ...] | None = None
     """Functions that the model knows and may not call; None if it can call some, or knows none."""
 
@@ -72,5 +72,5 @@ def tool_size(offer: ToolSpec) -> int:
 
 
 def constraints_size(wish: ConstraintSpec, made: OutputConstraints | None) -> int:
-    """Return the bytes of a spec and its constraints, about."""
+    """Return the approximate bytes of a spec and its constraints."""
     return getsizeof(wish.format) + sum(map(tool_size, wish.known)) + (0 if made is None else made.grammars.size)

@@ -13,7 +13,7 @@ from server.served_model.interface import JobParams
 from server.served_model.model import ServedModel
 
 NEVER = -10_000.0
-"""Bias of a token that is chosen only if a grammar allows no other, such as behind the end of a JSON object."""
+"""Bias of a token that is chosen only if a grammar allows no other, such as after the end of a JSON object."""
 
 
 class TokenPrompt:

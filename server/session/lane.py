@@ -79,7 +79,7 @@ class SessionLane:
         self.busy = False
         self._running: _Running | None = None
         self._waiting: tuple[str, list[PendingSteer]] = ("", [])
-        """Response that waits for results of tools, and the input behind these."""
+        """Response that waits for results of tools, and the input after these."""
 
     async def run(self, capacity: trio.CapacityLimiter) -> None:
         """Answer the queued requests, and those that arrive meanwhile."""

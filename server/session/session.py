@@ -176,7 +176,7 @@ class Session:
             self._socket.transport.set_idle(self._idle_scope)
 
     async def _idle_end(self) -> SocketClosed:
-        """Return how the connection ends that was cancelled while it was idle."""
+        """Return the reason for closing a connection that was cancelled while it was idle."""
         now = trio.current_time()
         if self._socket.transport.shutting_down:
             return SocketClosed(CloseCode.SERVICE_RESTART, "the server is stopping")

@@ -45,7 +45,7 @@ class AsyncStore:
             self._discarded.add(response_id)
 
     async def keep_alive(self, follow: Callable[[], Awaitable[None]]) -> None:
-        """Let the other servers know that this one lives, until cancelled. Nobody asks about a store of its own.
+        """Let the other servers know that this one lives, until cancelled. Return at once if the store is not shared.
 
         `follow` reads what the others have changed, and may raise StoreError.
         """

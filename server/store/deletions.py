@@ -18,7 +18,7 @@ TABLES = """
     );
 """
 LISTED = 10_000
-"""Number of deletions that the list has at most."""
+"""Maximum number of deletions in the list."""
 
 
 class Deletion(Struct, frozen=True):

@@ -82,7 +82,7 @@ class UsageIndex:
         return int(self.limits.megabytes * 1e6)
 
     def synchronize(self, now: float) -> None:
-        """Let the time go on from the database's clock, but never back behind the latest use."""
+        """Continue from the database's clock, but never from before the latest use."""
         ((latest,),) = self._database.rows("SELECT max(used) FROM entries")
         self._shift = max((each for each in (latest, self._database.clock()) if each is not None), default=now) - now
 

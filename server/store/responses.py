@@ -169,7 +169,7 @@ class Store:
         return stored
 
     def chain(self, response_id: str, now: float) -> list[Stored]:
-        """Return the response behind its ancestors, the oldest first. Raises Missing for the first one not found."""
+        """Return the response after its ancestors, the oldest first. Raises Missing for the first one not found."""
         chain: list[Stored] = []
         next_id: str | None = response_id
         while next_id is not None:

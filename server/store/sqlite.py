@@ -114,7 +114,7 @@ class SQLiteDatabase(Database):
                     self._connection.execute("ROLLBACK")
 
     def clock(self) -> None:
-        """Return None: the time of the file goes on from its latest use."""
+        """Return None: the file's time continues from its latest use."""
 
     def check_writable(self) -> None:
         """Raise StoreError if the last write failed and another one fails too.

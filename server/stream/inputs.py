@@ -106,7 +106,7 @@ class McpCallFinished(Struct, frozen=True, array_like=True, tag="o"):
 
 
 class PromptMade(Struct, frozen=True, array_like=True, tag="p"):
-    """The prompt is known, which waited for lists of tools: facts that the response could not begin with."""
+    """The prompt, which waited for lists of tools, is known: these are the facts that `response.created` lacked."""
 
     unenforced: tuple[str, ...] = ()
     """Parts of schemas that are not enforced."""

@@ -22,7 +22,7 @@ class AdditionalTools(Struct, frozen=True):
     """Path of the list in the request."""
     tools: Sequence[Raw]
     found: bool = False
-    """True if a search has found them, so that the prompt has them in its output, behind all that is cached."""
+    """True if a search has found them, so that the prompt has them in its output, after all that is cached."""
 
 
 class _Item(Struct, frozen=True):

@@ -128,7 +128,7 @@ class ToolReader:
         return NamespaceTool(space.name, space.description or "", tuple(filter(None, inner)))
 
     def _mcp(self, server: McpParam, place: str) -> McpServerTool | None:
-        """Return the echo of an MCP server; None if nobody has asked it for its tools."""
+        """Return the echo of an MCP server; None if it was not asked for its tools."""
         if server.functions is None:
             self.skipped.append("tool mcp")
             return None

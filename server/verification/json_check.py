@@ -16,7 +16,7 @@ KINDS = {"{": "object", "[": "array", '"': "string", "t": "boolean", "f": "boole
 KINDS |= dict.fromkeys("-0123456789", "number")
 WHITE = " \t\n\r"
 MAX_DEPTH = 128
-"""Levels of nesting at most."""
+"""Maximum levels of nesting."""
 _STRING_PART = re.compile(r'[^"\\]*')
 _SCALAR_PART = re.compile(r"[-+.0-9A-Za-z]*")
 

@@ -4,7 +4,7 @@ import re
 from functools import lru_cache
 
 MAX_UNBOUNDED = 3
-"""Unbounded repetitions of a pattern at most: each multiplies the time by the length of the text."""
+"""Maximum unbounded repetitions of a pattern: each multiplies the time by the length of the text."""
 _PARTS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\(\?[:=!]|\(|\)|[*+?]|\{\d*(?:,(\d*))?\}|.", re.DOTALL)
 
 

@@ -14,7 +14,7 @@ from server.verification.values import TYPES, equal, number_faults, size_faults,
 Schema: TypeAlias = Any
 """An object, or true or false."""
 MAX_DEPTH = 128
-"""Levels of nested schemas and references at most."""
+"""Maximum levels of nested schemas and references."""
 
 
 class VerifiedSchema:

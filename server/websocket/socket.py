@@ -17,13 +17,13 @@ from wsproto.events import BytesMessage, CloseConnection, Event, Ping, TextMessa
 from server.protocol.errors import ApiError, BodyTooLarge
 
 FRAGMENT_BYTES = 64
-"""Bytes that a fragment counts beside its text, so that empty fragments reach the limit of a message too."""
+"""Bytes for which a fragment counts besides its text, so that empty fragments reach the limit of a message too."""
 CLOSE_SECONDS = 2.0
 """Seconds to wait for the client's close frame."""
 TURN_EVENTS = 64
 """Number of frames to read in one turn of the event loop: they take a millisecond."""
 PINGS_PER_SECOND = 20
-"""Pings of a client in one second, at most."""
+"""Maximum pings of a client in one second."""
 
 
 class CloseCode(IntEnum):

@@ -23,7 +23,7 @@ from server.upstream.tokens.servers import AnswerPart, Continuation, TokenServer
 from server.upstream.transport import REFUSALS, Attempt, OutputMismatch, UpstreamClient, UpstreamFault, faults
 
 DRAIN_SECONDS = 1.0
-"""Seconds for the numbers behind the last token."""
+"""Seconds for the numbers after the last token."""
 
 
 class TokenUpstreams(Struct, frozen=True):

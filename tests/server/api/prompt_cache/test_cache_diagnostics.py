@@ -183,7 +183,7 @@ async def test_costly_miss_is_logged_without_content(caplog: pytest.LogCaptureFi
     logged = [record.getMessage() for record in caplog.records if "differs" in record.getMessage()]
     expected = (
         f"{ids[2]}: the prompt differs from that of {ids[1]} in `instructions`, 16 characters in; about 384 equal "
-        "tokens behind the difference were evaluated again (--volatile moves a changing line to the end)"
+        "tokens after the difference were evaluated again (--volatile moves a changing line to the end)"
     )
     assert logged == [expected]
     summaries = [record.summary for record in caplog.records if hasattr(record, "summary")]
