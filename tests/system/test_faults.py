@@ -25,6 +25,8 @@ from tests.support.processes import COMMAND, ROOT, START_SECONDS, serving
 pytestmark = pytest.mark.slow
 
 TERMINATED = -signal.SIGTERM
+ENDLESS = 100_000
+"""Context of a tiny model, in tokens: it takes a minute to fill."""
 EXITED = 128 + signal.SIGTERM
 """Exit status of a Python program that SIGTERM ended while it could still clean up."""
 
@@ -140,11 +142,12 @@ def reloading(folder: Path, smollm2: Path) -> Iterator[Starting]:
 
 def closing(folder: Path, smollm2: Path) -> Iterator[Starting]:
     """A first SIGTERM, and a stream that never ends."""
-    flags = ["--model", str(smollm2), "--shutdown-timeout", "600"]
+    model = model_files.bpe(folder / "tiny.gguf", context=ENDLESS)
+    flags = ["--model", str(model), "--context", str(ENDLESS), "--shutdown-timeout", "600"]
     with Starting(folder, *flags) as starting:
         port = int(starting.wait_message("READY=1").rpartition(":")[2])
         with socket.create_connection(("127.0.0.1", port)) as client:
-            client.sendall(ask(input="Write a long story about the sea.", stream=True, max_output_tokens=4000))
+            client.sendall(ask(input="Write a long story about the sea.", stream=True, temperature=0))
             client.recv(1)
             starting.process.terminate()
             starting.wait_message("STOPPING=1")
@@ -234,12 +237,13 @@ CRASHES = [
 
 @pytest.mark.parametrize(("number", "line"), CRASHES, ids=[number.name for number, _ in CRASHES])
 async def test_crash_under_load_leaves_its_stacks_and_no_response_in_progress(
-    number: signal.Signals, line: str, smollm2: Path, tmp_path: Path
+    number: signal.Signals, line: str, tiny: Path, tmp_path: Path
 ) -> None:
-    with serving(tmp_path, "--model", str(smollm2), "--alias", NAME) as daemon:
+    flags = ("--model", str(tiny), "--context", str(ENDLESS), "--alias", NAME)
+    with serving(tmp_path, *flags) as daemon:
         whole = (await post(daemon, input="Hi", max_output_tokens=4)).json
         async with await Client.to(daemon) as client:
-            await client.create(input="Write a long story.", stream=True, max_output_tokens=4000)
+            await client.create(input="Write a long story.", stream=True, temperature=0)
             cut_id, _ = await client.created()
             await client.frame("response.output_text.delta")
             daemon.process.send_signal(number)
@@ -248,7 +252,7 @@ async def test_crash_under_load_leaves_its_stacks_and_no_response_in_progress(
     assert line in daemon.log.read_text()
     assert ("most recent call first" in daemon.log.read_text()) == bool(line)
     (tmp_path / "notify").unlink()
-    with serving(tmp_path, "--model", str(smollm2), "--alias", NAME) as daemon:
+    with serving(tmp_path, *flags) as daemon:
         assert "probes" not in daemon.log.read_text(), "the next start is quick"
         assert "1 unfinished responses have failed" in daemon.log.read_text()
         assert f"process {ended}, since" in daemon.log.read_text()
@@ -276,12 +280,11 @@ def memory_cgroup() -> Iterator[Path]:
         folder.rmdir()
 
 
-async def test_kernel_that_ends_a_server_out_of_memory_is_named_by_the_next_start(
-    smollm2: Path, tmp_path: Path
-) -> None:
-    with memory_cgroup() as group, serving(tmp_path, "--model", str(smollm2), "--alias", NAME) as daemon:
+async def test_kernel_that_ends_a_server_out_of_memory_is_named_by_the_next_start(tiny: Path, tmp_path: Path) -> None:
+    flags = ("--model", str(tiny), "--context", str(ENDLESS), "--alias", NAME)
+    with memory_cgroup() as group, serving(tmp_path, *flags) as daemon:
         async with await Client.to(daemon) as client, await Client.to(daemon) as other:
-            await client.create(input="Write a long story.", stream=True, max_output_tokens=4000)
+            await client.create(input="Write a long story.", stream=True, temperature=0)
             cut_id, _ = await client.created()
             await client.frame("response.output_text.delta")
             (group / "cgroup.procs").write_text(str(daemon.process.pid))  # what it has taken stays with its old group
@@ -290,7 +293,7 @@ async def test_kernel_that_ends_a_server_out_of_memory_is_named_by_the_next_star
             assert await trio.to_thread.run_sync(daemon.wait) == -signal.SIGKILL
             ended = daemon.process.pid
     (tmp_path / "notify").unlink()
-    with serving(tmp_path, "--model", str(smollm2), "--alias", NAME) as daemon:
+    with serving(tmp_path, *flags) as daemon:
         (line,) = [each for each in daemon.log.read_text().splitlines() if "ended abnormally" in each]
         assert f"the last run (process {ended}, since " in line
         assert "ended abnormally: the kernel's OOM killer ended " in line

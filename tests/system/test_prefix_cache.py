@@ -1,4 +1,4 @@
-"""More conversations than slots, with the real model: each finds all of its earlier turns in the cache."""
+"""More conversations than slots: each finds all of its earlier turns in the cache."""
 
 import http.client
 import json
@@ -6,6 +6,8 @@ import signal
 import time
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.support.helpers import PATIENCE
 from tests.support.processes import Daemon, serving
@@ -22,7 +24,7 @@ TALKERS = 6
 
 def ask(connection: http.client.HTTPConnection, items: list[Any]) -> tuple[str, float]:
     """Return the answer and the cached share of the prompt."""
-    body = json.dumps({"model": "smollm2-135m-instruct-q4_k_m", "input": items, "max_output_tokens": 12})
+    body = json.dumps({"model": "tiny", "input": items, "max_output_tokens": 12})
     connection.request("POST", "/v1/responses", body, {"content-type": "application/json"})
     response = connection.getresponse()
     answer = json.loads(response.read())
@@ -54,9 +56,10 @@ def wait_restored(daemon: Daemon) -> None:
         time.sleep(0.05)
 
 
-def test_conversations_in_turn_find_their_earlier_turns_also_after_a_restart(smollm2: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_conversations_in_turn_find_their_earlier_turns_also_after_a_restart(tiny: Path, tmp_path: Path) -> None:
     """Two slots, six conversations, default fields, whole history sent."""
-    flags = ("--model", str(smollm2), "--slots", "2", "--context", "1024", "--alias", "*")
+    flags = ("--model", str(tiny), "--slots", "2", "--context", "4096", "--alias", "*")
     talks: list[list[Any]] = [[{"role": "system", "content": f"You are talker {talker}."}] for talker in range(TALKERS)]
     with serving(tmp_path, *flags) as daemon:
         rotate(daemon, talks, range(1))

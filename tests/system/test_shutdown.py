@@ -16,6 +16,8 @@ from tests.support.helpers import types
 from tests.support.processes import Daemon, serving
 from tests.system.test_daemon import MODEL, STORY
 
+pytestmark = pytest.mark.slow
+
 
 @contextmanager
 def streaming(daemon: Daemon, **body: Any) -> Iterator[http.client.HTTPResponse]:
@@ -37,8 +39,8 @@ def opening(answer: http.client.HTTPResponse) -> bytes:
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
-def test_stream_within_the_shutdown_timeout_completes(end: signal.Signals, smollm2: Path, tmp_path: Path) -> None:
-    with serving(tmp_path, "--model", str(smollm2), "--alias", MODEL) as daemon:
+def test_stream_within_the_shutdown_timeout_completes(end: signal.Signals, tiny: Path, tmp_path: Path) -> None:
+    with serving(tmp_path, "--model", str(tiny), "--alias", MODEL) as daemon:
         with streaming(daemon, max_output_tokens=30) as answer:
             begun = opening(answer)
             daemon.process.send_signal(end)
@@ -57,8 +59,8 @@ def test_stream_within_the_shutdown_timeout_completes(end: signal.Signals, smoll
     assert re.fullmatch(rf"{time} INFO responsed: stopped", stopped)
 
 
-def test_stream_beyond_the_shutdown_timeout_fails(smollm2: Path, tmp_path: Path) -> None:
-    with serving(tmp_path, "--model", str(smollm2), "--alias", MODEL, "--shutdown-timeout", "0.5") as daemon:
+def test_stream_beyond_the_shutdown_timeout_fails(tiny: Path, tmp_path: Path) -> None:
+    with serving(tmp_path, "--model", str(tiny), "--alias", MODEL, "--shutdown-timeout", "0.5") as daemon:
         with streaming(daemon) as answer, streaming(daemon) as other, streaming(daemon) as waiting:
             begun = [opening(answer), opening(other), b""]
             daemon.process.terminate()
@@ -71,8 +73,8 @@ def test_stream_beyond_the_shutdown_timeout_fails(smollm2: Path, tmp_path: Path)
     assert "Traceback" not in daemon.log.read_text()
 
 
-def test_daemon_at_a_second_signal_ends_at_once(smollm2: Path, tmp_path: Path) -> None:
-    flags = ["--model", str(smollm2), "--alias", MODEL, "--shutdown-timeout", "600"]
+def test_daemon_at_a_second_signal_ends_at_once(tiny: Path, tmp_path: Path) -> None:
+    flags = ["--model", str(tiny), "--alias", MODEL, "--shutdown-timeout", "600"]
     with serving(tmp_path, *flags) as daemon, streaming(daemon) as answer:
         opening(answer)
         daemon.process.terminate()

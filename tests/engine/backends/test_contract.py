@@ -29,11 +29,13 @@ def scripted_model(_: Path, __: Path) -> Loaded:
 
 
 def ctransformers_model(smollm2: Path, cache: Path) -> Loaded:
-    return load(smollm2, Options(n_slots=N_SLOTS, n_ctx=N_CTX, engine="ctransformers"), cache)
+    return load(
+        smollm2, Options(n_slots=N_SLOTS, n_ctx=N_CTX, threads=1, threads_batch=1, engine="ctransformers"), cache
+    )
 
 
 def llamacpp_model(smollm2: Path, cache: Path) -> Loaded:
-    return load(smollm2, Options(n_slots=N_SLOTS, n_ctx=N_CTX, engine="llamacpp"), cache)
+    return load(smollm2, Options(n_slots=N_SLOTS, n_ctx=N_CTX, threads=1, threads_batch=1, engine="llamacpp"), cache)
 
 
 BACKENDS = {"scripted": scripted_model, "ctransformers": ctransformers_model, "llamacpp": llamacpp_model}

@@ -40,7 +40,9 @@ class Recorded:
 
 @pytest.fixture(scope="module", params=["llamacpp", "ctransformers"])
 def loaded(request: pytest.FixtureRequest, smollm2: Path, cache: Path) -> Iterator[Loaded]:
-    loaded = load(smollm2, Options(n_slots=len(QUESTIONS), n_ctx=256, engine=request.param), cache)
+    loaded = load(
+        smollm2, Options(n_slots=len(QUESTIONS), n_ctx=256, threads=1, threads_batch=1, engine=request.param), cache
+    )
     yield loaded
     loaded.model.close()
 

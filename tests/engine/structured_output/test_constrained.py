@@ -141,7 +141,7 @@ REAL = range(2000, 2008)
 @pytest.mark.parametrize("engine", ["llamacpp", "ctransformers"])
 async def test_smollm2_with_random_schemas_writes_valid_documents(engine: str, smollm2: Path, cache: Path) -> None:
     """Sequences run together at temperature 1.5."""
-    loaded = load(smollm2, Options(n_slots=4, n_ctx=512, engine=engine), cache)
+    loaded = load(smollm2, Options(n_slots=4, n_ctx=512, threads=1, threads_batch=1, engine=engine), cache)
     grammars = GrammarCompiler(loaded.vocabulary)
     hot = SamplingParams(temperature=1.5, top_p=1, top_k=0, min_p=0, seed=4)
     finished: list[tuple[schemas.Schema, str]] = []

@@ -80,7 +80,7 @@ FITS = {
 @pytest.mark.parametrize("engine", ["llamacpp", "ctransformers"])
 async def test_smollm2_with_structural_tags_writes_matching_texts(engine: str, smollm2: Path, cache: Path) -> None:
     """Sequences run together at temperature 1.5."""
-    loaded = load(smollm2, Options(n_slots=4, n_ctx=512, engine=engine), cache)
+    loaded = load(smollm2, Options(n_slots=4, n_ctx=512, threads=1, threads_batch=1, engine=engine), cache)
     grammars = GrammarCompiler(loaded.vocabulary)
     code = grammars.lark('start: " " /[A-F]{2}/ "-" /[0-9]{3}/ "."')
     thought = ReasoningSpec("</think>", "<think>", budget=9)
