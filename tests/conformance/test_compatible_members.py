@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any, get_args, get_type_hints
 
 import openai
@@ -32,9 +33,9 @@ def objects(kind: Any) -> Iterator[Any]:
 
 
 def resources() -> set[str]:
-    client = openai.OpenAI(api_key="none")
-    found = {name for name in vars(openai.OpenAI) if not name.startswith(("_", "with_"))}
-    return {name for name in found if type(getattr(client, name)).__module__.startswith("openai.resources")}
+    """Return the names of the client's resources: attributes that are made, and whose modules are imported, at use."""
+    found = {name for name, value in vars(openai.OpenAI).items() if isinstance(value, cached_property)}
+    return {name for name in found if not name.startswith("with_")}
 
 
 NAMES = {
