@@ -1,10 +1,14 @@
 """The real parts that tests share."""
 
+import contextlib
 import gc
 import os
 import shutil
 import signal
+import socket
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,6 +85,25 @@ def cluster() -> Iterator[Cluster]:
         pytest.skip("initdb of PostgreSQL is not installed")
     with started() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def mcp_url() -> Iterator[str]:
+    """URL of a calculator as an MCP server, a process of its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "tests.support.mcp_server", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(1500):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            time.sleep(0.02)
+        yield f"http://127.0.0.1:{port}/mcp"
+    finally:
+        process.terminate()
+        process.wait()
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest deselects by -m

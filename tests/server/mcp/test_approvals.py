@@ -8,10 +8,8 @@ import pytest
 
 from engine.backends.scripted import ScriptedModel
 from tests.server.api.tools.test_tools import HERMES
-from tests.server.mcp.test_mcp import calculator, mcp_url, tool
+from tests.server.mcp.test_mcp import calculator, tool
 from tests.support.helpers import Answer, Client, PacedModel, Running, encode, exchange, post, prompt_text, served
-
-__all__ = ["mcp_url"]
 
 
 def replying(prompt: bytes) -> bytes:

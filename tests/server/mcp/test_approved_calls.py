@@ -16,11 +16,9 @@ from server.stream import INTERRUPTED
 from tests.server.api.compaction.test_compaction import TALK, managed
 from tests.server.api.tools.test_tools import HERMES
 from tests.server.mcp.test_approvals import COUNT, approved, count, counting, kinds, output
-from tests.server.mcp.test_mcp import mcp_url, tool
+from tests.server.mcp.test_mcp import tool
 from tests.support.helpers import Answer, Client, Running, get, post, prompt_text, served, text, types
 from tests.support.websockets import SocketClient
-
-__all__ = ["mcp_url"]
 
 INTERRUPTED_ERROR = {"type": "http_error", "code": INTERRUPTED.code, "message": INTERRUPTED.message}
 

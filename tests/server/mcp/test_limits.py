@@ -8,10 +8,8 @@ from engine.backends.scripted import ScriptedModel
 from server.mcp import client
 from server.protocol import sse
 from tests.server.api.tools.test_tools import HERMES
-from tests.server.mcp.test_mcp import ADD, mcp_url, tool
+from tests.server.mcp.test_mcp import ADD, tool
 from tests.support.helpers import post, served
-
-__all__ = ["mcp_url"]
 
 
 async def test_output_limit_counts_the_tokens_of_all_jobs(mcp_url: str) -> None:

@@ -18,13 +18,11 @@ from tests.server.api.tools.test_tools import HERMES, evaluated
 from tests.server.mcp.hostile_server import TOOL, encode, hostile, send
 from tests.server.mcp.test_approvals import approved, kinds, output
 from tests.server.mcp.test_approved_calls import asking, ended, started
-from tests.server.mcp.test_mcp import calculator, mcp_url, tool
+from tests.server.mcp.test_mcp import calculator, tool
 from tests.support import wire
 from tests.support.helpers import Client, exchange, get, post, prompt_text, served, text, types
 from tests.support.helpers import encode as body_of
 from tests.support.websockets import SocketClient
-
-__all__ = ["mcp_url"]
 
 STOPPED = "The server stopped while this response was in progress; send the request again."
 INTERRUPTED_LIST = "The list was interrupted: the next request asks for it again."

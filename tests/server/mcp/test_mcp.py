@@ -1,13 +1,8 @@
 """MCP tools: the server lists and calls them, and the model goes on with their output."""
 
-import contextlib
 import json
 import shutil
 import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,25 +24,6 @@ def calculator(prompt: bytes) -> bytes:
     if "did not approve" in text:
         return b"Then not."
     return b"It is 5." if text.endswith("5") else b"It broke." if "it broke" in text else ADD.encode()
-
-
-@pytest.fixture(scope="session")
-def mcp_url() -> Iterator[str]:
-    """The URL of a server that runs as a process of its own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "tests.support.mcp_server", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(300):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}/mcp"
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def tool(url: str, **fields: Any) -> dict[str, Any]:

@@ -5,10 +5,8 @@ import pytest
 from engine.backends.scripted import ScriptedModel
 from tests.server.api.compaction.test_compaction import TALK, TRIGGER, managed
 from tests.server.api.tools.test_tools import HERMES
-from tests.server.mcp.test_mcp import ADD, mcp_url, tool
+from tests.server.mcp.test_mcp import ADD, tool
 from tests.support.helpers import post, served, text
-
-__all__ = ["mcp_url"]
 
 
 def calculator(prompt: bytes) -> bytes:

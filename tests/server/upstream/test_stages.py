@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from tests.server.mcp.test_mcp import mcp_url as mcp_url
 from tests.server.upstream.scripted_upstream import HEAD, call, end, fronted, plays, says
 from tests.support.helpers import get, post
 

@@ -10,11 +10,9 @@ from openai.types.responses.tool_param import Mcp
 
 from engine.backends.scripted import ScriptedModel
 from tests.server.api.tools.test_tools import HERMES
-from tests.server.mcp.test_mcp import calculator, mcp_url
+from tests.server.mcp.test_mcp import calculator
 from tests.server.upstream.fronts import Served
 from tests.system.clients.test_agents import WAYS, Run, runs
-
-__all__ = ["mcp_url"]
 
 
 def hosted(url: str, approval: Any, **options: Any) -> HostedMCPTool:
