@@ -50,8 +50,8 @@ os.environ["RESPONSED_CONFIG"] = os.devnull
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-MODEL_FIXTURES = {"smollm2", "gemma3", "cache"}
-"""Fixtures that need a real model, or download into the person's own cache folder: their tests are slow."""
+SLOW_FIXTURES = {"smollm2", "gemma3", "cache", "cluster"}
+"""Fixtures that need a real model or a PostgreSQL, or download into the person's own cache folder."""
 
 
 @pytest.fixture(scope="session")
@@ -111,7 +111,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests as slow by their fixtures. Skip tests that need ctransformers if its library cannot be loaded: those
     marked `ctransformers`, and those with it as a parameter."""
     for item in items:
-        if not MODEL_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
+        if not SLOW_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
     try:
         model.check()

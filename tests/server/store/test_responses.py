@@ -78,7 +78,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "state" / "responses.db"
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
 def place(request: pytest.FixtureRequest) -> Place:
     """Return a place for a new store, of each kind."""
     if request.param == "sqlite":
