@@ -8,7 +8,7 @@ import importlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -152,6 +152,12 @@ def _explained(error: Exception, answers: Answers) -> Exception:
     return error if answers.refusal is None or not vague else McpFailure(answers.refusal)
 
 
+@cache
+def _certificates(http: Any) -> Any:
+    """Return the system's certificates, which are read once."""
+    return http.create_ssl_context(trust_env=False)
+
+
 @asynccontextmanager
 async def _connected(server: McpClient) -> AsyncIterator[Any]:
     """Yield the package's client. The result stands when the block ends, however long the session takes to end."""
@@ -171,6 +177,7 @@ async def _connected(server: McpClient) -> AsyncIterator[Any]:
                     max_redirects=0,  # the package follows those that stay on the server's host
                     timeout=timeout,
                     event_hooks=hooks,
+                    verify=_certificates(http),
                     trust_env=False,
                 ) as connection,
                 mcp.Client(transports.streamable_http_client(server.url, http_client=connection), cache=None) as client,

@@ -11,9 +11,10 @@ import pytest
 import trio
 
 from engine.backends.scripted import ScriptedModel
+from server.mcp import client
 from tests.server.api.tools.test_tools import HERMES, evaluated
 from tests.support import wire
-from tests.support.helpers import NAME, get, post, served, types
+from tests.support.helpers import NAME, PATIENCE, get, post, served, types
 
 ADD = '<tool_call>\n{"name": "calc__add", "arguments": {"a": 2, "b": 3}}\n</tool_call>'
 
@@ -28,6 +29,13 @@ def calculator(prompt: bytes) -> bytes:
 
 def tool(url: str, **fields: Any) -> dict[str, Any]:
     return {"type": "mcp", "server_label": "calc", "server_url": url, "require_approval": "never"} | fields
+
+
+async def test_certificates_are_read_once(mcp_url: str) -> None:
+    """Each reading blocks the event loop for 30 ms."""
+    for _ in range(2):
+        assert (await client.McpClient(mcp_url, {}, PATIENCE).call("add", '{"a": 2, "b": 3}')).output == "5"
+    assert client._certificates.cache_info().misses == 1
 
 
 async def test_call_is_executed_and_the_model_goes_on(mcp_url: str, tmp_path: Path) -> None:
