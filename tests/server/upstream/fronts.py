@@ -32,7 +32,7 @@ from tests.support.helpers import PATIENCE, Ready, Running, open_store, served, 
 CHAT_LACKS = MissingFields()
 TOKENS_LACK = {
     "llama.cpp": MissingFields(ignored=frozenset({"grammar"})),
-    "vLLM": MissingFields(ignored=frozenset({"grammar", "repeat_last_n"})),
+    "vLLM": MissingFields(ignored=frozenset({"repeat_last_n"})),
     "SGLang": MissingFields(ignored=frozenset({"grammar", "repeat_last_n"})),
 }
 """Kind -> fields that the probe finds lacking."""
