@@ -18,6 +18,7 @@ from engine.constraint import GrammarError
 from engine.job import EngineOutput, Finished, FinishReason, Job, Progress, SamplingParams, Started, Token
 from engine.structured_output import StructuralTag
 from server.upstream.tokens.gate import TokenGate, bias
+from server.upstream.tokens.masks import Masks
 from server.upstream.tokens.parts import AnswerParts
 from server.upstream.tokens.servers import AnswerPart, Continuation, TokenServer, continued
 from server.upstream.transport import REFUSALS, Attempt, OutputMismatch, UpstreamClient, UpstreamFault, faults
@@ -56,6 +57,7 @@ class TokenAnswer:
         self._attempt = attempt
         self._ends = frozenset(upstreams.ends)
         self._gate = TokenGate(job.grammar, upstreams.n_vocab, self._ends)
+        self._masks = Masks(self._gate)
         self._tokens = list(job.prompt)
         """Prompt and answer so far."""
         self._ahead: deque[int] = deque()
@@ -125,8 +127,9 @@ class TokenAnswer:
             while (part := await parts.next()) is not None:
                 count += len(part.tokens)
                 await self._note(part)
-                goes_on = all(map(self._take, part.tokens))
+                goes_on = await self._take_all(part.tokens)
                 if goes_on and part.finish is not None and self._finished is None:
+                    await self._masks.prepare()
                     goes_on = self._end(part)
                 await self._send_all()
                 if (
@@ -146,6 +149,18 @@ class TokenAnswer:
                 await self._note(part)
             await parts.drain()
 
+    async def _take_all(self, tokens: Sequence[Token]) -> bool:
+        """Take tokens of the stream. Return False if the stream cannot be continued, or is not to be."""
+        for token in tokens:
+            await self._masks.prepare()
+            if not self._take(token):
+                return False
+            if self._lark and self._finished is None:
+                await self._masks.prepare()
+                if self._gate.end is not None:
+                    return False  # its grammar would hide whether the model wants to end a complete answer
+        return True
+
     def _take(self, token: Token) -> bool:
         """Take a token of the stream. Return False if the stream cannot be continued."""
         if self._finished is not None:
@@ -164,8 +179,6 @@ class TokenAnswer:
         else:
             self._accept(token)
             self._force()
-            # Its grammar would hide whether the model wants to end a complete answer.
-            return not self._lark or self._gate.end is None
         return True
 
     def _end(self, part: AnswerPart) -> bool:
@@ -200,13 +213,13 @@ class TokenAnswer:
         begun = len(self._tokens)
         async with self._asked(most, self._job.sampling, most > 1, allowed) as parts:
             while (part := await parts.next()) is not None:
-                goes_on = self._take_chosen(part, begun)
+                goes_on = await self._take_chosen(part, begun)
                 await self._send_all()
                 if not goes_on:
                     return
             await parts.drain()
 
-    def _take_chosen(self, part: AnswerPart, begun: int) -> bool:
+    async def _take_chosen(self, part: AnswerPart, begun: int) -> bool:
         """Take tokens of a choice that began at a length. Return False where the choice is another one.
 
         Raises OutputMismatch for a token that is not among the choice.
@@ -214,6 +227,7 @@ class TokenAnswer:
         for token in part.tokens:
             if self._finished is not None or self._ahead:
                 return False
+            await self._masks.prepare()
             allows = self._gate.allows(token.id) if 0 <= token.id < self._upstreams.n_vocab else False
             if len(self._tokens) > begun and self._gate.allowed != self._choice:
                 return False

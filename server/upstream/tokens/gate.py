@@ -19,16 +19,30 @@ class TokenGate:
         """`ends`: tokens that end the answer."""
         self._constraint: Constraint | None = None if grammar is None else grammar.start()
         self._logits = np.empty(n_vocab if grammar is not None else 0, np.float32)
-        self._ends = ends
+        self._ends = list(ends)
+
+    @property
+    def mask_ready(self) -> bool:
+        """True if `allows` takes no time."""
+        return self._constraint is None or self._constraint.mask_ready
+
+    def compute_mask(self) -> None:
+        """Compute the mask of the next token; another thread may."""
+        assert self._constraint is not None, "an answer without grammar has no masks"
+        self._constraint.compute_mask()
 
     def allows(self, token: int) -> bool:
         """True if the answer may go on with a token that the model prefers. Raises GrammarError."""
+        return self._allowed_of([token]) is not None
+
+    def _allowed_of(self, tokens: list[int]) -> int | None:
+        """Return the first of the tokens that is allowed if the model prefers these; None if none is."""
         if self._constraint is None:
-            return True
+            return tokens[0]
         self._logits.fill(0.0)
-        self._logits[token] = 1.0  # a complete answer ends if the model prefers what it forbids
+        self._logits[tokens] = 1.0  # a complete answer ends if the model prefers what it forbids
         self._constraint.apply_mask(self._logits)
-        return bool(self._logits[token] > -np.inf)
+        return next((token for token in tokens if self._logits[token] > -np.inf), None)
 
     @property
     def allowed(self) -> list[int]:
@@ -39,7 +53,7 @@ class TokenGate:
     @property
     def end(self) -> int | None:
         """An end token with which the answer may end now; None if it may not."""
-        return next((id_ for id_ in self._ends if self.allows(id_)), None)
+        return self._allowed_of(self._ends)
 
     def accept(self, token: int) -> None:
         """Advance by a token. Raises GrammarError."""
@@ -58,5 +72,6 @@ def bias(allowed: Collection[int], n_vocab: int, wanted: dict[int, float]) -> di
     """
     if 2 * len(allowed) <= n_vocab:
         return {id_: FULL_BIAS + wanted.get(id_, 0.0) for id_ in allowed}
-    forbidden = set(range(n_vocab)).difference(allowed)
-    return wanted | dict.fromkeys(sorted(forbidden), -FULL_BIAS)
+    is_forbidden = np.ones(n_vocab, np.bool_)
+    is_forbidden[list(allowed)] = False
+    return wanted | dict.fromkeys(np.flatnonzero(is_forbidden).tolist(), -FULL_BIAS)
