@@ -48,7 +48,7 @@ class ModelsHandler:
 
     async def list_all(self, exchange: Exchange) -> None:
         own = self._model.card.name
-        names = (own, *(alias for alias in self._model.aliases if alias not in ("*", own)))
+        names = tuple(dict.fromkeys(name for name in (own, *self._model.aliases) if name not in ("*", "")))
         models: tuple[CodexModel, ...] | UnsetType = UNSET
         if "client_version" in exchange.query:
             models = tuple(codex_model(name, self._model.card.n_ctx, self._model.card.reasons) for name in names)

@@ -70,7 +70,8 @@ def _upstreams(config: Config) -> Iterator[str]:
         yield f"{config.tokenizer} has {len(vocabulary)} tokens, and calls in the format {template.tool_dialect.name!r}"
     for each in ask(config):
         context = f", {each.n_ctx} tokens of context" if each.n_ctx else ""
-        yield Impairment(each.error) if each.error else f"{each.url} answers: {each.model}{context}"
+        lacking = f"; it {each.missing_fields}" if each.missing_fields.all else ""
+        yield Impairment(each.error) if each.error else f"{each.url} answers: {each.model}{context}{lacking}"
 
 
 def _model(config: Config) -> Iterator[str]:

@@ -92,8 +92,8 @@ def serve(flags: argparse.Namespace) -> int:
             with notifier.extending("asking the upstreams"):
                 upstreams, running = map(importlib.import_module, ("server.upstream", "server.cli.running"))
                 found = upstreams.connect(config)
-            labels = {"model": found.model.name, "engine": "upstream"}
-            running.serve(parts, found.generator(), found.model, labels)
+            labels = {"model": found.registry.name, "engine": "upstream"}
+            running.serve(parts, found.generator(), found, labels)
             return 0
         path = catalog.find(config.model, cache) or _pull(config.model, cache, notifier)
         _restore_default_signals()

@@ -41,6 +41,10 @@ class GeneratingServer(Struct, frozen=True):
     """Failed attempts by their kind."""
     first_delta: Times
     """Seconds from a request to its first delta."""
+    lacking: tuple[str, ...] = ()
+    """Fields of the API that it lacks."""
+    error: str = ""
+    """Why its last answer about its model cannot be used."""
 
 
 class Generator(Protocol):

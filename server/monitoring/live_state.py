@@ -110,6 +110,10 @@ class UpstreamStatus(Struct, frozen=True):
     errors: int
     first_delta: float | None
     """Mean seconds from a request to its first delta; None before the first one."""
+    lacking: tuple[str, ...] = ()
+    """Fields of the API that it lacks."""
+    error: str = ""
+    """Why its last answer about its model cannot be used."""
 
 
 class Status(Struct, frozen=True):
@@ -138,8 +142,8 @@ class Status(Struct, frozen=True):
 def upstream_status(server: GeneratingServer) -> UpstreamStatus:
     times = server.first_delta
     mean = times.seconds / sum(times.counts) if sum(times.counts) else None
-    errors = sum(server.errors.values())
-    return UpstreamStatus(server.url, server.healthy, server.running, server.answers, errors, mean)
+    errors, about = sum(server.errors.values()), (server.lacking, server.error)
+    return UpstreamStatus(server.url, server.healthy, server.running, server.answers, errors, mean, *about)
 
 
 def running_stream(generation: Generation, now: float) -> RunningStream:

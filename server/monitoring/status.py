@@ -54,7 +54,7 @@ class StatusHandler:
         self._store = store
         self._metrics = metrics
         self._health = msgspec.json.encode(Health(fallback=model.card.fallback or UNSET))
-        self._version = msgspec.json.encode(Version(release(), model.card.engine, model.card.name))
+        self._model = model
 
     async def health(self, exchange: Exchange) -> None:
         """Answer whether the process works: otherwise only a restart helps."""
@@ -76,7 +76,8 @@ class StatusHandler:
         await self.health(exchange)
 
     async def version(self, exchange: Exchange) -> None:
-        await exchange.answer(200, self._version)
+        card = self._model.card
+        await exchange.answer(200, msgspec.json.encode(Version(release(), card.engine, card.name)))
 
     async def metrics(self, exchange: Exchange) -> None:
         if self._metrics is None:

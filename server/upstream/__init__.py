@@ -1,9 +1,11 @@
 """Upstream servers that generate instead of the embedded engine: the other side of the seam.
 
-`ChatModel` makes the job of a request (`server.served_model.interface`): messages become the body of a chat completion.
-`UpstreamGenerator` runs it (`server.generation.generator`): it chooses an upstream, asks it over HTTP/1.1, and reads
-its stream by `ChatReader`, whose results are inputs of the stream machine already. `ChatProcessor` passes them on and
-counts the usage. So all that has tokens stays on the embedded side.
+`Registry` has the facts about each upstream, and `LiveModel` is their model by the latest of these. It makes the job of
+a request (`server.served_model.interface`). `UpstreamGenerator` runs it (`server.generation.generator`): it chooses an
+upstream, and asks it over HTTP/1.1.
+
+In the chat form (`server.upstream.chat`), messages become the body of a chat completion. `ChatReader` reads the stream,
+whose results are inputs of the stream machine already; `ChatProcessor` passes them on and counts the usage.
 
 In the token form (`server.upstream.tokens`), the jobs and the processor are those of the embedded engine, and only the
 tokens come from an upstream.

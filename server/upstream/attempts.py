@@ -11,7 +11,15 @@ from server.postprocessing import UpstreamTrace
 from server.protocol.errors import ApiError
 from server.upstream.replicas import Replica, choose
 from server.upstream.slots import Slots
-from server.upstream.transport import Ask, AttemptsFailed, FirstDelta, OutputMismatch, UpstreamFault, UpstreamJob
+from server.upstream.transport import (
+    Ask,
+    AttemptsFailed,
+    FirstDelta,
+    OutputMismatch,
+    UpstreamFault,
+    UpstreamJob,
+    faults,
+)
 
 MAX_ATTEMPTS = 3
 MAX_WAIT_SECONDS = 10.0
@@ -90,6 +98,8 @@ class Attempts:
     async def _answer(self) -> None:
         tried = self._tried
         while True:
+            if all(each.barred for each in self._replicas):
+                raise faults.none_usable(each.error for each in self._replicas)
             replica = choose(self._replicas, self._job.affinity, tried)
             tried.append(replica)
             self._began = trio.current_time()

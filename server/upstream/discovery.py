@@ -1,7 +1,8 @@
-"""Facts about the model of the upstreams, asked before the server starts."""
+"""Facts about the model of each upstream: its name, its context, its version, and the fields that it lacks."""
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from hashlib import blake2b
 from typing import TypeAlias
 
 import msgspec
@@ -9,20 +10,26 @@ import trio
 from msgspec import Struct
 from msgspec.structs import replace
 
-from server.upstream.chat_model import UpstreamModel
-from server.upstream.probe import Probe
-from server.upstream.transport import MissingFields, UpstreamClient, UpstreamFault
+from server.upstream.chat import Probe, UpstreamModel
+from server.upstream.transport import MissingFields, UpstreamClient, UpstreamFault, faults
 
 MAX_BYTES = 4 << 20
 """Bytes of an answer at most."""
+LIST_SECONDS = 5.0
+"""Seconds for the list of models."""
 DEFAULT_CONTEXT = 8192
 """Tokens of context if no upstream names its own."""
+
+NO_LIST = ("http_404", "http_405")
+"""Answers of a server without a list of models."""
 
 log = logging.getLogger("responsed.upstream")
 
 
 class _Meta(Struct):
     n_ctx: int | None = None
+    n_params: int | None = None
+    size: int | None = None
 
 
 class _Model(Struct):
@@ -53,7 +60,21 @@ class _Settings(Struct):
 
 
 class _Properties(Struct):
+    """llama.cpp's `/props` and vLLM's `/version`."""
+
     default_generation_settings: _Settings | None = None
+    build_info: str = ""
+    model_path: str = ""
+    chat_template: str = ""
+    version: str = ""
+
+    @property
+    def n_ctx(self) -> int:
+        return (self.default_generation_settings and self.default_generation_settings.n_ctx) or 0
+
+
+VERSIONS = {"llamacpp": "/props", "vllm": "/version"}
+"""Path of a server's own version by the kind of the server."""
 
 
 class DiscoveredModel(Struct, frozen=True):
@@ -68,6 +89,10 @@ class DiscoveredModel(Struct, frozen=True):
     """0 if the upstream does not name it."""
     error: str = ""
     """Why the upstream cannot be used."""
+    away: bool = False
+    """True if it may work later without a change of the settings."""
+    version: str = ""
+    """Everything that identifies the model and the server; another one is probed again."""
     missing_fields: MissingFields = MissingFields()
 
 
@@ -80,17 +105,13 @@ async def probe_chat(client: UpstreamClient, found: DiscoveredModel) -> MissingF
 
 
 async def find_models(
-    clients: Sequence[UpstreamClient], model: str | None, probes: bool, probe: ProbeUpstream = probe_chat
+    clients: Sequence[UpstreamClient], model: str | None, probe: ProbeUpstream = probe_chat
 ) -> list[DiscoveredModel]:
-    """Ask all upstreams for their model at once. `model`: name that they must have; None for the first one.
-
-    `probes`: True to find out which fields they lack, by `probe`.
-    """
+    """Ask all upstreams for their model at once. `model`: name that they must have; None for the first one."""
     found: dict[str, DiscoveredModel] = {}
 
     async def ask(client: UpstreamClient) -> None:
-        each = await _found(client, model)
-        found[client.address.url] = await _probed(client, each, probe) if probes and not each.error else each
+        found[client.address.url] = await find_model(client, model, probe)
         await client.close_idle()
 
     async with trio.open_nursery() as nursery:
@@ -99,50 +120,54 @@ async def find_models(
     return [found[client.address.url] for client in clients]
 
 
-def upstream_model(found: Sequence[DiscoveredModel], context: int, slots: int) -> UpstreamModel:
-    """Return the model that the upstreams have in common. Upstreams that do not answer are logged.
+async def find_model(
+    client: UpstreamClient, model: str | None, probe: ProbeUpstream = probe_chat, known: DiscoveredModel | None = None
+) -> DiscoveredModel:
+    """Ask an upstream for its model, and probe it unless it is the `known` one."""
+    url = client.address.url
+    try:
+        found = await _found(client, model)
+        if found.error:
+            return found
+        if known is not None and not known.error and known.version == found.version:
+            return known
+        return replace(found, missing_fields=await probe(client, found))
+    except UpstreamFault as fault:
+        return DiscoveredModel(url, error=str(fault), away=fault.away)
 
-    `context`: tokens, if the upstreams do not name them; 0 for the default.
+
+def upstream_model(found: Sequence[DiscoveredModel], context: int, slots: int, name: str = "") -> UpstreamModel:
+    """Return the model that the usable upstreams have in common; there is at least one.
+
+    `context`: tokens, if the upstreams do not name them; 0 for the default. `name`: name of the model so far, which
+    stays while an upstream has it.
     """
     usable = [each for each in found if not each.error]
-    first = usable[0]
-    for each in found:
-        _log(each, first.model)
+    first = next((each for each in usable if each.model == name), usable[0])
     missing = [each.missing_fields for each in usable]
     return UpstreamModel(
         name=first.model,
         created=first.created,
-        n_ctx=context or _smallest_context(usable),
+        n_ctx=context or min((each.n_ctx for each in usable if each.n_ctx), default=DEFAULT_CONTEXT),
         n_slots=slots * len(found),
         refused=frozenset().union(*(fields.refused for fields in missing)),
         ignored=frozenset().union(*(fields.ignored for fields in missing)),
     )
 
 
-def _smallest_context(found: Sequence[DiscoveredModel]) -> int:
-    """Return the tokens that fit every upstream, or the default if none names its context."""
-    known = [each.n_ctx for each in found if each.n_ctx]
-    if not known:
-        log.warning("no upstream names its context: %d tokens are assumed (--context)", DEFAULT_CONTEXT)
-    return min(known, default=DEFAULT_CONTEXT)
-
-
-def _log(found: DiscoveredModel, model: str) -> None:
-    """Log an upstream that may get requests for `model`."""
-    if found.error:
-        log.warning("%s", found.error)
-        return
-    log.info("upstream %s %s", found.url, str(found.missing_fields) or "has all fields that were probed")
-    if found.model != model:
-        log.warning("upstream %s has the model %r, and gets requests for %r", found.url, found.model, model)
-
-
 async def _found(client: UpstreamClient, model: str | None) -> DiscoveredModel:
+    """Return the facts about the model in the list of an upstream. Raises UpstreamFault."""
     url = client.address.url
     try:
-        models = msgspec.json.decode(await _get(client, client.address.path + "/models"), type=_Models).data
+        with trio.fail_after(LIST_SECONDS):
+            body = await _get(client, client.address.path + "/models")
+        models = msgspec.json.decode(body, type=_Models).data
+    except trio.TooSlowError as error:
+        raise faults.too_slow(url, "has not listed its models", LIST_SECONDS) from error
     except UpstreamFault as fault:
-        return DiscoveredModel(url, error=str(fault))
+        if model is not None and fault.kind in NO_LIST:
+            return DiscoveredModel(url, model)
+        raise
     except msgspec.MsgspecError:
         return DiscoveredModel(
             url, error=f"The upstream {url} does not list its models as OpenAI's API does: check the URL."
@@ -152,25 +177,27 @@ async def _found(client: UpstreamClient, model: str | None) -> DiscoveredModel:
         names = ", ".join(each.id for each in models[:10]) or "none"
         return DiscoveredModel(url, error=f"The upstream {url} has no model {model!r}; it has {names}.")
     first = known[0]
-    n_ctx = first.context or await _llamacpp_context(client)
-    return DiscoveredModel(url, first.id, first.created, first.owned_by, n_ctx)
+    own = await _properties(client, first)
+    facts = (first.id, first.owned_by, first.context, first.meta, own)
+    version = blake2b(msgspec.json.encode(facts), digest_size=16).hexdigest()
+    return DiscoveredModel(
+        url, first.id, first.created, first.owned_by, n_ctx=first.context or own.n_ctx, version=version
+    )
 
 
-async def _probed(client: UpstreamClient, found: DiscoveredModel, probe: ProbeUpstream) -> DiscoveredModel:
+async def _properties(client: UpstreamClient, model: _Model) -> _Properties:
+    """Return the facts that an upstream has beside its list of models. Raises UpstreamFault if it is away."""
+    path = VERSIONS.get(model.owned_by) or (None if model.context else "/props")
+    if path is None:
+        return _Properties()
     try:
-        return replace(found, missing_fields=await probe(client, found))
+        return msgspec.json.decode(await _get(client, client.address.root + path), type=_Properties)
     except UpstreamFault as fault:
-        return replace(found, error=str(fault))
-
-
-async def _llamacpp_context(client: UpstreamClient) -> int:
-    """Return the tokens of a slot of llama.cpp's server; 0 for other servers."""
-    try:
-        body = await _get(client, client.address.root + "/props")
-        settings = msgspec.json.decode(body, type=_Properties).default_generation_settings
-    except (UpstreamFault, msgspec.MsgspecError):
-        return 0
-    return (settings and settings.n_ctx) or 0
+        if fault.away:
+            raise
+    except msgspec.MsgspecError:
+        pass
+    return _Properties()
 
 
 async def _get(client: UpstreamClient, target: str) -> bytes:

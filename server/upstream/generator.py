@@ -1,7 +1,7 @@
 """Generator over upstream servers: it runs the attempts of each job, and checks the upstreams' health."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +11,7 @@ from engine.job import Lane
 from engine.runtime import EngineStopped
 from engine.scheduler import Counters, EngineStats
 from server.generation import GeneratingServer
-from server.upstream import chat_answer
+from server.upstream import chat
 from server.upstream.attempts import Attempts
 from server.upstream.replicas import Replica
 from server.upstream.slots import Slots
@@ -32,10 +32,17 @@ log = logging.getLogger("responsed.upstream")
 class UpstreamGenerator:
     """Jobs for upstream servers. `run` hosts their tasks; all other callers use `generate`."""
 
-    def __init__(self, replicas: Sequence[Replica], n_slots: int, ask: Ask = chat_answer.ask) -> None:
-        """`ask`: the form of the API in which they are asked."""
+    def __init__(
+        self,
+        replicas: Sequence[Replica],
+        n_slots: int,
+        ask: Ask = chat.ask,
+        look: Callable[[Replica], Awaitable[bool]] | None = None,
+    ) -> None:
+        """`ask`: the form of the API in which they are asked. `look`: see `answers`, which is the default."""
         self.replicas = replicas
         self._ask = ask
+        self._look = look or answers
         self._slots = Slots(n_slots)
         self._nursery: trio.Nursery | None = None
 
@@ -103,10 +110,10 @@ class UpstreamGenerator:
     async def _watch(self, replica: Replica) -> None:
         """Check an upstream from time to time, so that requests avoid one that does not answer."""
         while True:
-            await trio.sleep(HEALTHY_SECONDS if replica.healthy else UNHEALTHY_SECONDS)
+            await trio.sleep(HEALTHY_SECONDS if replica.healthy or replica.barred else UNHEALTHY_SECONDS)
             if replica.healthy and replica.running:
                 continue  # its answers show its health
-            healthy = await answers(replica)
+            healthy = await self._look(replica)
             if healthy != replica.healthy:
                 log.warning("upstream %s %s", replica.url, "works again" if healthy else "does not answer")
             replica.healthy = healthy

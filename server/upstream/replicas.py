@@ -17,6 +17,12 @@ class Replica:
     def __init__(self, client: UpstreamClient) -> None:
         self.client = client
         self.healthy = True
+        self.error = ""
+        """Why its last answer about its model cannot be used."""
+        self.barred = False
+        """True if it gets no requests at all: its model or its API is not the one that was asked for."""
+        self.lacking: tuple[str, ...] = ()
+        """Fields that it lacks."""
         self.running = 0
         """Requests in progress."""
         self.answers = 0
@@ -31,7 +37,16 @@ class Replica:
 
     def state(self) -> GeneratingServer:
         times = self.first_delta.snapshot()
-        return GeneratingServer(self.url, self.healthy, self.running, self.answers, dict(self.errors), times)
+        return GeneratingServer(
+            self.url,
+            self.healthy,
+            self.running,
+            self.answers,
+            dict(self.errors),
+            times,
+            self.lacking,
+            self.error,
+        )
 
     def failed(self, kind: str, unhealthy: bool) -> None:
         """Count a failed attempt."""
@@ -43,10 +58,12 @@ class Replica:
 def choose(replicas: Sequence[Replica], affinity: str, tried: Collection[Replica] = ()) -> Replica:
     """Return the replica for a conversation: rendezvous hashing over the healthy ones that were not tried.
 
-    A conversation stays with its replica while that is healthy, and only the conversations of a replica that fails go
-    elsewhere (Thaler and Ravishankar, "Using Name-Based Mappings to Increase Hit Rates", 1998).
+    At least one is not barred. A conversation stays with its replica while that is healthy, and only the conversations
+    of a replica that fails go elsewhere (Thaler and Ravishankar, "Using Name-Based Mappings to Increase Hit Rates",
+    1998).
     """
-    untried = [each for each in replicas if each not in tried] or replicas
+    usable = [each for each in replicas if not each.barred]
+    untried = [each for each in usable if each not in tried] or usable
     candidates = [each for each in untried if each.healthy] or untried
     return max(candidates, key=lambda each: _weight(each.url, affinity))
 

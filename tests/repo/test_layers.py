@@ -79,10 +79,14 @@ DRAWN = {
     ),
     "server.live_view": "config monitoring",
     "server.session": "access generation http postprocessing preprocessing prompt protocol websocket",
+    "server.upstream.chat": (
+        "config engine.chat_template engine.constraint engine.job http postprocessing prompt prompt_comparison "
+        "protocol served_model store stream tools upstream.transport verification"
+    ),
     "server.upstream": (
-        "config engine.chat_template engine.constraint engine.job engine.loader engine.runtime "
-        "engine.scheduler engine.tokenizer generation http postprocessing prompt prompt_comparison "
-        "protocol served_model store stream tools upstream.tokens upstream.transport verification"
+        "config engine.chat_template engine.job engine.loader engine.runtime engine.scheduler "
+        "engine.tokenizer generation http postprocessing prompt protocol served_model store tools "
+        "upstream.chat upstream.tokens upstream.transport"
     ),
     "server.api": (
         "access config engine.job generation http mcp monitoring page preprocessing prompt protocol "
@@ -147,6 +151,7 @@ TRIO = {
     "server.session",
     "server.store",
     "server.upstream",
+    "server.upstream.chat",
     "server.upstream.tokens",
     "server.upstream.transport",
     "server.websocket",

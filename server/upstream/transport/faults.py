@@ -1,5 +1,6 @@
 """Faults of upstream servers: what went wrong, whether another attempt may help, and the error for the client. Pure."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -8,6 +9,9 @@ from server.protocol.errors import ApiError, InvalidRequest, Unavailable
 
 MAX_QUOTED = 300
 """Characters of an upstream's own message in an error."""
+
+LOOK_SECONDS = 2
+"""Seconds until a retry may find an upstream: those that are away are asked every second."""
 
 
 class UpstreamError(ApiError):
@@ -70,6 +74,17 @@ class UpstreamFault(Exception):
         self.retries = retries
         self.wait = wait
         self.unhealthy = unhealthy
+
+    @property
+    def away(self) -> bool:
+        """True if the upstream may answer later without a change of the settings."""
+        return self.kind in ("connect", "timeout", "cut", "http_429") or self.kind.startswith("http_5")
+
+
+def none_usable(causes: Iterable[str]) -> UpstreamFault:
+    """Return the fault if no upstream is known to have the model."""
+    error = UpstreamBusy(f"No upstream can be used now. {' '.join(causes)}", LOOK_SECONDS)
+    return UpstreamFault("unusable", error, retries=False)
 
 
 def unreachable(url: str, cause: str) -> UpstreamFault:

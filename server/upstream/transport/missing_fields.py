@@ -14,6 +14,10 @@ class MissingFields(Struct, frozen=True):
     ignored: frozenset[str] = frozenset()
     """They have no effect."""
 
+    @property
+    def all(self) -> frozenset[str]:
+        return self.refused | self.ignored
+
     def __str__(self) -> str:
         parts = (("refuses", self.refused), ("ignores", self.ignored))
         return "; ".join(f"{verb} {', '.join(sorted(names))}" for verb, names in parts if names)

@@ -113,7 +113,7 @@ async def _front(
             opened = open_store(place, address=f"http://127.0.0.1:{port}")
             store = AsyncStore(stack.enter_context(contextlib.closing(opened)))
         generator, ready = found.generator(), Ready()
-        app = App(config, generator, found.model, store)
+        app = App(config, generator, found, store)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(daemon.run, config, listening, generator, app, ready)
             with trio.fail_after(PATIENCE):

@@ -20,7 +20,7 @@ from server.listening.sockets import listening_sockets
 from server.monitoring.metrics import PrometheusMetrics
 from server.served_model import ModelSource
 from server.store.async_store import AsyncStore
-from server.upstream.chat_model import UpstreamModel
+from server.upstream.chat.model import UpstreamModel
 from server.upstream.generator import UpstreamGenerator
 from server.upstream.replicas import Replica
 from server.upstream.tokens import TokenModelSource, TokenUpstreams, kind_of
@@ -109,14 +109,14 @@ class HangUp(Exception):
 class ScriptedUpstream:
     """Plays one answer for each request to generate, in order, and the last one again and again."""
 
-    def __init__(self, answers: Sequence[Play], models: object = None) -> None:
-        """`models`: body of the list of models."""
+    def __init__(self, answers: Sequence[Play], models: object = None, port: int = 0) -> None:
+        """`models`: body of the list of models. `port`: that of an upstream before it; 0 for a free one."""
         self._answers = list(answers)
         self._models = json.dumps({"data": [{"id": "m"}]} if models is None else models).encode()
         self.asked: list[Asked] = []
         """Requests to generate."""
         self.connections = 0
-        self.port = 0
+        self.port = port
         self.left = trio.Event()
         """Set once a client has closed a connection."""
 
@@ -126,7 +126,7 @@ class ScriptedUpstream:
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as nursery:
-            (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+            (listener,) = await trio.open_tcp_listeners(self.port, host="127.0.0.1")
             self.port = listener.socket.getsockname()[1]
             nursery.start_soon(trio.serve_listeners, self._connection, [listener])
             task_status.started()

@@ -10,11 +10,11 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 
 from server.cli.check import check
-from server.cli.main import main
 from server.config import settings
 from server.live_view.text import lines
 from server.monitoring import Status
-from tests.server.upstream.scripted_upstream import fronted, says, status
+from tests.server.upstream.scripted_upstream import ScriptedUpstream, fronted, says, status
+from tests.server.upstream.test_probe import answers, capable
 from tests.support.helpers import get, post
 
 
@@ -69,22 +69,29 @@ async def test_status_in_the_terminal_has_a_table_of_upstreams() -> None:
 
 
 async def test_check_tries_the_upstreams(capsys: pytest.CaptureFixture[str]) -> None:
+    async with trio.open_nursery() as nursery:
+        upstream = ScriptedUpstream([answers(capable, ["seed"])])
+        await nursery.start(upstream.serve)
+        away = "http://127.0.0.1:1"
+        code = await trio.to_thread.run_sync(checked, "--upstream", upstream.url, "--upstream", away)
+        nursery.cancel_scope.cancel()
+    printed = capsys.readouterr().out
+    assert f"ok      model: {upstream.url} answers: m; it refuses seed\n" in printed
+    assert f"warning model: The upstream {away} cannot be reached (Connection refused).\n" in printed
+    assert code == 0, "the server starts, and waits for the other one"
+
+
+async def test_check_fails_if_no_upstream_can_be_used(capsys: pytest.CaptureFixture[str]) -> None:
     async with fronted(says("-")) as front:
         url = front.upstreams[0].url
-        parser = argparse.ArgumentParser()
-        settings.add_flags(parser)
-        away = "http://127.0.0.1:1"
-        flags = parser.parse_args(["--upstream", url, "--upstream", away, "--port", "0", "--store", "off"])
-        code = await trio.to_thread.run_sync(check, flags)
-    printed = capsys.readouterr().out
-    assert f"ok      model: {url} answers: m\n" in printed
-    assert f"warning model: The upstream {away} cannot be reached (Connection refused).\n" in printed
-    assert code == 0
+        code = await trio.to_thread.run_sync(checked, "--upstream", url, "--upstream-model", "other")
+    cause = f"The upstream {url} has no model 'other'; it has m."
+    remedy = "no upstream can be used: correct --upstream, or the upstreams."
+    assert f"failed  model: {remedy} {cause}\n" in capsys.readouterr().out
+    assert code == 5
 
 
-def test_check_fails_if_no_upstream_answers(capsys: pytest.CaptureFixture[str]) -> None:
-    code = main(["check", "--upstream", "http://127.0.0.1:1", "--port", "0", "--store", "off"])
-    refused = "The upstream http://127.0.0.1:1 cannot be reached (Connection refused)."
-    remedy = "no upstream can be used: start one, or correct --upstream."
-    assert f"failed  model: {remedy} {refused}\n" in capsys.readouterr().out
-    assert code == 5, "systemd starts the service again"
+def checked(*flags: str) -> int:
+    parser = argparse.ArgumentParser()
+    settings.add_flags(parser)
+    return check(parser.parse_args([*flags, "--port", "0", "--store", "off"]))

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import trio
 
-from server.upstream.chat_model import UpstreamModel
+from server.upstream.chat.model import UpstreamModel
+from server.upstream.chat.probe import HARMLESS
 from server.upstream.discovery import DiscoveredModel, find_models, upstream_model
-from server.upstream.probe import HARMLESS
 from server.upstream.transport.address import Address
 from server.upstream.transport.client import UpstreamClient
 from server.upstream.transport.missing_fields import MissingFields
@@ -73,7 +73,7 @@ async def found(play: Play, models: object = None) -> DiscoveredModel:
     async with trio.open_nursery() as nursery:
         upstream = ScriptedUpstream([play], models)
         await nursery.start(upstream.serve)
-        (one,) = await find_models([UpstreamClient(Address.of(upstream.url), TIMEOUTS)], None, probes=True)
+        (one,) = await find_models([UpstreamClient(Address.of(upstream.url), TIMEOUTS)], None)
         nursery.cancel_scope.cancel()
     return one
 
@@ -106,7 +106,7 @@ async def test_probe_asks_for_each_field_only_if_all_together_are_refused() -> N
     async with trio.open_nursery() as nursery:
         upstream = ScriptedUpstream([answers(capable)])
         await nursery.start(upstream.serve)
-        await find_models([UpstreamClient(Address.of(upstream.url), TIMEOUTS)], None, probes=True)
+        await find_models([UpstreamClient(Address.of(upstream.url), TIMEOUTS)], None)
         nursery.cancel_scope.cancel()
     fields = [sorted(each.body.keys() - {"model", "messages", "max_tokens", "temperature"}) for each in upstream.asked]
     assert fields == [

@@ -69,7 +69,7 @@ async def test_probe_names_the_fields_that_are_refused_or_ignored(
         server = upstream.server
         server._answers = [changed(server._answers[0], change)]
         found = await trio.to_thread.run_sync(connect, config(upstream.url, tmp_path))
-    assert getattr(found.model, "lacking", None) == lacking
+    assert getattr(found.registry.source, "lacking", None) == lacking
 
 
 WRONG: Mapping[str, tuple[dict[str, Any], str]] = {

@@ -13,7 +13,7 @@ from server.stream import (
     ToolCallEnded,
     ToolCallStarted,
 )
-from server.upstream.chat_chunks import (
+from server.upstream.chat.chunks import (
     AddedCall,
     AddedDelta,
     LikelyToken,
@@ -22,7 +22,7 @@ from server.upstream.chat_chunks import (
     WrittenToken,
     decode_chunk,
 )
-from server.upstream.output_checks import OutputChecks, RunningChecks
+from server.upstream.chat.output_checks import OutputChecks, RunningChecks
 from server.upstream.transport import EventData, EventTooLong, OutputMismatch, faults
 
 DONE = b"[DONE]"

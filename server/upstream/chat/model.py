@@ -20,9 +20,9 @@ from server.protocol.formats import Format
 from server.served_model import JobParams, ModelCard, OutputConstraints
 from server.store import AsyncStore
 from server.tools import NO_TOOLS, GrammarInput, Toolbox
-from server.upstream import output_checks
-from server.upstream.chat_body import chat_fields
-from server.upstream.chat_job import ChatJob, ChatProcessor
+from server.upstream.chat import output_checks
+from server.upstream.chat.body import chat_fields
+from server.upstream.chat.job import ChatJob, ChatProcessor
 
 OPENAI_DEFAULTS = SamplingParams(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, repeat_penalty=1.0)
 """Settings to echo for a request that has none: the upstream applies its own."""

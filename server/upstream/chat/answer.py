@@ -1,7 +1,7 @@
 """The answer to a job by chat completions: one request."""
 
-from server.upstream.chat_job import Answered, Begun, ChatJob, Deltas
-from server.upstream.chat_reader import ChatReader
+from server.upstream.chat.job import Answered, Begun, ChatJob, Deltas
+from server.upstream.chat.reader import ChatReader
 from server.upstream.transport import EVENT_STREAM, Attempt, UpstreamClient, faults
 
 CHAT = "/chat/completions"

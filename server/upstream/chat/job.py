@@ -10,8 +10,8 @@ from server.postprocessing import UpstreamTrace
 from server.protocol.events import PromptProgress
 from server.protocol.response import Usage, counted_usage
 from server.stream import End, StreamInput, ToolCallStarted, failure
-from server.upstream.chat_chunks import ReportedUsage
-from server.upstream.output_checks import OutputChecks
+from server.upstream.chat.chunks import ReportedUsage
+from server.upstream.chat.output_checks import OutputChecks
 from server.upstream.transport import AttemptsFailed, FirstDelta
 
 
