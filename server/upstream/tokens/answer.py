@@ -104,10 +104,7 @@ class TokenAnswer:
             await self._stream_by_grammar()
         self._force()
         while self._finished is None:
-            if self._refused is not None:
-                await self._choose(self._refused)
-            else:
-                await self._stream()
+            await (self._stream() if self._refused is None else self._choose(self._refused))
 
     async def _stream_by_grammar(self) -> None:
         """Read the answer of an upstream that has the grammar too. Its limits may be others, so that it refuses it."""
@@ -235,6 +232,7 @@ class TokenAnswer:
                 field = self._server.choice
                 raise OutputMismatch(f"The upstream ignores `{field}`, and its output does not match the grammar.")
             self._take(token)
+        self._streams = self._streams and not part.lost  # the next choice is one token, which is not streamed
         if part.finish is FinishReason.STOP and self._finished is None and not self._end(part):
             raise OutputMismatch("The upstream ends its output where the grammar forbids that.")
         return self._finished is None

@@ -18,6 +18,16 @@ CITY = {
     "additionalProperties": False,
 }
 FORMAT = {"format": {"type": "json_schema", "name": "city", "schema": CITY, "strict": True}}
+LETTERS = {"type": "string", "pattern": r"^[\u1000-\u1fff]{4}$"}
+WORD = {
+    "format": {
+        "type": "json_schema",
+        "name": "word",
+        "schema": {"type": "object", "properties": {"word": LETTERS}, "required": ["word"]},
+        "strict": False,
+    }
+}
+"""Format of characters of three bytes, which are a token each, so that two choices are equal within a character."""
 TOOL = {"type": "function", "name": "look_up", "parameters": CITY, "strict": True}
 CALL = '{"name": "look_up", "arguments": {"city": "Rome", "people": 5}}'
 MARKED = f"<tool_call>\n{CALL}\n</tool_call>"
@@ -32,6 +42,12 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "format": {"input": "It is a city.", "text": FORMAT, "max_output_tokens": 90},
     "format that is written": {"input": '{"city":"Rome","people":2800000}', "text": FORMAT},
     "format with logprobs": {"input": '{"city":"a","people":1}', "text": FORMAT, "top_logprobs": 1},
+    "format of long characters": {
+        "input": "Hello",
+        "text": WORD,
+        "max_output_tokens": 40,
+        "logit_bias": {"92": -100},  # no escapes
+    },
     "tool": {"input": MARKED, "tools": [TOOL], "tool_choice": "required", "max_output_tokens": 80},
     "tool by choice": {
         "input": '{"name": "look_up", "arguments": {"city": 7}}',
