@@ -244,10 +244,15 @@ def _known_response(response: dict[str, Any]) -> dict[str, Any]:
     if format_.get("type") == "json_schema":  # whose schema Open Responses wants to be null, always
         assert isinstance(format_["schema"], dict), f"no schema in {format_}"
         known["text"] = known["text"] | {"format": format_ | {"schema": None}}
-    choice = known.get("tool_choice")
-    if isinstance(choice, dict) and choice["type"] in _FOREIGN_CHOICES:
-        known["tool_choice"] = "auto"
-    elif isinstance(choice, dict) and choice["type"] == "allowed_tools":
-        tools = [tool for tool in choice["tools"] if tool["type"] == "function"]
-        known["tool_choice"] = choice | {"tools": tools} if tools else "auto"
+    if isinstance(known.get("tool_choice"), dict):
+        known["tool_choice"] = _known_choice(known["tool_choice"])
     return known
+
+
+def _known_choice(choice: dict[str, Any]) -> dict[str, Any] | str:
+    if choice["type"] in _FOREIGN_CHOICES:
+        return "auto"
+    if choice["type"] != "allowed_tools":
+        return choice
+    tools = [tool for tool in choice["tools"] if tool["type"] == "function"]
+    return choice | {"tools": tools} if tools else "auto"

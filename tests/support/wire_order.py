@@ -335,17 +335,21 @@ def check_outcome(response: Event) -> None:
             continue
         assert response.get(name) is not None, f"{status} response: no {name}"
     assert response["id"].startswith("resp_"), f"response id {response['id']!r}"
-    for position, item in enumerate(response["output"]):
+    _check_items(status, response["output"])
+    if response.get("usage") is not None:
+        _check_usage(response["usage"])
+
+
+def _check_items(status: str, output: list[dict[str, Any]]) -> None:
+    for position, item in enumerate(output):
         if not KINDS[item["type"]].has_status:
             continue
         assert item.get("status"), f"an item without status: {item}"
         if item["status"] == "incomplete":
             assert status in ("incomplete", "cancelled", "failed"), f"{status} response with an incomplete item: {item}"
-            assert position == len(response["output"]) - 1, f"an incomplete item that is not the last: {item}"
+            assert position == len(output) - 1, f"an incomplete item that is not the last: {item}"
         ends = ("completed", "failed") if item["type"] == "mcp_call" else ("completed",)
         assert status != "completed" or item["status"] in ends, f"unfinished at completed: {item}"
-    if response.get("usage") is not None:
-        _check_usage(response["usage"])
 
 
 def _check_usage(usage: Event) -> None:

@@ -309,12 +309,76 @@ def test_plan_with_forced_tokens_of_one_stream_lets_the_others_have_every_second
     assert shapes == [[1, 1, 1], [7], [1, 1, 1], [6]]
 
 
+class PlayedEvents:
+    """Jobs of a scheduler that are added, run, cancelled and failed in any order, with the outputs of each."""
+
+    def __init__(self, scheduler: Scheduler, model: Naive, jobs: list[Job], data: st.DataObject) -> None:
+        self.scheduler = scheduler
+        self.model = model
+        self.jobs = jobs
+        self.data = data
+        self.outputs: dict[int, list[EngineOutput]] = {key: [] for key in range(len(jobs))}
+        self.added: list[int] = []
+        self.cancelled: set[int] = set()
+
+    def act(self, act: str) -> None:
+        """Do one of `ACTS` if there is a job for it."""
+        if act == "add":
+            self._add()
+        elif act == "cancel":
+            self._cancel()
+        elif not self.scheduler.idle:
+            {"step": self._step, "fail": self._fail, "undo": self._undo}[act]()
+
+    def finish(self) -> None:
+        for key, more in run(self.scheduler, self.model).items():
+            self.outputs[key] += more
+
+    def check(self, key: int) -> None:
+        """Check that the outputs of a job are those of the job alone, up to the place where it was ended."""
+        whole = expected(self.jobs[key], self.model.info.n_ctx)
+        got = [output for output in self.outputs[key] if not isinstance(output, Progress)]
+        failed = got[-1:] == [Finished(FinishReason.FAILED, "failed")]
+        if not failed and key not in self.cancelled:
+            assert isinstance(got[0], Started)
+            assert got[1:] == whole
+            return
+        got = got[:-1] if failed else got
+        assert got[1:] == whole[: len(got[1:])]
+
+    def _add(self) -> None:
+        if (key := len(self.added)) < len(self.jobs):
+            self.scheduler.add(key, self.jobs[key])
+            self.added.append(key)
+
+    def _cancel(self) -> None:
+        if self.added:
+            self.cancelled.add(key := self.data.draw(st.sampled_from(self.added)))
+            self.scheduler.cancel(key)
+
+    def _step(self) -> None:
+        self._take(step(self.scheduler, self.model))
+
+    def _fail(self) -> None:
+        plan = self.scheduler.plan()
+        for entry in plan.entries:
+            del self.model.cached[entry.slot][entry.position if self.model.info.truncates else 0 :]
+        self._take(self.scheduler.fail(plan, "failed"))
+
+    def _undo(self) -> None:
+        self.scheduler.undo(self.scheduler.plan().transfers)
+
+    def _take(self, outputs: Sequence[tuple[int, EngineOutput]]) -> None:
+        for key, output in outputs:
+            self.outputs[key].append(output)
+
+
 @pytest.mark.parametrize(("rewinds", "cuts"), [(True, True), (True, False), (False, False)])
 @pytest.mark.parametrize("cache_bytes", [0, 100, 10**6])
 @settings(deadline=None)
 @given(jobs=JOBS, acts=ACTS, forcing=st.booleans(), logprobs=st.sampled_from([None, 0]), data=st.data())
 @pytest.mark.slow
-def test_scheduler_in_any_order_of_events_gives_each_job_its_lone_answer(  # noqa: C901 - one model of all events
+def test_scheduler_in_any_order_of_events_gives_each_job_its_lone_answer(
     rewinds: bool,
     cuts: bool,
     cache_bytes: int,
@@ -326,39 +390,13 @@ def test_scheduler_in_any_order_of_events_gives_each_job_its_lone_answer(  # noq
 ) -> None:
     about = info(n_slots=3, n_ctx=80, rewinds=rewinds, cuts=cuts)
     tree = tree_of(about, cache_bytes) if cache_bytes else None
-    scheduler, model = Scheduler(about, [END], tree=tree), Naive(about, tree, forcing)
-    outputs: dict[int, list[EngineOutput]] = {key: [] for key in range(len(jobs))}
-    added: list[int] = []
-    cancelled: set[int] = set()
+    made = [
+        Job(prompt, most, GREEDY, top_logprobs=logprobs, lane=Lane.BATCH if key % 2 else Lane.INTERACTIVE)
+        for key, (prompt, most) in enumerate(jobs)
+    ]
+    played = PlayedEvents(Scheduler(about, [END], tree=tree), Naive(about, tree, forcing), made, data)
     for act in [*acts, *["add"] * len(jobs)]:
-        if act == "add" and len(added) < len(jobs):
-            key = len(added)
-            lane = Lane.BATCH if key % 2 else Lane.INTERACTIVE
-            scheduler.add(key, Job(jobs[key][0], jobs[key][1], GREEDY, top_logprobs=logprobs, lane=lane))
-            added.append(key)
-        elif act == "cancel" and added:
-            cancelled.add(key := data.draw(st.sampled_from(added)))
-            scheduler.cancel(key)
-        elif act == "fail" and not scheduler.idle:
-            plan = scheduler.plan()
-            for entry in plan.entries:
-                del model.cached[entry.slot][entry.position if rewinds else 0 :]
-            for key, output in scheduler.fail(plan, "failed"):
-                outputs[key].append(output)
-        elif act == "undo" and not scheduler.idle:
-            scheduler.undo(scheduler.plan().transfers)
-        elif act == "step" and not scheduler.idle:
-            for key, output in step(scheduler, model):
-                outputs[key].append(output)
-    for key, more in run(scheduler, model).items():
-        outputs[key] += more
-    for key, got in outputs.items():
-        whole = expected(Job(jobs[key][0], jobs[key][1], GREEDY), about.n_ctx)
-        got = [output for output in got if not isinstance(output, Progress)]
-        if got and got[-1] == Finished(FinishReason.FAILED, "failed"):
-            got = got[:-1]
-        elif key not in cancelled:
-            assert isinstance(got[0], Started)
-            assert got[1:] == whole
-            continue
-        assert got[1:] == whole[: len(got[1:])]
+        played.act(act)
+    played.finish()
+    for key in range(len(jobs)):
+        played.check(key)

@@ -304,58 +304,71 @@ def expected_answer(prompt: list[int], max_tokens: int, n_ctx: int) -> list[Engi
     return [*outputs, LENGTH]
 
 
-@given(actions, st.integers(1, 3), st.sampled_from([40, 43]))
-def test_scheduler_in_any_order_of_events_gives_each_job_its_lone_answer(  # noqa: C901 - one model of all events
-    todo: list[tuple[str, list[int], int] | tuple[str, int] | tuple[str]], n_slots: int, n_ctx: int
-) -> None:
-    play = Play(n_slots, n_ctx)
-    jobs: dict[Key, tuple[list[int], int]] = {}
-    cancelled: set[Key] = set()
-    waits: defaultdict[Key, int] = defaultdict(int)  # steps since an admitted job's last turn
+class FairPlay(Play):
+    """A scheduler in which each running job must have a turn within as many steps as there are slots."""
 
-    def step(error: str = "") -> None:
-        n = len(play.steps)
-        before = len(play.outputs)
-        play.step(error)
-        running = {slot.running.key: slot for slot in play.scheduler._slots if slot.running is not None}
-        ended = {key for key, output in play.outputs[before:] if isinstance(output, Finished)}
-        turned = {play.scheduler.key(entry.slot) for entry in play.steps[n:] if not ended}
-        for key in running:
-            waits[key] = 0 if key in turned else waits[key] + 1
-            assert waits[key] < n_slots, "who runs has a turn within n_slots steps"
-        for slot in running.values():
-            assert slot.cached_tokens == play.cached[slot.index][: len(slot.cached_tokens)], (
-                "the scheduler knows what the model holds"
-            )
+    def __init__(self, n_slots: int, n_ctx: int) -> None:
+        super().__init__(n_slots, n_ctx)
+        self.n_ctx = n_ctx
+        self.jobs: dict[Key, tuple[list[int], int]] = {}
+        self.cancelled: set[Key] = set()
+        self.waits: defaultdict[Key, int] = defaultdict(int)
+        """Steps since an admitted job's last turn."""
 
-    for action in todo:
+    def act(self, action: tuple[str, list[int], int] | tuple[str, int] | tuple[str]) -> None:
         match action:
             case ("add", list(prompt), int(max_tokens)):
-                jobs[len(jobs)] = (prompt, max_tokens)
-                play.add(len(jobs) - 1, *prompt, max_tokens=max_tokens)
+                self.jobs[len(self.jobs)] = (prompt, max_tokens)
+                self.add(len(self.jobs) - 1, *prompt, max_tokens=max_tokens)
             case ("step", int(times)):
                 for _ in range(times):
-                    step()
+                    self.step()
             case ("fail",):
-                step("failed")
+                self.step("failed")
             case ("cancel", int(key)):
-                play.scheduler.cancel(key)
-                if key in jobs:
-                    cancelled.add(key)
-    for _ in range(1000):
-        if play.scheduler.idle:
-            break
-        step()
-    assert play.scheduler.idle
+                self.scheduler.cancel(key)
+                self.cancelled |= {key} & self.jobs.keys()
 
-    for key, (prompt, max_tokens) in jobs.items():
-        counts = without_progress(play.of(key), len(prompt))
-        whole = expected_answer(prompt, max_tokens, n_ctx)
-        started = counts[:1] if counts[:1] != [Finished(FinishReason.FAILED, "failed")] else []
+    def step(self, error: str = "") -> list[tuple[Key, EngineOutput]]:
+        n = len(self.steps)
+        outputs = super().step(error)
+        running = {slot.running.key: slot for slot in self.scheduler._slots if slot.running is not None}
+        ended = any(isinstance(output, Finished) for _, output in outputs)
+        turned = set() if ended else {self.scheduler.key(entry.slot) for entry in self.steps[n:]}
+        for key, slot in running.items():
+            self.waits[key] = 0 if key in turned else self.waits[key] + 1
+            assert self.waits[key] < len(self.cached), "who runs has a turn within n_slots steps"
+            known = slot.cached_tokens
+            assert known == self.cached[slot.index][: len(known)], "the scheduler knows what the model has"
+        return outputs
+
+    def check(self, key: Key) -> None:
+        """Check that the outputs of a job are those of the job alone, up to the place where it was ended."""
+        prompt, max_tokens = self.jobs[key]
+        counts = without_progress(self.of(key), len(prompt))
+        whole = expected_answer(prompt, max_tokens, self.n_ctx)
+        failure = [Finished(FinishReason.FAILED, "failed")]
+        started = counts[:1] if counts[:1] != failure else []
         assert all(isinstance(output, Started) and 0 <= output.cached_tokens < len(prompt) for output in started)
-        if counts[-1:] == [Finished(FinishReason.FAILED, "failed")]:
+        if counts[-1:] == failure:
             assert counts[len(started) : -1] == whole[: len(counts) - len(started) - 1]
-        elif key in cancelled:
+        elif key in self.cancelled:
             assert counts[1:] == whole[: max(0, len(counts) - 1)]
         else:
             assert counts[1:] == whole
+
+
+@given(actions, st.integers(1, 3), st.sampled_from([40, 43]))
+def test_scheduler_in_any_order_of_events_gives_each_job_its_lone_answer(
+    todo: list[tuple[str, list[int], int] | tuple[str, int] | tuple[str]], n_slots: int, n_ctx: int
+) -> None:
+    play = FairPlay(n_slots, n_ctx)
+    for action in todo:
+        play.act(action)
+    for _ in range(1000):
+        if play.scheduler.idle:
+            break
+        play.step()
+    assert play.scheduler.idle
+    for key in play.jobs:
+        play.check(key)

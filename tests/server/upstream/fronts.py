@@ -9,11 +9,13 @@ import copy
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import msgspec
+import pytest
 import trio
 
 from engine.backends import scripted
@@ -144,3 +146,18 @@ async def _balancer(ports: Sequence[int]) -> AsyncIterator[int]:
         nursery.start_soon(trio.serve_listeners, relay, listeners)
         yield listeners[0].socket.getsockname()[1]
         nursery.cancel_scope.cancel()
+
+
+WAYS = [
+    pytest.param(served, id="embedded"),
+    pytest.param(fronting, id="front"),
+    pytest.param(token_fronting, id="front that sends tokens"),
+    pytest.param(balanced, marks=pytest.mark.slow, id="fronts on PostgreSQL"),
+]
+"""Ways to serve: by the engine in the process, by upstreams in both forms, and by two fronts on one database."""
+
+
+def chosen_way(request: pytest.FixtureRequest) -> Served:
+    """Return the way of `WAYS` that is the parameter of a fixture."""
+    way: Served = request.param
+    return partial(balanced, request.getfixturevalue("cluster")) if way is balanced else way

@@ -1,20 +1,10 @@
 """Ways to serve a scripted model, with each of which real clients work."""
 
-from functools import partial
-
 import pytest
 
-from tests.server.upstream.fronts import Served, balanced, fronting, token_fronting
-from tests.support import helpers
-
-TOKENS = pytest.param(token_fronting, id="front that sends tokens")
-BALANCED = pytest.param(balanced, marks=pytest.mark.slow, id="fronts on PostgreSQL")
+from tests.server.upstream.fronts import WAYS, Served, chosen_way
 
 
-@pytest.fixture(
-    params=[pytest.param(helpers.served, id="embedded"), pytest.param(fronting, id="front"), TOKENS, BALANCED]
-)
+@pytest.fixture(params=WAYS)
 def served(request: pytest.FixtureRequest) -> Served:
-    """Serve from the engine in the process, from upstreams in both forms, or from two fronts on one database."""
-    way: Served = request.param
-    return partial(balanced, request.getfixturevalue("cluster")) if way is balanced else way
+    return chosen_way(request)

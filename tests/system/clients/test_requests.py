@@ -152,15 +152,20 @@ def check_answered(shape: Shape, answer: Answer, counts: bool = True) -> None:
     if shape["body"].get("tool_choice") not in (None, "auto", "none"):
         check_called(shape["body"], response)
         return
+    check_text(shape, response["status"], answer.text)
+
+
+def check_text(shape: Shape, status: str, text: str) -> None:
+    """Check the text of an answer against its format and its limit of tokens."""
     if wished_format(shape) == "json_schema":
-        if response["status"] == "completed":
-            jsonschema.validate(json.loads(answer.text), shape["body"]["text"]["format"]["schema"])
+        if status == "completed":
+            jsonschema.validate(json.loads(text), shape["body"]["text"]["format"]["schema"])
         else:
             assert shape["body"]["max_output_tokens"] < 100
         return
     if wished_format(shape) == "json_object":
-        assert json.loads(answer.text) == {"x": 1}
+        assert json.loads(text) == {"x": 1}
         return
     limit = shape["body"].get("max_output_tokens") or 100
     expected = ("incomplete", "Hello."[:limit]) if limit <= len("Hello.") else ("completed", "Hello.")
-    assert (response["status"], answer.text) == expected
+    assert (status, text) == expected
