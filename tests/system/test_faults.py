@@ -179,6 +179,13 @@ def test_sigterm_ends_the_process_in_every_state(state: State, status: int, smol
     assert "Traceback" not in (tmp_path / "log").read_text()
 
 
+def test_sigint_ends_the_process_while_a_large_model_loads(smollm2: Path, tmp_path: Path) -> None:
+    for starting in loading(tmp_path, smollm2):
+        starting.process.send_signal(signal.SIGINT)
+        assert starting.process.wait(PATIENCE) == -signal.SIGINT
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
 async def test_sigterm_ends_every_stream_also_of_stuck_readers(tmp_path: Path) -> None:
     """Two readers get stuck: one reads on after the signal, the other never does. A third request waits for a slot."""
     model = PacedModel(lambda message: message * 4000, n_slots=2, n_ctx=8192)
