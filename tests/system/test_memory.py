@@ -13,7 +13,7 @@ from tests.support.processes import START_SECONDS, Daemon, serving
 MEMORY = re.compile(
     r"memory: weights .*, KV cache (\d+) MB .*, process \d+ MB: (\d+) MB of .* free, once all contexts are full"
 )
-N_TOKENS = 800
+N_TOKENS = 600
 SETTINGS = [(2, 1024, "f16"), (4, 2048, "f16"), (1, 4096, "q8_0")]
 
 
@@ -25,7 +25,7 @@ def resident_megabytes(daemon: Daemon) -> float:
 
 
 def fill(daemon: Daemon, n_tokens: int) -> None:
-    """Let the model read a prompt of several full steps."""
+    """Let the model read a prompt of a full step and more."""
     with closing(http.client.HTTPConnection("127.0.0.1", daemon.port, timeout=START_SECONDS)) as connection:
         body = {"input": " the" * n_tokens, "max_output_tokens": 16, "temperature": 0, "store": False}
         connection.request("POST", "/v1/responses", json.dumps(body), {"Content-Type": "application/json"})
