@@ -107,7 +107,7 @@ async def test_recorded_request_is_answered_as_expected(served: Served, tmp_path
     assert (len(recorded), set(faults)) == (148, {None, *REFUSED})
 
 
-WISHED = {"json_object": b'{"x":1}'}
+WISHED = {"json_object": b'{"x": 1}'}
 
 
 def wished_format(shape: Shape) -> str:
