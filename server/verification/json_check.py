@@ -11,13 +11,15 @@ import msgspec
 from msgspec import Struct
 
 from server.verification.schema import Schema, VerifiedSchema
+from server.verification.watch import StringWatch
 
 KINDS = {"{": "object", "[": "array", '"': "string", "t": "boolean", "f": "boolean", "n": "null"}
 KINDS |= dict.fromkeys("-0123456789", "number")
 WHITE = " \t\n\r"
 MAX_DEPTH = 128
 """Maximum levels of nesting."""
-_STRING_PART = re.compile(r'[^"\\]*')
+ESCAPES = frozenset('"\\/bfnrtu')
+_STRING_PART = re.compile(r'[^"\\\x00-\x1f]*')
 _SCALAR_PART = re.compile(r"[-+.0-9A-Za-z]*")
 
 
@@ -42,7 +44,11 @@ class JsonCheck:
         self._schema = schema
         self._open: list[_Container] = []
         self._token = ""
-        """Unfinished string or scalar."""
+        """First character of the unfinished string or scalar; the whole scalar."""
+        self._parts: list[str] = []
+        """Parts of the unfinished string."""
+        self._watch: StringWatch | None = None
+        """Check of its beginnings; None if it may begin in any way."""
         self._escaped = False
         """True between a backslash and the character that it escapes."""
         self.complete = False
@@ -70,23 +76,27 @@ class JsonCheck:
                 self._scalar()
             return end
         if self._escaped:
-            self._token += text[at]
+            if text[at] not in ESCAPES:
+                raise Mismatch(f"{self._place}: {text[at]!r} is no escape")
+            self._parts.append(text[at])
             self._escaped = False
             return at + 1
         part = _STRING_PART.match(text, at)
         assert part is not None, "the pattern matches an empty text"
-        self._token += part[0]
+        self._parts.append(part[0])
         at = part.end()
-        if at < len(text):
-            self._token += text[at]
-            if text[at] == "\\":
-                self._escaped = True
-            else:
-                self._string()
-            at += 1
+        if at == len(text):
+            if self._watch is not None:
+                self._unfinished_string(self._watch)
+            return at
+        self._parts.append(text[at])
+        if text[at] == '"':
+            self._string()
+        elif text[at] == "\\":
+            self._escaped = True
         else:
-            self._unfinished_string()
-        return at
+            raise Mismatch(f"{self._place}: {text[at]!r} must be escaped")
+        return at + 1
 
     def _between(self, text: str, at: int) -> int:
         """Read a character between strings and scalars; return the place of the next one."""
@@ -113,7 +123,7 @@ class JsonCheck:
         elif top.needs == "key":
             if character != '"':
                 raise Mismatch(f"{character!r} begins no key")
-            self._token = character
+            self._token, self._watch = character, self._schema.key_watch(top.schema)
         else:
             self._begin(character)
 
@@ -132,7 +142,7 @@ class JsonCheck:
         if not self._schema.allows(schema, kind):
             raise Mismatch(f"{self._place}: a value of the type {kind} is not allowed")
         if kind not in ("object", "array"):
-            self._token = character
+            self._token, self._watch = character, self._schema.watch(schema) if kind == "string" else None
             return
         if len(self._open) >= MAX_DEPTH:
             raise Mismatch("it is nested too deeply")
@@ -158,15 +168,15 @@ class JsonCheck:
             raise Mismatch(f"{self._place}: the property {value!r} is not allowed")
         top.key, top.needs, top.fresh = value, ":", False
 
-    def _unfinished_string(self) -> None:
-        """Check the beginning of a string or key. With an escape in it, its end is the time for that."""
-        if "\\" in self._token:
-            return
-        top, text = self._open[-1] if self._open else None, self._token[1:]
-        if top is not None and top.needs == "key":
-            if not self._schema.has_property_from(top.schema, text):
-                raise Mismatch(f"{self._place}: no allowed property begins with {text[:100]!r}")
-        elif (fault := self._schema.fault_of_beginning(text, self._expected())) is not None:
+    def _unfinished_string(self, watch: StringWatch) -> None:
+        """Check the beginning of a string or key that must match something."""
+        text = "".join(self._parts)
+        if "\\" in text:
+            try:
+                text = _decode_string(f'"{text}"')
+            except msgspec.DecodeError:
+                return  # within an escape
+        if (fault := watch.fault(text)) is not None:
             raise Mismatch(f"{self._place}: {fault}")
 
     def _scalar(self) -> None:
@@ -174,7 +184,8 @@ class JsonCheck:
         self._add(self._decoded(), schema)
 
     def _decoded(self) -> Any:
-        token, self._token = self._token, ""
+        token = self._token + "".join(self._parts)
+        self._token, self._parts = "", []
         try:
             return msgspec.json.decode(token.encode())
         except (msgspec.DecodeError, UnicodeEncodeError) as error:
@@ -214,3 +225,6 @@ def _scalar_end(text: str, at: int) -> int:
     part = _SCALAR_PART.match(text, at)
     assert part is not None, "the pattern matches an empty text"
     return part.end()
+
+
+_decode_string = msgspec.json.Decoder(str).decode

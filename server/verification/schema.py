@@ -3,16 +3,21 @@
 `format` and the keywords of content are annotations, as the draft has it by default.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import Any, TypeAlias
 
 from server.verification import patterns
+from server.verification.prefixes import prefixes
 from server.verification.unverified import unverified
 from server.verification.values import TYPES, equal, number_faults, size_faults, text_faults, type_faults
+from server.verification.watch import StringWatch
 
 Schema: TypeAlias = Any
 """An object, or true or false."""
+WATCHED = frozenset(("const", "enum", "pattern", "maxLength"))
+"""Keywords that a beginning of a string may break."""
 MAX_DEPTH = 128
 """Maximum levels of nested schemas and references."""
 
@@ -56,14 +61,14 @@ class VerifiedSchema:
                 return found if regex is not None else True
         return schema.get("additionalProperties", True)
 
-    def has_property_from(self, schema: Schema, beginning: str) -> bool:
-        """Return False if the object may have no property whose name begins so."""
+    def key_watch(self, schema: Schema) -> StringWatch | None:
+        """Return the check of the beginnings of an object's keys; None if any key may be one."""
         schema = self.resolved(schema)
         if not isinstance(schema, dict) or schema.get("additionalProperties", True) is not False:
-            return True
-        return bool(schema.get("patternProperties")) or any(
-            name.startswith(beginning) for name in schema.get("properties") or ()
-        )
+            return None
+        if schema.get("patternProperties"):
+            return None
+        return StringWatch(schema.get("properties") or (), (), math.inf, "no allowed property begins so")
 
     def item(self, schema: Schema, index: int) -> Schema:
         """Return the schema of an item; False if the array must not have it."""
@@ -82,17 +87,15 @@ class VerifiedSchema:
         named = [types] if isinstance(types, str) else types if isinstance(types, list) else list(TYPES)
         return kind in named or (kind == "number" and "integer" in named)
 
-    def fault_of_beginning(self, text: str, schema: Schema) -> str | None:
-        """Return the reason for which no string that begins with `text` matches; None if there may be one."""
+    def watch(self, schema: Schema) -> StringWatch | None:
+        """Return the check of a string's beginnings; None if its end is the time for that."""
         schema = self.resolved(schema)
-        if not isinstance(schema, dict):
+        if not isinstance(schema, dict) or not WATCHED & schema.keys():
             return None
         allowed = [schema["const"]] if "const" in schema else schema.get("enum")
-        if allowed is not None and not any(isinstance(each, str) and each.startswith(text) for each in allowed):
-            return "it begins none of the allowed values"
-        if len(text) > schema.get("maxLength", len(text)):
-            return "it is too long"
-        return None
+        texts = None if allowed is None else [each for each in allowed if isinstance(each, str)]
+        automaton = prefixes(schema["pattern"]) if isinstance(schema.get("pattern"), str) else None
+        return StringWatch(texts, [automaton] if automaton else [], schema.get("maxLength", math.inf))
 
     def _target(self, reference: str) -> Schema:
         """Return the target of a reference inside this schema; true if it is elsewhere."""
