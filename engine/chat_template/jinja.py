@@ -91,7 +91,7 @@ def _key(case_sensitive: bool, attribute: str | int | None) -> Callable[[Any], l
 
 def _attribute(item: Any, path: str | int | None) -> Any:
     if isinstance(path, str):
-        names: list[str | int] = [int(name) if name.isdigit() else name for name in path.split(".")]
+        names: list[str | int] = [int(name) if name.isdecimal() else name for name in path.split(".")]
     else:
         names = [] if path is None else [path]
     for name in names:

@@ -106,7 +106,7 @@ class VerifiedSchema:
             return True
         for part in reference[2:].split("/"):
             name = part.replace("~1", "/").replace("~0", "~").replace("%25", "%")
-            if isinstance(found, list) and name.isdigit() and int(name) < len(found):
+            if isinstance(found, list) and name.isdecimal() and int(name) < len(found):
                 found = found[int(name)]
             elif isinstance(found, dict) and name in found:
                 found = found[name]

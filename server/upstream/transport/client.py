@@ -4,6 +4,7 @@ import os
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from time import time
 from typing import TypeVar
@@ -60,12 +61,13 @@ class UpstreamAnswer:
     def retry_after(self) -> float | None:
         """Seconds that the upstream asks to wait (RFC 9110, 10.2.3)."""
         value = self._headers.get(b"retry-after", b"").decode("latin-1").strip()
-        if value.isdigit():
+        if value.isascii() and value.isdigit():
             return float(value[:9])
         try:
-            return max(parsedate_to_datetime(value).timestamp() - time(), 0.0)
+            date = parsedate_to_datetime(value)
         except ValueError:
             return None
+        return max((date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time(), 0.0)
 
     async def data(self) -> bytes:
         """Return the next bytes of the body; none at its end. Raises UpstreamFault."""

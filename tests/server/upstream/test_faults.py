@@ -32,6 +32,7 @@ SO_TOKENS = token(*b"So")
 END_TOKENS = token(256, finish="stop") + event(b"[DONE]") + LAST
 SHORT = ClientTimeouts(connect=5, first_byte=0.3, idle=0.3)
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+EMPTY = b"Content-Length: 2\r\n\r\n{}"
 REFUSED_LENGTH = b'{"error":{"message":"This model\'s maximum context length is 10 tokens."}}'
 
 # (name, answer of the upstream, code of the response, attempts)
@@ -41,6 +42,9 @@ BEFORE: list[tuple[str, Play, str | None, int]] = [
     ("429", status(429, b"{}", "Retry-After: 0"), "upstream_busy", 3),
     ("503 for long", status(503, b"{}", "Retry-After: 30"), "upstream_busy", 1),
     ("503 until a date", status(503, b"{}", "Retry-After: Wed, 01 Jan 2200 00:00:00 GMT"), "upstream_busy", 1),
+    ("503 with a strange wait", plays(b"HTTP/1.1 503 X\r\nRetry-After: \xb2\r\n" + EMPTY), "upstream_busy", 3),
+    ("503 with a negative wait", status(503, b"{}", "Retry-After: -5"), "upstream_busy", 3),
+    ("503 until a date without zone", status(503, b"{}", "Retry-After: Wed, 01 Jan 2200 00:00:00"), "upstream_busy", 1),
     ("400", status(400), None, 1),
     ("too long", status(400, REFUSED_LENGTH), "context_length_exceeded", 1),
     ("401", status(401), "upstream_error", 1),

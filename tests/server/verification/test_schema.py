@@ -98,6 +98,7 @@ def test_most_real_schemas_are_verified_in_full() -> None:
         ({"unevaluatedProperties": False}, ["unevaluatedProperties"]),
         ({"items": {"$ref": "https://example.org/other"}}, ["items.$ref"]),
         ({"anyOf": [{"$ref": "#/$defs/no"}]}, ["anyOf.0.$ref"]),
+        ({"anyOf": [{"$ref": "#/anyOf/²"}]}, ["anyOf.0.$ref"]),
         ({"properties": {"a": {"type": "text"}}, "required": "a"}, ["properties.a.type", "required"]),
         ({"items": [{"minLength": "1"}], "anyOf": 7}, ["items.0.minLength", "anyOf"]),
         ({"properties": {"a": {"$ref": "#/$defs/b"}}, "$defs": {"b": {"type": "string"}}}, []),
