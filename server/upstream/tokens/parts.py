@@ -6,7 +6,7 @@ from server.upstream.tokens.servers import AnswerPart, PartReader
 from server.upstream.transport import EVENT_STREAM, EventData, EventTooLong, UpstreamAnswer, faults
 
 MAX_ANSWER_BYTES = 64 << 20
-"""Bytes of an answer at most."""
+"""Bytes of an answer at most, between two of its tokens: SGLang repeats all tokens in each part of a stream."""
 JSON = "application/json"
 
 
@@ -47,7 +47,7 @@ class AnswerParts:
     def _feed(self, data: bytes) -> None:
         self._size += len(data)
         if self._size > MAX_ANSWER_BYTES:
-            raise faults.garbage(self._url, f"its answer has more than {MAX_ANSWER_BYTES} bytes")
+            raise faults.garbage(self._url, f"its answer has {MAX_ANSWER_BYTES} bytes without a token")
         try:
             for event in self._events.feed(data):
                 self._add(event)
@@ -61,6 +61,8 @@ class AnswerParts:
             part = self._reader.part(data)
         except ValueError as error:  # msgspec's errors are some
             raise faults.garbage(self._url, f"a part of its answer has no tokens ({error})") from error
+        if part.tokens:
+            self._size = 0
         self._ready.append(part)
         self._is_last = part.last
         self._finished |= part.finish is not None

@@ -89,6 +89,8 @@ class TokenServer(Protocol):
         ...
 
 
+LEAST_TOP_P = 1e-6
+"""Instead of 0, which vLLM and SGLang refuse: only the most likely token is left."""
 NEUTRAL = SamplingParams(temperature=-1.0, top_p=1.0, top_k=0, min_p=0.0)
 """Values that change nothing; a temperature always does."""
 
@@ -101,6 +103,8 @@ def sampling_fields(
     bias = {str(id_): value for id_, value in sampling.logit_bias.items()}
     if "logit_bias" in fields:
         fields["logit_bias"] = bias or None
+    if fields.get("top_p") == 0:
+        fields["top_p"] = LEAST_TOP_P
     return {name: value for name, value in fields.items() if value is not None}
 
 

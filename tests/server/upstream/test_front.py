@@ -41,6 +41,13 @@ async def test_text_streams_with_its_usage() -> None:
     }
 
 
+async def test_top_p_of_0_is_sent_as_a_number_that_all_servers_take() -> None:
+    """vLLM and SGLang refuse 0."""
+    async with fronted(says("Hello")) as front:
+        await post(front, model="m", input="Hi", top_p=0)
+    assert front.asked[0].body["top_p"] == 1e-6
+
+
 async def test_stored_stream_has_the_bytes_that_were_sent(tmp_path: Path) -> None:
     async with fronted(says("Hello"), state=tmp_path) as front:
         live = await post(front, model="m", input="Hi", stream=True)
