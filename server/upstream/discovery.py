@@ -77,6 +77,12 @@ VERSIONS = {"llamacpp": "/props", "vllm": "/version"}
 """Path of a server's own version by the kind of the server."""
 
 
+class _ServerInfo(Struct):
+    """SGLang's settings."""
+
+    enable_deterministic_inference: bool = False
+
+
 class DiscoveredModel(Struct, frozen=True):
     """Answer of one upstream."""
 
@@ -87,6 +93,8 @@ class DiscoveredModel(Struct, frozen=True):
     """Kind of the server, by its list of models."""
     n_ctx: int = 0
     """0 if the upstream does not name it."""
+    unsafe: frozenset[str] = frozenset()
+    """Fields that end the upstream's process."""
     error: str = ""
     """Why the upstream cannot be used."""
     away: bool = False
@@ -101,7 +109,7 @@ ProbeUpstream: TypeAlias = Callable[[UpstreamClient, DiscoveredModel], Awaitable
 
 
 async def probe_chat(client: UpstreamClient, found: DiscoveredModel) -> MissingFields:
-    return await Probe(client, found.model).run()
+    return await Probe(client, found.model, found.unsafe).run()
 
 
 async def find_models(
@@ -178,11 +186,11 @@ async def _found(client: UpstreamClient, model: str | None) -> DiscoveredModel:
         return DiscoveredModel(url, error=f"The upstream {url} has no model {model!r}; it has {names}.")
     first = known[0]
     own = await _properties(client, first)
-    facts = (first.id, first.owned_by, first.context, first.meta, own)
+    unsafe = await _unsafe_sglang(client) if first.owned_by == "sglang" else frozenset[str]()
+    facts = (first.id, first.owned_by, first.context, first.meta, own, sorted(unsafe))
     version = blake2b(msgspec.json.encode(facts), digest_size=16).hexdigest()
-    return DiscoveredModel(
-        url, first.id, first.created, first.owned_by, n_ctx=first.context or own.n_ctx, version=version
-    )
+    n_ctx = first.context or own.n_ctx
+    return DiscoveredModel(url, first.id, first.created, first.owned_by, n_ctx, unsafe, version=version)
 
 
 async def _properties(client: UpstreamClient, model: _Model) -> _Properties:
@@ -198,6 +206,23 @@ async def _properties(client: UpstreamClient, model: _Model) -> _Properties:
     except msgspec.MsgspecError:
         pass
     return _Properties()
+
+
+async def _unsafe_sglang(client: UpstreamClient) -> frozenset[str]:
+    """Return the fields that end SGLang's process: `min_p` with deterministic inference, known or not.
+
+    Raises UpstreamFault if it is away.
+    """
+    for name in ("/server_info", "/get_server_info"):  # the second one is that of older versions
+        try:
+            info = msgspec.json.decode(await _get(client, client.address.root + name), type=_ServerInfo)
+            return frozenset({"min_p"} if info.enable_deterministic_inference else ())
+        except UpstreamFault as fault:
+            if fault.away:
+                raise
+        except msgspec.MsgspecError:
+            pass
+    return frozenset({"min_p"})
 
 
 async def _get(client: UpstreamClient, target: str) -> bytes:

@@ -29,7 +29,7 @@ class UpstreamForm(Protocol):
 
 class ChatForm:
     async def probe(self, client: UpstreamClient, found: DiscoveredModel) -> MissingFields:
-        return await Probe(client, found.model).run()
+        return await Probe(client, found.model, found.unsafe).run()
 
     def open(self, model: UpstreamModel, found: Sequence[DiscoveredModel]) -> tuple[Source, Ask]:
         return model, chat.ask
@@ -41,7 +41,8 @@ class TokenForm:
         self._template = template
 
     async def probe(self, client: UpstreamClient, found: DiscoveredModel) -> MissingFields:
-        return await TokenProbe(client, kind_of(found.owned_by, self._vocabulary), found.model, self._vocabulary).run()
+        kind = kind_of(found.owned_by, self._vocabulary)
+        return await TokenProbe(client, kind, found.model, self._vocabulary, found.unsafe).run()
 
     def open(self, model: UpstreamModel, found: Sequence[DiscoveredModel]) -> tuple[Source, Ask]:
         vocabulary, lacking = self._vocabulary, model.refused | model.ignored

@@ -4,7 +4,7 @@ A field counts as lacking only if that is certain: the upstream refuses it, or i
 effect. An answer that shows nothing, such as unfinished reasoning, counts for the upstream.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import Any
 
 import msgspec
@@ -90,10 +90,11 @@ class _ProbedAnswer(Struct, frozen=True):
 
 
 class Probe:
-    def __init__(self, client: UpstreamClient, model: str) -> None:
+    def __init__(self, client: UpstreamClient, model: str, unsafe: Set[str] = frozenset()) -> None:
+        """`unsafe`: fields that are not tried, and count as refused."""
         self._client = client
         self._model = model
-        self._refused: set[str] = set()
+        self._refused = set(unsafe)
         self._ignored: set[str] = set()
 
     async def run(self) -> MissingFields:
@@ -106,9 +107,10 @@ class Probe:
 
     async def _probe_harmless(self) -> None:
         """Send all fields at once, and one after the other only if that is refused."""
-        if await self._accepts(HARMLESS):
+        harmless = {name: value for name, value in HARMLESS.items() if name not in self._refused}
+        if await self._accepts(harmless):
             return
-        for name, value in HARMLESS.items():
+        for name, value in harmless.items():
             if not await self._accepts({name: value}):
                 self._refused.add(name)
 

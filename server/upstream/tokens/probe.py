@@ -3,7 +3,7 @@
 A field that decides which token comes is ignored for certain if another token comes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 import msgspec
@@ -54,13 +54,21 @@ def kind_of(owned_by: str, vocabulary: Vocabulary) -> TokenServer:
 
 
 class TokenProbe:
-    def __init__(self, client: UpstreamClient, server: TokenServer, model: str, vocabulary: Vocabulary) -> None:
+    def __init__(
+        self,
+        client: UpstreamClient,
+        server: TokenServer,
+        model: str,
+        vocabulary: Vocabulary,
+        unsafe: Set[str] = frozenset(),
+    ) -> None:
+        """`unsafe`: sampling fields that are not tried, and count as refused."""
         self._client = client
         self._server = server
         self._model = model
         self._vocabulary = vocabulary
         self._prompt = vocabulary.encode_prompt(TEXT)
-        self._refused: set[str] = set()
+        self._refused = set(unsafe)
         self._ignored = set(HARMLESS.__struct_fields__).difference(server.sampling)
 
     async def run(self) -> MissingFields:
@@ -93,7 +101,7 @@ class TokenProbe:
         """Send all fields at once, and one after the other only if that is refused."""
         if await self._ask(1, HARMLESS) is not None:
             return
-        for name in self._server.sampling:
+        for name in self._server.sampling.keys() - self._refused:
             if await self._ask(1, replace(GREEDY, **{name: getattr(HARMLESS, name)})) is None:
                 self._refused.add(name)
 

@@ -35,7 +35,9 @@ CHAT_LACKS = MissingFields()
 TOKENS_LACK = {
     "llama.cpp": MissingFields(ignored=frozenset({"grammar"})),
     "vLLM": MissingFields(ignored=frozenset({"repeat_last_n"})),
-    "SGLang": MissingFields(ignored=frozenset({"grammar", "repeat_last_n"})),
+    **dict.fromkeys(
+        ("SGLang", "SGLang with new tokens"), MissingFields(frozenset({"grammar"}), frozenset({"repeat_last_n"}))
+    ),
 }
 """Kind -> fields that the probe finds lacking."""
 Served: TypeAlias = Callable[..., AbstractAsyncContextManager[Running]]

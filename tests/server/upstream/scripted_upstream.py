@@ -109,10 +109,14 @@ class HangUp(Exception):
 class ScriptedUpstream:
     """Plays one answer for each request to generate, in order, and the last one again and again."""
 
-    def __init__(self, answers: Sequence[Play], models: object = None, port: int = 0) -> None:
-        """`models`: body of the list of models. `port`: that of an upstream before it; 0 for a free one."""
+    def __init__(self, answers: Sequence[Play], models: object = None, port: int = 0, info: object = None) -> None:
+        """`models`: body of the list of models. `port`: that of an upstream before it; 0 for a free one.
+
+        `info`: body of SGLang's settings; None for status 404.
+        """
         self._answers = list(answers)
         self._models = json.dumps({"data": [{"id": "m"}]} if models is None else models).encode()
+        self._info = None if info is None else json.dumps(info).encode()
         self.asked: list[Asked] = []
         """Requests to generate."""
         self.connections = 0
@@ -154,8 +158,9 @@ class ScriptedUpstream:
 
     async def _answer(self, stream: trio.SocketStream, asked: Asked) -> None:
         if not asked.path.endswith(GENERATING):
-            lists = asked.path.endswith("/models")
-            await status(200 if lists else 404, self._models if lists else b"{}")(stream, asked)
+            body = self._models if asked.path.endswith("/models") else None
+            body = self._info if asked.path == "/server_info" else body
+            await status(404 if body is None else 200, body or b"{}")(stream, asked)
             return
         self.asked.append(asked)
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]

@@ -6,7 +6,7 @@ import trio
 from server.upstream.upstreams import ask
 from tests.server.api.test_reasoning import THINKS, thinker
 from tests.server.upstream.fronts import CHAT_LACKS, TOKENS_LACK, fronting, token_fronting
-from tests.server.upstream.token_upstreams import FORMS
+from tests.server.upstream.tokens.forms import FORMS
 
 
 async def test_probe_of_chat_finds_what_fronts_state() -> None:

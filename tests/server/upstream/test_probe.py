@@ -69,9 +69,9 @@ async def unreadable(stream: trio.SocketStream, asked: Asked) -> None:
     await status(500, json.dumps(body).encode())(stream, asked)
 
 
-async def found(play: Play, models: object = None) -> DiscoveredModel:
+async def found(play: Play, models: object = None, info: object = None) -> DiscoveredModel:
     async with trio.open_nursery() as nursery:
-        upstream = ScriptedUpstream([play], models)
+        upstream = ScriptedUpstream([play], models, info=info)
         await nursery.start(upstream.serve)
         (one,) = await find_models([UpstreamClient(Address.of(upstream.url), TIMEOUTS)], None)
         nursery.cancel_scope.cancel()
@@ -100,6 +100,28 @@ async def test_probe_names_the_fields_that_are_refused_or_ignored(
 async def test_output_that_the_upstream_cannot_read_shows_no_lack() -> None:
     one = await found(unreadable)
     assert (one.error, str(one.missing_fields)) == ("", "refuses logprobs, top_logprobs")
+
+
+SGLANG = {"data": [{"id": "m", "owned_by": "sglang"}]}
+
+
+@pytest.mark.parametrize(
+    ("info", "lacks"),
+    [
+        ({"enable_deterministic_inference": False}, ""),
+        ({"enable_deterministic_inference": True}, "refuses min_p"),
+        (None, "refuses min_p"),
+    ],
+)
+async def test_sglang_is_not_sent_a_field_that_ends_its_process(info: object, lacks: str) -> None:
+    asked: list[str] = []
+
+    async def play(stream: trio.SocketStream, request: Asked) -> None:
+        asked.extend(request.body)
+        await answers(capable)(stream, request)
+
+    assert str((await found(play, SGLANG, info)).missing_fields) == lacks
+    assert ("min_p" in asked) == (not lacks)
 
 
 async def test_probe_asks_for_each_field_only_if_all_together_are_refused() -> None:

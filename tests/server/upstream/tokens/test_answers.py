@@ -7,7 +7,7 @@ import pytest
 from engine.backends.scripted import ScriptedModel
 from tests.server.api.test_reasoning import THINKS
 from tests.server.upstream.fronts import token_fronting
-from tests.server.upstream.token_upstreams import FORMS
+from tests.server.upstream.tokens.forms import FORMS
 from tests.support import wire
 from tests.support.helpers import get, post, served
 

@@ -72,6 +72,23 @@ async def test_probe_names_the_fields_that_are_refused_or_ignored(
     assert getattr(found.registry.source, "lacking", None) == lacking
 
 
+@pytest.mark.parametrize("refused", [False, True])
+async def test_sglang_with_deterministic_inference_gets_no_min_p(refused: bool, tmp_path: Path) -> None:
+    """Also if each field is asked for alone."""
+    asked: list[Any] = []
+
+    def noted(body: dict[str, Any]) -> dict[str, Any] | None:
+        asked.append(body["sampling_params"].get("min_p"))
+        return None if refused and body["sampling_params"].get("sampling_seed") is not None else body
+
+    async with token_upstreams([ScriptedModel(lambda message: b"Paris and more")], "SGLang") as (upstream,):
+        server = upstream.server
+        server._answers, server._info = [changed(server._answers[0], noted)], b'{"enable_deterministic_inference":true}'
+        found = await trio.to_thread.run_sync(connect, config(upstream.url, tmp_path))
+    assert set(asked) == {None}
+    assert getattr(found.registry.source, "lacking", frozenset()) >= {"min_p"}
+
+
 WRONG: Mapping[str, tuple[dict[str, Any], str]] = {
     "other text": (
         {"text": "Rome", "token_ids": [*b"Paris"], "finish_reason": "length"},
