@@ -14,7 +14,7 @@ from server.protocol.formats import JsonFormat, PlainFormat
 from server.protocol.request import Request
 from server.served_model import JobParams
 from server.tools import Toolbox, ToolSpec, arguments_schema
-from server.upstream.tokens import LEAST_TOP_P
+from server.upstream.transport import LEAST_TOP_P
 
 SAMPLING = ("temperature", "top_p", "seed", "presence_penalty", "frequency_penalty", "logit_bias", "stop")
 """Fields of OpenAI's API."""

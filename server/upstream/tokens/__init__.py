@@ -7,10 +7,8 @@ its grammar. The kinds of servers are in modules of their own.
 from server.upstream.tokens.answer import TokenUpstreams
 from server.upstream.tokens.model import TokenModelSource
 from server.upstream.tokens.probe import TokenProbe, kind_of
-from server.upstream.tokens.servers import LEAST_TOP_P
 
 __all__ = [
-    "LEAST_TOP_P",
     "TokenModelSource",
     "TokenProbe",
     "TokenUpstreams",

@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from engine.job import FinishReason, SamplingParams, Token
-from server.upstream.transport import Address
+from server.upstream.transport import LEAST_TOP_P, Address
 
 
 class Continuation(Struct, frozen=True):
@@ -89,8 +89,6 @@ class TokenServer(Protocol):
         ...
 
 
-LEAST_TOP_P = 1e-6
-"""Instead of 0, which vLLM and SGLang refuse: only the most likely token is left."""
 NEUTRAL = SamplingParams(temperature=-1.0, top_p=1.0, top_k=0, min_p=0.0)
 """Values that change nothing; a temperature always does."""
 

@@ -6,10 +6,11 @@ from server.upstream.transport.attempt import EVENT_STREAM, Ask, Attempt, Attemp
 from server.upstream.transport.client import ClientTimeouts, UpstreamAnswer, UpstreamClient
 from server.upstream.transport.event_stream import EventData, EventTooLong
 from server.upstream.transport.faults import OutputMismatch, UpstreamFault
-from server.upstream.transport.missing_fields import REFUSALS, MissingFields
+from server.upstream.transport.missing_fields import LEAST_TOP_P, REFUSALS, MissingFields
 
 __all__ = [
     "EVENT_STREAM",
+    "LEAST_TOP_P",
     "REFUSALS",
     "Address",
     "Ask",
