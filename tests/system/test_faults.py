@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import threading
 import time
@@ -234,6 +235,13 @@ async def stuck(port: int) -> Client:
     return Client(trio.SocketStream(connection))
 
 
+async def in_store(folder: Path, response_id: str) -> None:
+    """Wait until an unfinished response is stored, which happens beside its generation."""
+    with contextlib.closing(sqlite3.connect(folder / "state" / "responses.db")) as database, trio.fail_after(PATIENCE):
+        while not database.execute("SELECT 1 FROM entries WHERE id = ?", (response_id,)).fetchone():  # noqa: ASYNC110
+            await trio.sleep(0.01)
+
+
 CRASHES = [
     (signal.SIGSEGV, "Fatal Python error: Segmentation fault"),
     (signal.SIGABRT, "Fatal Python error: Aborted"),
@@ -246,13 +254,13 @@ CRASHES = [
 async def test_crash_under_load_leaves_its_stacks_and_no_response_in_progress(
     number: signal.Signals, line: str, tiny: Path, tmp_path: Path
 ) -> None:
-    flags = ("--model", str(tiny), "--context", str(ENDLESS), "--alias", NAME)
+    flags = ("--model", str(tiny), "--context", str(ENDLESS), "--max-output-tokens", "0", "--alias", NAME)
     with serving(tmp_path, *flags) as daemon:
         whole = (await post(daemon, input="Hi", max_output_tokens=4)).json
         async with await Client.to(daemon) as client:
             await client.create(input="Write a long story.", stream=True, temperature=0)
             cut_id, _ = await client.created()
-            await client.frame("response.output_text.delta")
+            await in_store(tmp_path, cut_id)
             daemon.process.send_signal(number)
             assert daemon.wait() == -number
             ended = daemon.process.pid
@@ -288,12 +296,12 @@ def memory_cgroup() -> Iterator[Path]:
 
 
 async def test_kernel_that_ends_a_server_out_of_memory_is_named_by_the_next_start(tiny: Path, tmp_path: Path) -> None:
-    flags = ("--model", str(tiny), "--context", str(ENDLESS), "--alias", NAME)
+    flags = ("--model", str(tiny), "--context", str(ENDLESS), "--max-output-tokens", "0", "--alias", NAME)
     with memory_cgroup() as group, serving(tmp_path, *flags) as daemon:
         async with await Client.to(daemon) as client, await Client.to(daemon) as other:
             await client.create(input="Write a long story.", stream=True, temperature=0)
             cut_id, _ = await client.created()
-            await client.frame("response.output_text.delta")
+            await in_store(tmp_path, cut_id)
             (group / "cgroup.procs").write_text(str(daemon.process.pid))  # what it has taken stays with its old group
             with contextlib.suppress(trio.BrokenResourceError):
                 await other.create(input="x" * 20_000_000)

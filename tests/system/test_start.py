@@ -136,7 +136,8 @@ def test_server_at_sighup_reads_its_certificate_again(tmp_path: Path) -> None:
         reload("reloaded the settings and API keys")
         shown.append(certificate_of(daemon.port))
         found.keyfile.write_text("nonsense")
-        reload(f"the settings stay as they are: {found.certfile} and {found.keyfile} are no certificate in PEM")
+        pair = f"{found.certfile} and {found.keyfile}"
+        reload(f"the settings stay as they are: {pair} are not a PEM certificate and its private key")
         shown.append(certificate_of(daemon.port))
         assert shown == [(DATA / f"{name}.crt").read_text().strip() for name in ("first", "second", "second")]
 

@@ -447,7 +447,7 @@ def test_until_with_marker_allows_constrained_text_after_it(
     """The marker is text or a control token."""
     rules = ["start: thought answer", grammars.until("thought", marker), f"answer: {grammars.json(OBJECT)}"]
     grammar = grammars.lark("\n".join(rules))
-    texts = [f'so {{ <x> it is\n{marker}{{"a":1}}', f'{marker}{{"a": 1}}', "so", f"so{marker}so", '{"a": 1}']
+    texts = [f'so {{ <x> it is\n{marker}{{"a": 1}}', f'{marker}{{"a": 1}}', "so", f"so{marker}so", '{"a": 1}']
     assert [accepts(grammar, vocabulary, text) for text in texts] == [True, True, False, False, False]
 
 
