@@ -142,12 +142,10 @@ class Failure(Struct, frozen=True, array_like=True, tag="f"):
     """Code of this server that is more precise than the error's."""
 
 
-StreamInput: TypeAlias = (
-    Created
-    | Queued
-    | InProgress
-    | NotStored
-    | TextAdded
+ResponseInput: TypeAlias = Created | Queued | InProgress | NotStored | PromptMade | End | Cancelled | Failure
+"""Inputs that concern the whole response."""
+ItemInput: TypeAlias = (
+    TextAdded
     | ReasoningAdded
     | ReasoningSealed
     | SummaryAdded
@@ -157,11 +155,9 @@ StreamInput: TypeAlias = (
     | McpListStarted
     | McpToolsListed
     | McpCallFinished
-    | PromptMade
-    | End
-    | Cancelled
-    | Failure
 )
+"""Inputs that open, extend or close an item."""
+StreamInput: TypeAlias = ResponseInput | ItemInput
 
 
 def failure(error: ApiError, usage: Usage | None = None) -> Failure:

@@ -8,7 +8,6 @@ non-streaming request gets `response` after the last event.
 import itertools
 from collections.abc import Iterator, Sequence
 from enum import Enum, auto
-from typing import TypeAlias
 
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -34,6 +33,7 @@ from server.stream.inputs import (
     End,
     Failure,
     InProgress,
+    ItemInput,
     McpCallFinished,
     McpListStarted,
     McpToolsListed,
@@ -42,6 +42,7 @@ from server.stream.inputs import (
     Queued,
     ReasoningAdded,
     ReasoningSealed,
+    ResponseInput,
     StreamInput,
     SummaryAdded,
     TextAdded,
@@ -49,10 +50,7 @@ from server.stream.inputs import (
     ToolCallStarted,
 )
 from server.stream.open_items import Outcome
-from server.stream.output import ItemInput, ResponseOutput
-
-ResponseInput: TypeAlias = Created | Queued | InProgress | NotStored | PromptMade | End | Cancelled | Failure
-"""Inputs that concern the whole response."""
+from server.stream.output import ResponseOutput
 
 
 class State(Enum):

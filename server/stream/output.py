@@ -1,7 +1,6 @@
 """The output of a response while it streams: finished items, and at most one open item. Pure."""
 
 from collections.abc import Iterator
-from typing import TypeAlias
 
 from server.protocol.builtin_calls import McpCall
 from server.protocol.events import Event, OutputItemDone
@@ -9,6 +8,7 @@ from server.protocol.output_items import Item
 from server.protocol.response import Response
 from server.stream.inputs import (
     ArgumentsAdded,
+    ItemInput,
     McpCallFinished,
     McpListStarted,
     McpToolsListed,
@@ -21,20 +21,6 @@ from server.stream.inputs import (
 )
 from server.stream.open_items import NextNumber, Opening, OpenItem, OpenReasoning, Outcome, class_of, open_item
 from server.stream.open_mcp_calls import OpenMcpCall, OpenMcpList
-
-ItemInput: TypeAlias = (
-    TextAdded
-    | ReasoningAdded
-    | ReasoningSealed
-    | SummaryAdded
-    | ToolCallStarted
-    | ArgumentsAdded
-    | ToolCallEnded
-    | McpListStarted
-    | McpToolsListed
-    | McpCallFinished
-)
-"""Inputs of a stream that open, extend or close an item."""
 
 
 class ResponseOutput:
