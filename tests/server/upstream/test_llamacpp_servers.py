@@ -1,5 +1,6 @@
 """A front before two llama.cpp servers: text, formats, state, and a server that dies under load."""
 
+import json
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 import openai
 import pytest
 
+from tests.support.helpers import NAME
 from tests.support.processes import ROOT, Daemon, serving
 
 pytest.importorskip("xllamacpp")
@@ -26,6 +28,14 @@ SCHEMA = {
     "required": ["city", "people"],
     "additionalProperties": False,
 }
+
+
+def check_format(url: str) -> None:
+    """Ask a front for a city in a strict format, by openai-python, and check the members of the answer."""
+    format_: Any = {"format": {"type": "json_schema", "name": "city", "schema": SCHEMA, "strict": True}}
+    with openai.OpenAI(base_url=url, api_key="-", max_retries=0) as client:
+        city = client.responses.create(model=NAME, input="Name a city.", text=format_, temperature=0)
+    assert json.loads(city.output_text).keys() == {"city", "people"}
 
 
 @contextmanager

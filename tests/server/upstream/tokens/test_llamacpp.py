@@ -9,11 +9,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import openai
 import pytest
 
 from tests.engine.tokenizer import tokenizer_files
-from tests.server.upstream.test_llamacpp_servers import SCHEMA, llamacpp
+from tests.server.upstream.test_llamacpp_servers import SCHEMA, check_format, llamacpp
 from tests.support import wire
 from tests.support.helpers import NAME, encode, exchange, get, post
 from tests.support.processes import Daemon, serving
@@ -57,10 +56,7 @@ async def test_lark_grammar_is_enforced(front: Daemon) -> None:
 
 
 def test_format_is_enforced(front: Daemon) -> None:
-    format_: Any = {"format": {"type": "json_schema", "name": "city", "schema": SCHEMA, "strict": True}}
-    with openai.OpenAI(base_url=front.url, api_key="-", max_retries=0) as client:
-        city = client.responses.create(model=NAME, input="Name a city.", text=format_, temperature=0)
-    assert json.loads(city.output_text).keys() == {"city", "people"}
+    check_format(front.url)
 
 
 async def test_counts_are_exact_and_a_conversation_returns_to_its_upstream(front: Daemon) -> None:

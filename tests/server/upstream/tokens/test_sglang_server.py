@@ -10,7 +10,7 @@ from typing import Any
 import openai
 import pytest
 
-from tests.server.upstream.test_llamacpp_servers import SCHEMA
+from tests.server.upstream.test_llamacpp_servers import SCHEMA, check_format
 from tests.support import wire
 from tests.support.helpers import NAME, get, post
 from tests.support.processes import Daemon, serving
@@ -72,10 +72,7 @@ async def test_settings_are_accepted(front: Daemon) -> None:
 
 
 def test_format_is_enforced(front: Daemon) -> None:
-    format_: Any = {"format": {"type": "json_schema", "name": "city", "schema": SCHEMA, "strict": True}}
-    with openai.OpenAI(base_url=front.url, api_key="-", max_retries=0) as client:
-        city = client.responses.create(model=NAME, input="Name a city.", text=format_, temperature=0)
-    assert json.loads(city.output_text).keys() == {"city", "people"}
+    check_format(front.url)
 
 
 async def test_prompt_that_is_too_long_is_refused(front: Daemon) -> None:
