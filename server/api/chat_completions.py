@@ -7,7 +7,7 @@ from server.api.streaming import deliver
 from server.generation import Generations
 from server.http import Exchange, WorkThread
 from server.preprocessing import BodyReader, SpecBuilder, lane_of
-from server.prompt import PreparedRequest, builder, chat
+from server.prompt import PreparedRequest, chat, options
 from server.protocol import chat_request, prompt_cache
 from server.protocol.chat_request import ChatRequest, includes_usage
 from server.protocol.response import Response
@@ -44,8 +44,8 @@ def _decode(body: bytes) -> tuple[ChatRequest, list[str]]:
 
 def _prepare(chat_body: ChatRequest, unknown: list[str]) -> PreparedRequest:
     request = replace(chat.request(chat_body), store=False)
-    toolbox = builder.toolbox(request, nested=True)
-    conversation = chat.conversation(chat_body, toolbox)
+    toolbox = options.toolbox(request, nested=True)
+    conversation = chat.messages_of(chat_body, toolbox)
     unused = prompt_cache.unused(chat_body.prompt_cache_options)
     return PreparedRequest(
         request=request,

@@ -10,7 +10,8 @@ from msgspec import UNSET, Raw, Struct
 from server.config import LiveConfig
 from server.http import ITEM_BYTES, Bodies, Exchange, WorkThread
 from server.preprocessing import References, conversation_not_found
-from server.prompt import InputReader, stored_items
+from server.prompt import InputReader
+from server.prompt.items import stored_items
 from server.protocol import request
 from server.protocol.errors import InvalidRequest, NotFound
 from server.protocol.request import Listing, TypeAndRole

@@ -11,7 +11,7 @@ from server.access import reads_open_names
 from server.api.streaming import stream_events
 from server.generation import Generations
 from server.http import Exchange
-from server.prompt import stored_items
+from server.prompt.items import stored_items
 from server.protocol import request, sse
 from server.protocol.errors import ApiError, InvalidRequest, NotFound
 from server.protocol.request import Listing, Retrieval

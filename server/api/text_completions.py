@@ -6,7 +6,7 @@ from server.api.streaming import deliver
 from server.generation import Generations
 from server.http import Exchange
 from server.preprocessing import BodyReader, SpecBuilder
-from server.prompt import PreparedRequest, builder
+from server.prompt import PreparedRequest, options
 from server.protocol import fields
 from server.protocol import request as schema
 from server.protocol.chat_request import ChatStreamOptions, includes_usage
@@ -70,7 +70,7 @@ def to_request(completion_request: CompletionRequest) -> schema.Request:
         user=completion_request.user,
         store=False,
         max_output_tokens=None if limit == -1 else limit,
-        include=None if logprobs is None else [builder.LOGPROBS],
+        include=None if logprobs is None else [options.LOGPROBS],
         top_logprobs=logprobs,
     )
 

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from engine.chat_template import Message
 from server.generation import NextStage, Stage
 from server.postprocessing import SummaryProcessor
-from server.prompt import PreparedRequest, builder, compaction
+from server.prompt import PreparedRequest, compaction, options
 from server.served_model import UNCONSTRAINED, AnsweringModel, JobParams, Prompt
 
 EFFORT = "minimal"
@@ -28,7 +28,7 @@ class CompactionStages:
         self._params = replace(
             params,
             request=request,
-            sampling=builder.sampling(request, model.card.sampling),
+            sampling=options.sampling(request, model.card.sampling),
             constraints=UNCONSTRAINED,
             toolbox=replace(params.toolbox, choice="auto"),
             effort=EFFORT,

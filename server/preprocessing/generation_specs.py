@@ -16,7 +16,8 @@ from server.preprocessing.mcp_stages import ApprovedStages, ListStages, McpStage
 from server.preprocessing.prompt_facts import NOT_COMPARED, earlier_prompt, prompt_made
 from server.preprocessing.reasoning_seal import ReasoningSeal
 from server.preprocessing.requester import Requester, origin_of
-from server.prompt import ItemText, PreparedRequest, builder, compaction, stored_items, volatile
+from server.prompt import ItemText, PreparedRequest, compaction, options, volatile
+from server.prompt.items import stored_items
 from server.protocol import prompt_cache
 from server.protocol.errors import InvalidRequest
 from server.protocol.request import Request
@@ -190,7 +191,7 @@ class SpecBuilder:
             params, request=limited, limit=limit, constraints=constraints, toolbox=prepared.toolbox, texts=texts
         )
         job = await prompt.job(params)
-        return Stage(job=job, processor=prompt.processor(prepared, builder.stops(request)))
+        return Stage(job=job, processor=prompt.processor(prepared, options.stops(request)))
 
     async def build(
         self,
@@ -218,14 +219,14 @@ class SpecBuilder:
         """Return the specification, and the parameters of its job."""
         request = prepared.request
         first = self._first(prepared, constraints, requester)
-        group = prepared.root or builder.affinity(request, requester.client) or first.id
+        group = prepared.root or options.affinity(request, requester.client) or first.id
         texts = volatile.stable_items(prepared.items, prepared.messages, self._volatile)
         params = JobParams(
             request=request,
             field=prepared.field,
-            sampling=builder.sampling(request, self._model.card.sampling),
+            sampling=options.sampling(request, self._model.card.sampling),
             constraints=constraints,
-            effort=builder.effort(request),
+            effort=options.effort(request),
             limit=self._config.max_output_tokens,
             toolbox=prepared.toolbox,
             client=requester.client,
@@ -245,7 +246,7 @@ class SpecBuilder:
         spec = GenerationSpec(
             first=_with_lacking(compared.added_to(first), prompt.lacking(params)),
             job=job,
-            processor=prompt.processor(prepared, builder.stops(request)),
+            processor=prompt.processor(prepared, options.stops(request)),
             items=items,
             logs_content=self._config.log_content,
             origin=origin_of(requester, prepared.skipped),
@@ -265,9 +266,9 @@ class SpecBuilder:
         return initial_response(
             prepared,
             constraints,
-            builder.sampling(request, self._model.card.sampling),
+            options.sampling(request, self._model.card.sampling),
             model=self._model.card.name,
-            effort=self._model.effort(builder.effort(request)),
+            effort=self._model.effort(options.effort(request)),
             max_output_tokens=self._config.max_output_tokens,
             stored=self._store is not None and request.store is not False,
             lane=lane,
@@ -275,7 +276,7 @@ class SpecBuilder:
         )
 
     async def _sealer(self, request: Request) -> ReasoningSealer | None:
-        if not builder.includes_sealed_reasoning(request):
+        if not options.includes_sealed_reasoning(request):
             return None
         await self._seal.load()
         return ReasoningSealer(self._seal.seal)

@@ -7,7 +7,8 @@ from msgspec import Raw
 
 from server.generation import Generations
 from server.http import WorkThread
-from server.prompt import Past, stored_items
+from server.prompt import Past
+from server.prompt.items import stored_items
 from server.protocol.errors import InvalidRequest, NotFound
 from server.protocol.request import Request
 from server.store import AsyncStore, Missing, Stored

@@ -7,7 +7,7 @@ from msgspec import UNSET, UnsetType
 
 from engine.job import Lane, SamplingParams
 from server.preprocessing.prompt_facts import MAX_UNENFORCED
-from server.prompt import PreparedRequest, builder
+from server.prompt import PreparedRequest, options
 from server.protocol import formats, prompt_cache
 from server.protocol.request import ReasoningOptions, Request
 from server.protocol.response import ConversationReference, Extensions, Reasoning, Response, TextConfig
@@ -78,9 +78,9 @@ def _text(prepared: PreparedRequest, constraints: OutputConstraints) -> TextConf
 
 def _reasoning(request: Request, effort: str | None) -> Reasoning:
     """Return the echo of the reasoning options; `effort` is the one in effect."""
-    options = request.reasoning or ReasoningOptions()
-    mode = UNSET if options.mode is None else "standard"
-    return Reasoning(effort, builder.summary(request), options.context or UNSET, mode)
+    wanted = request.reasoning or ReasoningOptions()
+    mode = UNSET if wanted.mode is None else "standard"
+    return Reasoning(effort, options.summary(request), wanted.context or UNSET, mode)
 
 
 def _extensions(prepared: PreparedRequest, constraints: OutputConstraints) -> Extensions | UnsetType:

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from server.config import LiveConfig
 from server.http import ITEM_BYTES, WorkThread
-from server.prompt import item_reader, stored_items
+from server.prompt.items import references, stored_items
 from server.protocol.errors import BodyTooLarge, InvalidRequest
 from server.protocol.request import Request
 from server.store import AsyncStore
@@ -32,12 +32,12 @@ class References:
     async def resolve_items(self, items: Sequence[Raw], name: str, past: Sequence[Raw] = ()) -> list[Raw]:
         """Return the items of the field `name` without references. Raises as `resolve` does."""
         resolved = list(items)
-        references = await self._work.run(len(items) * ITEM_BYTES, item_reader.references, items, name)
+        ids = await self._work.run(len(items) * ITEM_BYTES, references, items, name)
         known = {}
-        if references:
+        if ids:
             known = await self._work.run(len(past) * ITEM_BYTES, stored_items.items_by_id, past)
         left = limit = self._config.now.max_body_bytes  # a small reference may name a large item
-        for index, id_ in references.items():
+        for index, id_ in ids.items():
             place = f"{name}[{index}].id"
             if id_ not in known:
                 known |= await self._response_items(id_, place)

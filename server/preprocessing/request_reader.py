@@ -17,7 +17,7 @@ from server.preprocessing.entry_limits import EntryLimits
 from server.preprocessing.history import History
 from server.preprocessing.reasoning_seal import ReasoningSeal
 from server.preprocessing.references import References
-from server.prompt import McpServers, Past, PreparedRequest, builder, compaction, prepare
+from server.prompt import McpServers, Past, PreparedRequest, compaction, options, prepare
 from server.protocol import request as wire
 from server.protocol.fields import skipped_fields
 from server.protocol.request import Request
@@ -96,7 +96,7 @@ class RequestReader:
 
 
 def _prepare(request: Request, past: Past, unknown: list[str]) -> PreparedRequest:
-    request, schema_field = configured(request, past.items, builder.past_field(request))
+    request, schema_field = configured(request, past.items, options.past_field(request))
     return replace(prepare(request, past, unknown), schema_field=schema_field)
 
 

@@ -1,7 +1,6 @@
 """Convert input items into messages and prompts. Pure. Imports `protocol`, `stream` and `tools`."""
 
-from server.prompt.item_reader import InputReader
-from server.prompt.item_texts import ItemText
+from server.prompt.items import InputReader, ItemText
 from server.prompt.prepare import McpServers, Past, PreparedRequest, prepare
 from server.prompt.truncation import TokenCounter
 

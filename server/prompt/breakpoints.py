@@ -4,7 +4,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 
-from server.prompt.item_texts import ItemText
+from server.prompt.items import ItemText
 
 MAX_BREAKPOINTS = 4
 """Number of breakpoints that a request can set, the latest ones; as at OpenAI."""

@@ -10,10 +10,17 @@ from typing import Any
 import msgspec
 
 from engine.chat_template import Call, Message
-from server.prompt import builder
-from server.prompt.builder import PromptMessages
-from server.prompt.hosted_items import Output, id_text
-from server.prompt.item_reader import ROLES, InputReader, ItemPlace, PromptEntry, ReasoningEntry
+from server.prompt import options
+from server.prompt.conversation import PromptMessages, format_note, prompt_messages
+from server.prompt.items import (
+    ROLES,
+    InputReader,
+    ItemPlace,
+    Output,
+    PromptEntry,
+    ReasoningEntry,
+    id_text,
+)
 from server.protocol.chat_request import (
     ChatChoice,
     ChatJsonFormat,
@@ -33,7 +40,7 @@ from server.tools import NO_TOOLS, Toolbox
 
 
 def request(chat: ChatRequest) -> Request:
-    """Return the settings of a chat request; `conversation` reads its messages. Raises InvalidRequest."""
+    """Return the settings of a chat request; `messages_of` reads its messages. Raises InvalidRequest."""
     if chat.top_logprobs and not chat.logprobs:
         raise InvalidRequest("`top_logprobs` needs `logprobs: true`.", param="top_logprobs")
     return Request(
@@ -41,7 +48,7 @@ def request(chat: ChatRequest) -> Request:
         input=[],
         stream=chat.stream,
         **sampling_fields(chat),
-        include=[builder.LOGPROBS] if chat.logprobs else None,
+        include=[options.LOGPROBS] if chat.logprobs else None,
         top_logprobs=chat.top_logprobs,
         max_output_tokens=chat.max_completion_tokens or chat.max_tokens,
         text=TextOptions(_format(chat)) if chat.response_format else None,
@@ -99,7 +106,7 @@ def _raw(value: object) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode(value))
 
 
-def conversation(chat: ChatRequest, toolbox: Toolbox = NO_TOOLS) -> PromptMessages:
+def messages_of(chat: ChatRequest, toolbox: Toolbox = NO_TOOLS) -> PromptMessages:
     """Return the conversation that the model answers.
 
     Raises InvalidRequest if there is no message, or one that a text model cannot read.
@@ -110,10 +117,9 @@ def conversation(chat: ChatRequest, toolbox: Toolbox = NO_TOOLS) -> PromptMessag
     users = [index for index, message in enumerate(chat.messages) if message.role == "user"]
     entries: list[PromptEntry] = []
     for index, message in enumerate(chat.messages):
-        reader.in_newest_message = index == max(users, default=-1)
-        entries += _entries(message, f"messages[{index}]", reader)
+        entries += _entries(message, f"messages[{index}]", reader, newest=index == max(users, default=-1))
         reader.places += [ItemPlace("messages", index, "message")] * (len(entries) - len(reader.places))
-    return builder.prompt_messages(entries, reader, name="messages", note=builder.format_note(_format(chat), toolbox))
+    return prompt_messages(entries, reader, name="messages", note=format_note(_format(chat), toolbox))
 
 
 def _format(chat: ChatRequest) -> Format:
@@ -126,8 +132,8 @@ def _format(chat: ChatRequest) -> Format:
     return chat_format or PLAIN
 
 
-def _entries(message: ChatMessage, place: str, reader: InputReader) -> Iterator[PromptEntry]:
-    text = reader.text(message.content, f"{place}.content")
+def _entries(message: ChatMessage, place: str, reader: InputReader, newest: bool) -> Iterator[PromptEntry]:
+    text = reader.content.text(message.content, f"{place}.content", newest)
     if message.role in ("tool", "function"):
         yield Output(id_text(message.tool_call_id), text)
         return

@@ -8,7 +8,7 @@ and of the system stay, and answers, reasoning, calls and outputs go.
 from collections.abc import Sequence
 
 from engine.chat_template import Message
-from server.prompt.item_reader import ItemPlace, PromptEntry
+from server.prompt.items import ItemPlace, PromptEntry
 
 MAX_USER_MESSAGES, MAX_USER_CHARACTERS = 8, 4000
 """Number of the user's last messages that stay unchanged in a chain, and their characters in total."""

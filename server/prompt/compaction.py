@@ -13,9 +13,9 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from engine.chat_template import Message
-from server.prompt import summary, truncation
+from server.prompt import truncation
 from server.prompt.compacted_history import MAX_USER_CHARACTERS, MAX_USER_MESSAGES
-from server.prompt.stored_items import InputText
+from server.prompt.items import stored_items, summary
 from server.prompt.truncation import TokenCounter
 from server.protocol.errors import ApiError, InvalidRequest
 from server.protocol.output_items import CompactionItem, OutputMessage
@@ -38,7 +38,7 @@ SUMMARY_PROMPT = (
 
 class UserMessage(Struct, frozen=True, tag="message"):
     id: str
-    content: tuple[InputText, ...]
+    content: tuple[stored_items.InputText, ...]
     status: Literal["completed"] = "completed"
     role: Literal["user"] = "user"
 
@@ -163,7 +163,9 @@ def compacted_response(
     """
     stem = id_.removeprefix("resp_")
     recent = reversed(list(_recent_user_messages(messages)))
-    users = [UserMessage(f"msg_{stem}{n:02}", (InputText(message.content),)) for n, message in enumerate(recent)]
+    users = [
+        UserMessage(f"msg_{stem}{n:02}", (stored_items.InputText(message.content),)) for n, message in enumerate(recent)
+    ]
     item = CompactionItem(f"cmp_{stem}{len(users):02}", encode_summary(text))
     return CompactedResponse(id=id_, created_at=now, output=(*users, item), usage=total_usage(usages))
 

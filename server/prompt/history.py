@@ -5,8 +5,7 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from msgspec.structs import replace
 
 from engine.chat_template import Call, Message
-from server.prompt.hosted_items import Output
-from server.prompt.item_reader import PromptEntry, ReasoningEntry
+from server.prompt.items import Output, PromptEntry, ReasoningEntry
 
 
 def to_messages(entries: Sequence[PromptEntry]) -> Iterator[Message]:

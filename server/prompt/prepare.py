@@ -7,9 +7,9 @@ from msgspec import Raw, Struct
 from msgspec.structs import replace
 
 from engine.chat_template import Message
-from server.prompt import builder
+from server.prompt import conversation, options
 from server.prompt.compaction import is_triggered
-from server.prompt.item_texts import ItemText
+from server.prompt.items import ItemText
 from server.protocol.builtin_calls import McpCall
 from server.protocol.request import NULL, Request
 from server.protocol.response import Response
@@ -102,16 +102,16 @@ def prepare(request: Request, past: Past, skipped: Sequence[str] = ()) -> Prepar
     compacts = is_triggered(request)
     if compacts:
         request = replace(request, text=None, tool_choice=NULL)
-    toolbox = builder.toolbox(request, past.items)
-    conversation = builder.conversation(request, past.items, toolbox)
-    all_skipped = (*skipped, *builder.unused_options(request), *conversation.skipped, *toolbox.skipped)
+    toolbox = options.toolbox(request, past.items)
+    prompt = conversation.messages_of(request, past.items, toolbox)
+    all_skipped = (*skipped, *options.unused_options(request), *prompt.skipped, *toolbox.skipped)
     return PreparedRequest(
         request=request,
-        messages=conversation.messages,
+        messages=prompt.messages,
         toolbox=toolbox,
         root=past.root,
-        open_ended=conversation.open_ended,
-        items=conversation.items,
+        open_ended=prompt.open_ended,
+        items=prompt.items,
         skipped=tuple(dict.fromkeys(all_skipped)),
         compacts=compacts,
     )

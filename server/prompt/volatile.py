@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from msgspec.structs import replace
 
 from engine.chat_template import Message
-from server.prompt.item_texts import ItemText
+from server.prompt.items import ItemText
 
 MAX_LINE_CHARACTERS = 300
 """Maximum characters of a line that can match. The limit bounds the time of a pattern, and a whole paragraph is not a

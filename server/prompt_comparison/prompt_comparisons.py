@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from engine.tokenizer import Vocabulary
 from server.http import WorkThread
-from server.prompt import PreparedRequest, builder
+from server.prompt import PreparedRequest, options
 from server.prompt_comparison.comparison import NewPrompt, common_length, compare, repeated_tokens
 from server.prompt_comparison.recent_prompts import PromptSettings, RecentPrompt, RecentPrompts, recent_prompt
 from server.protocol.prompt_cache import (
@@ -121,7 +121,7 @@ def _settings(prepared: PreparedRequest) -> PromptSettings:
     return PromptSettings(
         hash(tuple(tools)),
         hash(msgspec.json.encode(prepared.request.format)),
-        builder.effort(prepared.request),
+        options.effort(prepared.request),
         sum(item.place.type == "compaction" for item in prepared.items),
     )
 

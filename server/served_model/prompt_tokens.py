@@ -7,7 +7,7 @@ from functools import partial
 from engine.chat_template import Message
 from engine.tokenizer import Progress, no_progress
 from server.config import LiveConfig
-from server.prompt import PreparedRequest, builder, volatile
+from server.prompt import PreparedRequest, jobs, options, volatile
 from server.served_model.model import ServedModel
 
 ANY_TWO_TEXTS = ("a", "b")
@@ -37,18 +37,18 @@ class PromptTokens:
         refuse = self.bound(prepared.field)
         tokens = await self._model.tokens(
             volatile.moved(messages, self._volatile),
-            builder.max_prompt_tokens(request, n_ctx, self._config.now.max_prompt_tokens),
-            builder.effort(request),
+            jobs.max_prompt_tokens(request, n_ctx, self._config.now.max_prompt_tokens),
+            options.effort(request),
             prepared.toolbox.rendered,
             least_bytes,
-            builder.template_variables(request),
+            options.template_variables(request),
             no_progress if least_bytes else refuse,
         )
         if not least_bytes:
-            refuse(min(len(tokens), n_ctx))  # `builder.job` counts what is too long for the context
+            refuse(min(len(tokens), n_ctx))  # `jobs.job` counts what is too long for the context
         return tokens
 
     def bound(self, name: str) -> Progress:
         """Return the function that refuses a count of prompt tokens beyond the limits. `name`: field of the prompt."""
         limit = self._config.now.max_prompt_tokens
-        return partial(builder.refuse_more, n_ctx=self._model.served.info.n_ctx, name=name, limit=limit)
+        return partial(jobs.refuse_more, n_ctx=self._model.served.info.n_ctx, name=name, limit=limit)

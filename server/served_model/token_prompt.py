@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from engine.job import Job
 from server.postprocessing import OutputProcessor, ToolCallMapper
-from server.prompt import ItemText, PreparedRequest, breakpoints, builder, checkpoints
+from server.prompt import ItemText, PreparedRequest, breakpoints, checkpoints, jobs
 from server.prompt_comparison import Compared, PromptComparisons
 from server.protocol.formats import PlainFormat
 from server.served_model.interface import JobParams
@@ -31,12 +31,12 @@ class TokenPrompt:
         Raises InvalidRequest if the prompt leaves no space for an answer, or if a bias is for an unknown token.
         """
         info, tokens = self._model.served.info, self.tokens
-        builder.check_bias(params.sampling, info.n_vocab)
+        jobs.check_bias(params.sampling, info.n_vocab)
         sampling = params.sampling
         if params.request.ignore_eos:
             ends = dict.fromkeys(self._model.served.vocabulary.end_tokens, NEVER)
             sampling = replace(sampling, logit_bias=sampling.logit_bias | ends)
-        job = builder.job(params.request, tokens, sampling, info.n_ctx, params.limit, params.field)
+        job = jobs.job(params.request, tokens, sampling, info.n_ctx, params.limit, params.field)
         grammar = None
         if job.max_tokens:
             grammar = await self._model.grammar(params.constraints, tokens, params.effort, job.max_tokens)

@@ -11,7 +11,8 @@ from server.generation import Generation, Generations, GenerationSpec
 from server.http import ITEM_BYTES, Bodies, WorkThread
 from server.postprocessing import SummaryProcessor
 from server.preprocessing import DecodedBody, RequestReader, SpecBuilder, lane_of
-from server.prompt import Past, stored_items
+from server.prompt import Past
+from server.prompt.items import stored_items
 from server.protocol import sse
 from server.protocol.errors import InvalidRequest
 from server.protocol.events import Event

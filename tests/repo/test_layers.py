@@ -57,7 +57,8 @@ DRAWN = {
         "engine.chat_template engine.constraint engine.dialects engine.json_schema engine.notations protocol stream"
     ),
     "server.listening": "access config",
-    "server.prompt": "engine.chat_template engine.job protocol stream tools",
+    "server.prompt.items": "engine.chat_template protocol stream tools",
+    "server.prompt": "engine.chat_template engine.job prompt.items protocol stream tools",
     "server.http": "access listening protocol websocket",
     "server.page": "http",
     "server.prompt_comparison": "engine.tokenizer http prompt protocol store",
@@ -70,7 +71,7 @@ DRAWN = {
     "server.monitoring": "engine.job engine.scheduler generation http protocol served_model store",
     "server.preprocessing": (
         "access config engine.chat_template engine.job engine.platform generation http mcp "
-        "postprocessing prompt prompt_comparison protocol served_model store stream"
+        "postprocessing prompt prompt.items prompt_comparison protocol served_model store stream"
     ),
     "server.relay": "access engine.platform generation http protocol served_model store stream",
     "server.upstream.tokens": (
@@ -78,7 +79,7 @@ DRAWN = {
         "engine.tokenizer http postprocessing prompt prompt_comparison served_model store stream upstream.transport"
     ),
     "server.live_view": "config monitoring",
-    "server.session": "access generation http postprocessing preprocessing prompt protocol websocket",
+    "server.session": "access generation http postprocessing preprocessing prompt prompt.items protocol websocket",
     "server.upstream.chat": (
         "config engine.chat_template engine.constraint engine.job http postprocessing prompt prompt_comparison "
         "protocol served_model store stream tools upstream.transport verification"
@@ -89,8 +90,8 @@ DRAWN = {
         "upstream.chat upstream.tokens upstream.transport"
     ),
     "server.api": (
-        "access config engine.job generation http mcp monitoring page preprocessing prompt protocol "
-        "relay served_model session store stream.completions websocket"
+        "access config engine.job generation http mcp monitoring page preprocessing prompt prompt.items "
+        "protocol relay served_model session store stream.completions websocket"
     ),
     "server.daemon": "api config engine.job generation http listening protocol systemd",
     "server.cli": (
@@ -167,6 +168,7 @@ PURE = (
     "server.access",
     "server.postprocessing",
     "server.prompt",
+    "server.prompt.items",
     "server.protocol",
     "server.stream",
     "server.stream.completions",

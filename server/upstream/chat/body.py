@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import Raw
 
 from engine.chat_template import Message
-from server.prompt import builder
+from server.prompt import options
 from server.protocol.formats import JsonFormat, PlainFormat
 from server.protocol.request import Request
 from server.served_model import JobParams
@@ -38,7 +38,7 @@ def chat_fields(model: str, messages: Sequence[Message], params: JobParams, max_
         **_sampling(request),
         **_reasoning(params),
     }
-    if (top := builder.top_logprobs(request)) is not None:
+    if (top := options.top_logprobs(request)) is not None:
         body |= {"logprobs": True, "top_logprobs": top}
     return body
 
@@ -103,7 +103,7 @@ def _sampling(request: Request) -> dict[str, Any]:
 
 
 def _reasoning(params: JobParams) -> dict[str, Any]:
-    variables = dict(builder.template_variables(params.request))
+    variables = dict(options.template_variables(params.request))
     if params.effort in NO_THINKING:
         variables.setdefault("enable_thinking", False)
     fields: dict[str, Any] = {"chat_template_kwargs": variables} if variables else {}

@@ -13,7 +13,7 @@ from engine.chat_template import Message
 from engine.job import SamplingParams
 from server.config import LiveConfig
 from server.http import WorkThread
-from server.prompt import PreparedRequest, builder, compaction, truncation, volatile
+from server.prompt import PreparedRequest, compaction, jobs, truncation, volatile
 from server.prompt_comparison import Compared
 from server.protocol.errors import InvalidRequest, NotFound
 from server.protocol.formats import Format
@@ -97,14 +97,14 @@ class ChatModel:
     async def prompt(self, prepared: PreparedRequest, least_bytes: int = 0) -> "ChatPrompt":
         limit = self._config.now.max_prompt_tokens
         messages: Sequence[Message] = volatile.moved(prepared.messages, self._volatile)
-        most = builder.max_prompt_tokens(prepared.request, self.card.n_ctx, limit)
+        most = jobs.max_prompt_tokens(prepared.request, self.card.n_ctx, limit)
         if most is not None:
             fitted = truncation.fit_last_turns(messages, partial(Estimate, prepared.toolbox), most)
             assert isinstance(fitted, Estimate), "the prompt is one of those that were rendered"
             messages = fitted.messages
         prompt = ChatPrompt(self._upstream, messages, prepared.toolbox)
         if limit and not least_bytes:
-            builder.refuse_more(len(prompt), max(self.card.n_ctx, len(prompt)), prepared.field, limit)
+            jobs.refuse_more(len(prompt), max(self.card.n_ctx, len(prompt)), prepared.field, limit)
         return prompt
 
     async def text_prompt(self, text: str | Sequence[int]) -> "ChatPrompt":

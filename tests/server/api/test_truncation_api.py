@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from engine.backends.scripted import ScriptedModel
-from server.prompt import builder
+from server.prompt import jobs
 from tests.server.api.stored.test_stored_responses import msg
-from tests.server.prompt.test_builder import request
+from tests.server.prompt.requests import request
 from tests.support.helpers import Running, post, served, text
 
 CONTEXT = 40
@@ -39,7 +39,7 @@ async def tokens(running: Running, *items: Any, **fields: Any) -> int:
     ],
 )
 def test_max_prompt_tokens_follow_truncation(fields: dict[str, Any], max_tokens: int | None) -> None:
-    assert builder.max_prompt_tokens(request(**fields), 4096) == max_tokens
+    assert jobs.max_prompt_tokens(request(**fields), 4096) == max_tokens
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -10,7 +10,7 @@ from engine.backends import scripted
 from engine.backends.scripted import ScriptedModel
 from engine.chat_template.template import ChatTemplate
 from engine.model import SavedState
-from server.prompt import breakpoints, builder, chat
+from server.prompt import breakpoints, chat, conversation
 from server.protocol import chat_request
 from server.protocol import request as schema
 from server.protocol.errors import InvalidRequest
@@ -29,7 +29,7 @@ def user(*parts: dict[str, Any], role: str = "user") -> dict[str, Any]:
     return {"role": role, "content": list(parts)}
 
 
-def rendered_before(prompt: builder.PromptMessages) -> list[str]:
+def rendered_before(prompt: conversation.PromptMessages) -> list[str]:
     """Return the prompt before each breakpoint."""
     tokens = TEMPLATE.prompt(prompt.messages)
     positions = breakpoints.token_positions(tokens, prompt.items, VOCABULARY.bytes_of)
@@ -66,25 +66,25 @@ PLACES: dict[str, tuple[list[Any], list[str]]] = {
 @pytest.mark.parametrize(("items", "expected"), PLACES.values(), ids=PLACES)
 def test_breakpoint_marks_the_end_of_its_part(items: list[Any], expected: list[str]) -> None:
     request = schema.decode(json.dumps({"input": items}).encode())
-    assert rendered_before(builder.conversation(request)) == expected
+    assert rendered_before(conversation.messages_of(request)) == expected
 
 
 def test_breakpoint_of_an_output_is_behind_its_part() -> None:
     request = schema.decode(json.dumps({"input": OUTPUT}).encode())
-    [before] = rendered_before(builder.conversation(request))
+    [before] = rendered_before(conversation.messages_of(request))
     assert before.endswith("4")
 
 
 def test_breakpoint_of_a_chat_message_is_behind_its_part() -> None:
     parts = [{"type": "text", "text": "He", **MARK}, {"type": "text", "text": "llo"}]
     body = chat_request.decode(json.dumps({"messages": [{"role": "user", "content": parts}]}).encode())
-    assert rendered_before(chat.conversation(body)) == ["<|user|>He"]
+    assert rendered_before(chat.messages_of(body)) == ["<|user|>He"]
 
 
 def test_breakpoint_ttl_has_no_effect_and_is_named() -> None:
     part = text("Hello", prompt_cache_breakpoint={"mode": "explicit", "ttl": "12h"})
     request = schema.decode(json.dumps({"input": [user(part)]}).encode())
-    assert builder.conversation(request).skipped == ("prompt_cache_breakpoint.ttl",)
+    assert conversation.messages_of(request).skipped == ("prompt_cache_breakpoint.ttl",)
 
 
 REFUSED = {
@@ -98,7 +98,7 @@ REFUSED = {
 def test_invalid_breakpoint_is_refused_by_its_place(mark: dict[str, Any], param: str) -> None:
     request = schema.decode(json.dumps({"input": [user(text("Hello", prompt_cache_breakpoint=mark))]}).encode())
     with pytest.raises(InvalidRequest) as refusal:
-        builder.conversation(request)
+        conversation.messages_of(request)
     assert refusal.value.param == param
 
 

@@ -12,9 +12,11 @@ from msgspec.structs import replace
 from openai.types.responses import CompactedResponse as ClientResponse
 
 from engine.chat_template.message import Call, Message
-from server.prompt import builder, compaction, summary
+from server.prompt import compaction, conversation
 from server.prompt.compaction import CompactedResponse, UserMessage
-from server.prompt.stored_items import InputText
+from server.prompt.conversation import PromptMessages
+from server.prompt.items import summary
+from server.prompt.items.stored_items import InputText
 from server.protocol import request as schema
 from server.protocol.errors import ApiError, InvalidRequest
 from server.protocol.output_items import CompactionItem, OutputMessage, OutputText
@@ -170,7 +172,7 @@ def request(input_: Any, **fields: Any) -> schema.Request:
 
 def test_compacted_output_as_input_is_read() -> None:
     items = [*json.loads(msgspec.json.encode(made(TALK).output)), {"role": "user", "content": "And?"}]
-    assert replace(builder.conversation(request(items, instructions="Be brief.")), items=()) == builder.PromptMessages(
+    assert replace(conversation.messages_of(request(items, instructions="Be brief.")), items=()) == PromptMessages(
         (TALK[0], *users("Hi", "Go on", "What was said before, in summary:\n\nThey greeted.", "And?")), ()
     )
 
@@ -188,4 +190,4 @@ FOREIGN = ["gAAAAABpM0Yj-...=", "", "bm90IEpTT04=", "e30=", "WzFd", "é", LATER,
 def test_compaction_item_of_other_server_is_skipped(content: Any) -> None:
     items = [{"type": "compaction", "id": "cmp_1", "encrypted_content": content}, {"role": "user", "content": "Hi"}]
     skipped = ("item compaction, encrypted by another server",)
-    assert replace(builder.conversation(request(items)), items=()) == builder.PromptMessages(users("Hi"), skipped)
+    assert replace(conversation.messages_of(request(items)), items=()) == PromptMessages(users("Hi"), skipped)

@@ -8,8 +8,8 @@ from engine.backends import scripted
 from engine.chat_template.message import Message
 from engine.chat_template.template import ChatTemplate
 from server.prompt import volatile
-from server.prompt.item_reader import ItemPlace
-from server.prompt.item_texts import ItemText
+from server.prompt.items.entries import ItemPlace
+from server.prompt.items.item_texts import ItemText
 
 CLOCK = volatile.patterns(["clock"])
 

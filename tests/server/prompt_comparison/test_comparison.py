@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from engine.backends import scripted
 from engine.chat_template.message import Message
 from engine.chat_template.template import ChatTemplate
-from server.prompt.item_reader import ItemPlace
-from server.prompt.item_texts import ItemText
+from server.prompt.items.entries import ItemPlace
+from server.prompt.items.item_texts import ItemText
 from server.prompt_comparison.comparison import NewPrompt, common_length, compare, repeated_tokens
 from server.prompt_comparison.recent_prompts import (
     MAX_PROMPTS,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.http.bodies import clean
-from server.prompt import builder
+from server.prompt import conversation
 from server.protocol import fields
 from server.protocol import request as schema
 from server.protocol.errors import InvalidRequest
@@ -35,12 +35,12 @@ def file(data: str) -> bytes:
     return user_item({"type": "input_file", "filename": "a.txt", "file_data": data})
 
 
-def read(data: bytes) -> builder.PromptMessages:
+def read(data: bytes) -> conversation.PromptMessages:
     """Decode a body up to the messages for the model."""
     data = clean(data)
     request = schema.decode(data)
     fields.unknown_fields(data, schema.KNOWN)
-    return builder.conversation(request)
+    return conversation.messages_of(request)
 
 
 ARRAYS, OBJECTS = b"[" * DEEP + b"]" * DEEP, b'{"a":' * DEEP + b"1" + b"}" * DEEP

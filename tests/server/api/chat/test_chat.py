@@ -11,7 +11,7 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from engine.chat_template.message import Call, Message
 from engine.job import SamplingParams
-from server.prompt import builder, chat
+from server.prompt import chat, conversation, jobs, options
 from server.protocol import chat_request, sse
 from server.protocol.errors import InvalidRequest
 from server.protocol.events import (
@@ -111,14 +111,14 @@ MESSAGES: dict[str, tuple[list[Any], list[Message]]] = {
 
 @pytest.mark.parametrize(("messages", "expected"), MESSAGES.values(), ids=MESSAGES)
 def test_chat_messages_become_expected_messages(messages: list[Any], expected: list[Message]) -> None:
-    assert replace(chat.conversation(read(messages)), items=()) == builder.PromptMessages(tuple(expected), ())
+    assert replace(chat.messages_of(read(messages)), items=()) == conversation.PromptMessages(tuple(expected), ())
 
 
 def test_chat_with_unknown_parts_names_the_skipped() -> None:
     body = json.dumps({"model": "m", "messages": [USER | {"content": [TEXT, {"type": "zzz"}]}], "zzz": 1, "yyy": []})
     assert chat_request.unknown_fields(body.encode()) == {"zzz", "yyy"}
-    prompt = chat.conversation(chat_request.decode(body.encode()))
-    assert replace(prompt, items=()) == builder.PromptMessages((Message("user", "i"),), ("part zzz",))
+    prompt = chat.messages_of(chat_request.decode(body.encode()))
+    assert replace(prompt, items=()) == conversation.PromptMessages((Message("user", "i"),), ("part zzz",))
 
 
 REQUESTS: list[tuple[dict[str, Any], Request]] = [
@@ -183,7 +183,7 @@ REQUESTS: list[tuple[dict[str, Any], Request]] = [
 def test_chat_request_becomes_responses_request(fields: dict[str, Any], expected: Request) -> None:
     converted = chat.request(read(**fields))
     assert converted == expected
-    assert builder.sampling(converted, SamplingParams(0.8, 0.95, 40, 0.05)).seed == fields.get("seed")
+    assert options.sampling(converted, SamplingParams(0.8, 0.95, 40, 0.05)).seed == fields.get("seed")
 
 
 BAD: dict[str, tuple[dict[str, Any], str, str]] = {
@@ -231,14 +231,14 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
 @pytest.mark.parametrize(("fields", "param", "message"), BAD.values(), ids=BAD)
 def test_invalid_chat_request_names_the_field(fields: dict[str, Any], param: str, message: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        chat.conversation(read(**fields))
+        chat.messages_of(read(**fields))
     assert (caught.value.status, caught.value.param) == (400, param)
     assert message in caught.value.message
 
 
 def test_too_long_chat_error_names_messages() -> None:
     with pytest.raises(InvalidRequest) as caught:
-        builder.job(chat.request(read()), range(9), SamplingParams(0, 1, 0, 0), 9, name="messages")
+        jobs.job(chat.request(read()), range(9), SamplingParams(0, 1, 0, 0), 9, name="messages")
     assert (caught.value.param, caught.value.code) == ("messages", "context_length_exceeded")
 
 

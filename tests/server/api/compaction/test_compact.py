@@ -10,7 +10,8 @@ import trio
 from openai.types.responses import CompactedResponse, Response
 
 from engine.backends.scripted import ScriptedModel
-from server.prompt import compaction, summary
+from server.prompt import compaction
+from server.prompt.items import summary
 from server.stream import decode_summary, encode_summary
 from tests.server.api.stored.test_references import reference
 from tests.server.api.stored.test_stored_responses import invalid, msg, not_found, seen

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from engine.backends.scripted import Reply, ScriptedModel
-from server.prompt import compaction, summary
+from server.prompt import compaction
+from server.prompt.items import summary
 from server.stream.compaction_item import DELTAS_PER_EVENT, decode_summary, encode_summary
 from tests.server.api.tools.test_tools import HERMES, WEATHER
 from tests.support.helpers import Answer, get, post, prompt_text, served, text, types

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from engine.backends.scripted import ScriptedModel
-from server.prompt import item_reader, stored_items
+from server.prompt.items import references, stored_items
 from server.protocol.errors import InvalidRequest
 from tests.server.api.stored.test_stored_responses import invalid, msg, path, seen
 from tests.support.helpers import PacedModel, Running, delete, get, post, served, text
@@ -28,7 +28,7 @@ def raws(*values: Any) -> list[msgspec.Raw]:
 
 def test_reference_with_or_without_type_is_found() -> None:
     given = raws(reference("msg_1"), msg("user", "Hi"), {"id": "fc_1", "type": None}, {"x": 1}, {"type": "y", "id": 7})
-    assert item_reader.references(given, "input") == {0: "msg_1", 2: "fc_1"}
+    assert references(given, "input") == {0: "msg_1", 2: "fc_1"}
 
 
 NO_IDS: list[tuple[Any, str]] = [
@@ -41,7 +41,7 @@ NO_IDS: list[tuple[Any, str]] = [
 @pytest.mark.parametrize(("wrong", "message"), NO_IDS)
 def test_reference_without_id_is_rejected(wrong: Any, message: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        item_reader.references(raws(msg("user", "Hi"), wrong), "input")
+        references(raws(msg("user", "Hi"), wrong), "input")
     assert (caught.value.message, caught.value.param) == (message, "input[1].id")
 
 

@@ -8,7 +8,7 @@ import pytest
 from msgspec import Raw
 from openai.types.responses import ResponseItem
 
-from server.prompt.stored_items import encode_input_items
+from server.prompt.items.stored_items import encode_input_items
 
 CALL_ID = {"call_id": "call_1"}
 SENT: list[dict[str, Any]] = [

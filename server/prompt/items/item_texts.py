@@ -5,8 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from msgspec import Struct
 
 from engine.chat_template import Call, Message
-from server.prompt.hosted_items import Output
-from server.prompt.item_reader import ItemPlace, PromptEntry
+from server.prompt.items.entries import ItemPlace, Output, PromptEntry
 
 
 class ItemText(Struct, frozen=True):
@@ -21,7 +20,7 @@ class ItemText(Struct, frozen=True):
 def item_texts(
     entries: Sequence[PromptEntry], places: Sequence[ItemPlace], breakpoints: Mapping[str, tuple[int, ...]]
 ) -> Iterator[ItemText]:
-    """Yield the text of each entry, which comes from the item at that place. `breakpoints`: see InputReader."""
+    """Yield the text of each entry, which comes from the item at that place. `breakpoints`: see ContentReader."""
     for entry, place in zip(entries, places, strict=True):
         match entry:
             case Message(_, text) | Output(_, text):

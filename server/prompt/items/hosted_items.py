@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 
 from engine.chat_template import Call
+from server.prompt.items.entries import Output, id_text
 
 ENVELOPE = {"type", "id", "call_id", "status", "output", "outputs", "result", "results", "error", "name", "namespace"}
 """Fields of a call that are not arguments."""
@@ -30,20 +30,6 @@ MAX_DEPTH = 8
 """Levels of nested parts that are searched for text."""
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
-
-class Output(Struct, frozen=True):
-    """Text that a call returned."""
-
-    call_id: str
-    text: str
-    name: str = ""
-    """Name of the function, for an output that may have another id than its call."""
-
-
-def id_text(call_id: str | int | None) -> str:
-    """Return the id of a call as text: some clients send a number."""
-    return "" if call_id is None else str(call_id)
 
 
 def entries(raw: msgspec.Raw, found: Mapping[str, str] | None = None) -> Iterator[Call | Output]:

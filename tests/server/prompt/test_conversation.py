@@ -8,17 +8,10 @@ import pytest
 from msgspec.structs import replace
 
 from engine.chat_template.message import Call, Message
-from engine.job import Job, SamplingParams
-from server.prompt import builder
-from server.prompt.builder import PromptMessages
-from server.protocol import request as schema
+from server.prompt import conversation
+from server.prompt.conversation import PromptMessages
 from server.protocol.errors import InvalidRequest
-
-DEFAULT = SamplingParams(temperature=0.8, top_p=0.95, top_k=40, min_p=0.05)
-
-
-def request(input_: Any = "hi", **fields: Any) -> schema.Request:
-    return schema.decode(json.dumps({"model": "m", "input": input_} | fields).encode())
+from tests.server.prompt.requests import request
 
 
 def user(content: Any, **fields: Any) -> dict[str, Any]:
@@ -188,7 +181,7 @@ SHAPES: dict[str, tuple[dict[str, Any], list[Message]]] = {
 
 @pytest.mark.parametrize(("fields", "expected"), SHAPES.values(), ids=SHAPES)
 def test_conversation_of_each_shape_has_expected_messages(fields: dict[str, Any], expected: list[Message]) -> None:
-    assert replace(builder.conversation(request(**fields)), items=()) == PromptMessages(tuple(expected), ())
+    assert replace(conversation.messages_of(request(**fields)), items=()) == PromptMessages(tuple(expected), ())
 
 
 def test_conversation_with_unknown_items_names_the_skipped() -> None:
@@ -207,7 +200,7 @@ def test_conversation_with_unknown_items_names_the_skipped() -> None:
     )
     omitted = "[image omitted: this model reads text]"
     messages = (HI, called(Call("", "f", "")), gave(f"1{omitted}2[file omitted: this model reads text]", "f", ""))
-    assert replace(builder.conversation(request(items)), items=()) == PromptMessages(messages, skipped)
+    assert replace(conversation.messages_of(request(items)), items=()) == PromptMessages(messages, skipped)
 
 
 ORDERS: list[tuple[list[str], list[str]]] = [
@@ -235,7 +228,7 @@ def test_history_with_calls_keeps_order_and_last_turn(names: list[str], expected
             return {"type": "function_call_output", "call_id": name[1:], "output": name}
         return {"role": roles[name[0]], "content": name}
 
-    messages = builder.conversation(request([item(name) for name in names])).messages
+    messages = conversation.messages_of(request([item(name) for name in names])).messages
     found = ["+".join(filter(None, [each.content, *(call.name for call in each.calls)])) for each in messages]
     assert found == expected
 
@@ -312,7 +305,7 @@ def test_output_without_call_id_belongs_to_call_of_its_name(outputs: list[dict[s
         for id_, name in (("one", "f"), ("two", "g"))
     ]
     later = [{"type": "function_call_output", "output": str(n)} | each for n, each in enumerate(outputs)]
-    messages = builder.conversation(request([*calls, *later])).messages
+    messages = conversation.messages_of(request([*calls, *later])).messages
     found = [call.name + call.arguments for each in messages for call in each.calls]
     results = [each.content for each in messages if each.content]
     assert sorted([*found, *results]) == sorted(expected)
@@ -320,7 +313,7 @@ def test_output_without_call_id_belongs_to_call_of_its_name(outputs: list[dict[s
 
 @pytest.mark.parametrize(("items", "expected"), HISTORY)
 def test_history_with_unreadable_parts_has_text_or_placeholder(items: list[Any], expected: list[str]) -> None:
-    messages = builder.conversation(request(items)).messages
+    messages = conversation.messages_of(request(items)).messages
     assert [each.content + "".join(call.name + call.arguments for call in each.calls) for each in messages] == expected
 
 
@@ -336,7 +329,7 @@ def test_history_with_unreadable_parts_has_text_or_placeholder(items: list[Any],
 )
 def test_newest_user_message_with_unreadable_part_is_rejected(content: Any, place: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        builder.conversation(request([user("first"), user(content), {"role": "assistant", "content": "x"}]))
+        conversation.messages_of(request([user("first"), user(content), {"role": "assistant", "content": "x"}]))
     assert caught.value.param == place
 
 
@@ -358,7 +351,7 @@ REASONING: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("fields", "text"), REASONING)
 def test_reasoning_item_of_each_shape_is_read(fields: dict[str, Any], text: str) -> None:
     items = [{"type": "reasoning"} | fields, {"role": "assistant", "content": "A"}]
-    assert replace(builder.conversation(request(items)), items=()) == PromptMessages(
+    assert replace(conversation.messages_of(request(items)), items=()) == PromptMessages(
         (Message("assistant", "A", text),), ()
     )
 
@@ -375,7 +368,7 @@ PAST = [msgspec.Raw(item(role="developer", content="D")), msgspec.Raw(QUESTION),
 def test_past_follows_instructions_and_precedes_input() -> None:
     answered = request([{"type": "function_call_output", "call_id": "a", "output": "1"}], instructions="I")
     messages = (Message("system", "I\n\nD"), HI, called(Call("a", "f", "{}")), gave("1", "f", "a"))
-    assert replace(builder.conversation(answered, PAST), items=()) == PromptMessages(messages, ())
+    assert replace(conversation.messages_of(answered, PAST), items=()) == PromptMessages(messages, ())
 
 
 @pytest.mark.parametrize(
@@ -383,7 +376,7 @@ def test_past_follows_instructions_and_precedes_input() -> None:
 )
 def test_past_with_unreadable_item_names_its_field(fields: dict[str, Any], name: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
-        builder.conversation(request(**fields), [msgspec.Raw(item(role="boss"))])
+        conversation.messages_of(request(**fields), [msgspec.Raw(item(role="boss"))])
     assert caught.value.param == f"{name}[0].role"
 
 
@@ -391,113 +384,14 @@ def test_past_with_unreadable_item_names_its_field(fields: dict[str, Any], name:
     ("input_", "message"), [(None, "`input` is missing"), ("", "has no text"), ([], "has no text")]
 )
 def test_conversation_with_past_needs_no_input(input_: Any, message: str) -> None:
-    assert replace(builder.conversation(request(input_), [msgspec.Raw(QUESTION)]), items=()) == PromptMessages(
+    assert replace(conversation.messages_of(request(input_), [msgspec.Raw(QUESTION)]), items=()) == PromptMessages(
         (HI,), ()
     )
     for past in ([], [msgspec.Raw(item(type="zzz"))]):
         with pytest.raises(InvalidRequest, match="has no text" if past else message):
-            builder.conversation(request(input_), past)
+            conversation.messages_of(request(input_), past)
 
 
 def test_conversation_without_content_is_rejected() -> None:
     with pytest.raises(InvalidRequest, match="`input` has no text for the model to answer; skipped: item zzz"):
-        builder.conversation(request([{"type": "zzz"}]), [msgspec.Raw(QUESTION)])
-
-
-STOPS: list[tuple[Any, tuple[str, ...]]] = [
-    (None, ()),
-    ("END", ("END",)),
-    ([], ()),
-    (["a", "b"], ("a", "b")),
-]
-
-
-@pytest.mark.parametrize(("stop", "expected"), STOPS, ids=repr)
-def test_stops_of_text_or_list_are_a_tuple(stop: Any, expected: tuple[str, ...]) -> None:
-    assert builder.stops(request(stop=stop)) == expected
-
-
-SAMPLINGS: list[tuple[dict[str, Any], SamplingParams]] = [
-    ({}, DEFAULT),
-    (dict.fromkeys(SamplingParams.__struct_fields__), DEFAULT),
-    ({"temperature": 0}, SamplingParams(0.0, 0.95, 40, 0.05)),
-    (
-        {"temperature": 1.5, "top_p": 0.5, "top_k": 0, "min_p": 0, "seed": 7},
-        SamplingParams(1.5, 0.5, 0, 0.0, 7),
-    ),
-    (
-        {"presence_penalty": -2, "frequency_penalty": 2, "repeat_last_n": -1, "logit_bias": {"7": -100, "0": 0.5}},
-        replace(DEFAULT, presence_penalty=-2, frequency_penalty=2, repeat_last_n=-1, logit_bias={7: -100, 0: 0.5}),
-    ),
-    ({"repeat_penalty": 1.1}, replace(DEFAULT, repeat_penalty=1.1)),
-    ({"repetition_penalty": 1.1}, replace(DEFAULT, repeat_penalty=1.1)),
-    ({"repetition_penalty": 1.3, "repeat_penalty": 1.1}, replace(DEFAULT, repeat_penalty=1.1)),
-]
-
-
-@pytest.mark.parametrize(("fields", "expected"), SAMPLINGS, ids=repr)
-def test_sampling_with_fields_overrides_defaults(fields: dict[str, Any], expected: SamplingParams) -> None:
-    assert builder.sampling(request(**fields), DEFAULT) == expected
-
-
-@pytest.mark.parametrize(
-    ("fields", "expected"),
-    [
-        ({}, None),
-        ({"include": None, "top_logprobs": None}, None),
-        ({"include": ["reasoning.encrypted_content"], "top_logprobs": 0}, None),
-        ({"include": ["a", builder.LOGPROBS]}, 0),
-        ({"include": [builder.LOGPROBS], "top_logprobs": 20}, 20),
-        ({"top_logprobs": 3}, 3),
-    ],
-)
-def test_top_logprobs_or_include_requests_logprobs(fields: dict[str, Any], expected: int | None) -> None:
-    assert builder.job(request(**fields), [1], DEFAULT, 9).top_logprobs == expected
-
-
-def test_unused_options_names_other_includes() -> None:
-    assert builder.unused_options(request(include=["a", builder.LOGPROBS, "b"])) == ["include a", "include b"]
-    assert builder.unused_options(request()) == []
-
-
-def test_logit_bias_beyond_vocabulary_is_rejected() -> None:
-    builder.check_bias(DEFAULT, 1)
-    builder.check_bias(replace(DEFAULT, logit_bias={0: 1, 99: 1}), 100)
-    with pytest.raises(InvalidRequest) as caught:
-        builder.check_bias(replace(DEFAULT, logit_bias={0: 1, 100: 1}), 100)
-    assert (caught.value.param, caught.value.message) == (
-        "logit_bias",
-        "`logit_bias` names token 100; this model's tokens are 0 to 99.",
-    )
-
-
-JOBS: list[tuple[int | None, int, int]] = [
-    (None, 97, 3),
-    (1, 97, 1),
-    (3, 97, 3),
-    (4, 97, 3),
-    (10**30, 97, 3),
-    (None, 99, 1),
-]
-"""`max_output_tokens`, tokens of the prompt, and the job's `max_tokens` in a context of 100."""
-
-
-@pytest.mark.parametrize(("requested", "n_prompt", "max_tokens"), JOBS)
-def test_job_max_tokens_are_limited_by_context(requested: int | None, n_prompt: int, max_tokens: int) -> None:
-    tokens = range(n_prompt)
-    job = builder.job(request(max_output_tokens=requested), tokens, DEFAULT, 100)
-    assert job == Job(tuple(tokens), max_tokens, DEFAULT)
-
-
-@pytest.mark.parametrize("n_prompt", [100, 1000])
-def test_job_with_too_long_prompt_is_rejected(n_prompt: int) -> None:
-    with pytest.raises(InvalidRequest) as caught:
-        builder.job(request(), range(n_prompt), DEFAULT, 100)
-    assert (caught.value.param, caught.value.code, caught.value.message) == (
-        "input",
-        "context_length_exceeded",
-        (
-            f"The input has {n_prompt} tokens; the model's context has 100. "
-            "Shorten the input, or start the server with a larger --context."
-        ),
-    )
+        conversation.messages_of(request([{"type": "zzz"}]), [msgspec.Raw(QUESTION)])

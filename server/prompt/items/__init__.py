@@ -1,0 +1,19 @@
+"""Read input items into entries of a prompt, and complete them for the store. Pure."""
+
+from server.prompt.items.entries import ItemPlace, Output, PromptEntry, ReasoningEntry, id_text
+from server.prompt.items.item_texts import ItemText, item_texts
+from server.prompt.items.reader import ROLES, InputReader
+from server.prompt.items.references import references
+
+__all__ = [
+    "ROLES",
+    "InputReader",
+    "ItemPlace",
+    "ItemText",
+    "Output",
+    "PromptEntry",
+    "ReasoningEntry",
+    "id_text",
+    "item_texts",
+    "references",
+]
