@@ -1,25 +1,22 @@
 """Middle stages of a request: build the prompt, compile its constraints, and specify the generation."""
 
-from collections.abc import Sequence
-
 from msgspec.structs import replace
 
 from server.config import Config, LiveConfig
-from server.generation import GenerationSpec, Generator, NextStage, Stage
+from server.generation import GenerationSpec, Generator, Stage
 from server.http import ITEM_BYTES, WorkThread
-from server.postprocessing import Processor, ReasoningSealer
-from server.preprocessing.compaction_stages import CompactionStages
+from server.postprocessing import ReasoningSealer
+from server.preprocessing.answer_stages import AnswerStages
 from server.preprocessing.entry_limits import EntryLimits
 from server.preprocessing.initial_response import initial_response
 from server.preprocessing.lanes import lane_of
-from server.preprocessing.mcp_stages import ApprovedStages, ListStages, McpStages
+from server.preprocessing.mcp_stages import ApprovedStages, ListStages
 from server.preprocessing.prompt_facts import NOT_COMPARED, earlier_prompt, prompt_made
 from server.preprocessing.reasoning_seal import ReasoningSeal
 from server.preprocessing.requester import Requester, origin_of
-from server.prompt import ItemText, PreparedRequest, compaction, options, volatile
+from server.prompt import PreparedRequest, compaction, options, volatile
 from server.prompt.items import stored_items
 from server.protocol import prompt_cache
-from server.protocol.errors import InvalidRequest
 from server.protocol.request import Request
 from server.protocol.response import Response, extended
 from server.served_model import UNCONSTRAINED, AnsweringModel, JobParams, OutputConstraints, Prompt
@@ -43,6 +40,7 @@ class SpecBuilder:
         self._seal = seal
         self._work = work
         self._volatile = volatile.patterns(config.now.volatile)
+        self.stages = AnswerStages(config, model, work)
 
     @property
     def _config(self) -> Config:
@@ -50,13 +48,7 @@ class SpecBuilder:
 
     @property
     def limits(self) -> EntryLimits:
-        return EntryLimits.of(self._config)
-
-    async def constraints(self, prepared: PreparedRequest) -> OutputConstraints:
-        """Return the compiled constraints of the answer. Raises InvalidRequest for what cannot be enforced."""
-        self.limits.check_schemas(prepared)
-        format_ = prepared.request.format
-        return await self._model.constraints(format_, prepared.schema_field, prepared.toolbox, prepared.messages)
+        return self.stages.limits
 
     async def specify(self, prepared: PreparedRequest, requester: Requester, repeats: bool = False) -> GenerationSpec:
         """Return the specification of the generation that answers the request. Raises as `build` does."""
@@ -65,13 +57,13 @@ class SpecBuilder:
             prepared = replace(prepared, request=summarising)
             spec, _ = await self._with_summary(prepared, UNCONSTRAINED, requester, repeats)
             return spec
-        constraints = await self.constraints(prepared)
-        count, prompt = await self._summarised_or_prompt(prepared)
+        constraints = await self.stages.constraints(prepared)
+        count, prompt = await self.stages.summarised_or_prompt(prepared)
         if prompt is None:
             spec, params = await self._with_summary(prepared, constraints, requester, repeats, count)
         else:
             spec, params = await self._built(prepared, prompt, requester, constraints, repeats)
-            spec = replace(spec, follow=self._mcp_stages(prepared, params, spec.processor))
+            spec = replace(spec, follow=self.stages.after_calls(prepared, params, spec.processor))
         return self._with_opening(spec, params, prepared)
 
     def _with_opening(self, spec: GenerationSpec, params: JobParams, prepared: PreparedRequest) -> GenerationSpec:
@@ -84,14 +76,14 @@ class SpecBuilder:
         lists = bool(prepared.mcp.unlisted)
 
         async def first_stage(prepared: PreparedRequest, made: int) -> Stage:
-            constraints = await self.constraints(prepared)
-            count, prompt = await self._summarised_or_prompt(prepared)
+            constraints = await self.stages.constraints(prepared)
+            count, prompt = await self.stages.summarised_or_prompt(prepared)
             if prompt is None:
-                stage = await self._summary_stage(prepared, constraints, params, count, made=made)
+                stage = await self.stages.summary(prepared, constraints, params, count, made=made)
             else:
                 texts = None if made else params.texts
-                stage = await self._answer(prepared, constraints, params, prompt, texts=texts)
-                stage = replace(stage, follow=self._mcp_stages(prepared, params, stage.processor, made))
+                stage = await self.stages.answer(prepared, constraints, params, prompt, texts=texts)
+                stage = replace(stage, follow=self.stages.after_calls(prepared, params, stage.processor, made))
                 if lists and not made:
                     items = replace(prepared, items=params.texts or ())
                     found = await prompt.compared(items, spec.first.id, params.client, params.affinity)
@@ -103,34 +95,6 @@ class SpecBuilder:
             return replace(spec, opening=stages.inputs, follow=stages.follow)
         follow = ApprovedStages(prepared, first_stage, self._work).follow
         return replace(spec, opening=prepared.mcp.approved[0], follow=follow)
-
-    def _mcp_stages(
-        self, prepared: PreparedRequest, params: JobParams, processor: Processor, made: int = 0
-    ) -> NextStage | None:
-        """Return the function that executes the model's calls of MCP tools; None if the request has none."""
-
-        async def next_job(prepared: PreparedRequest, written: int) -> Stage:
-            prompt = await self._model.prompt(prepared)
-            return await self._answer(prepared, await self.constraints(prepared), params, prompt, written)
-
-        return None if prepared.mcp is None else McpStages(prepared, processor, next_job, self._work, made).follow
-
-    async def _summarised_or_prompt(self, prepared: PreparedRequest) -> tuple[int, Prompt | None]:
-        """Return the number of messages to summarise before the answer, and the prompt if that needs no summary."""
-        n_ctx = self._model.card.n_ctx
-        threshold = compaction.threshold(prepared.request, min(n_ctx, self._config.max_prompt_tokens or n_ctx))
-        count = 0 if threshold is None else compaction.summarised(prepared.messages)
-        return count, await self._prompt_below(prepared, threshold if count else None)
-
-    async def _prompt_below(self, prepared: PreparedRequest, threshold: int | None) -> Prompt | None:
-        """Return the prompt; None if it has `threshold` tokens or more, or more than the context has."""
-        try:
-            prompt = await self._model.prompt(prepared)
-        except InvalidRequest as error:
-            if threshold is None or error.code != "context_length_exceeded":
-                raise
-            return None
-        return None if threshold is not None and len(prompt) >= threshold else prompt
 
     async def _with_summary(
         self,
@@ -146,52 +110,8 @@ class SpecBuilder:
         """
         part = await self._model.summary_prompt(prepared.messages[:count], prepared)
         spec, params = await self._built(prepared, part[1], requester, constraints, repeats)
-        stage = await self._summary_stage(prepared, constraints, params, count, part)
+        stage = await self.stages.summary(prepared, constraints, params, count, part)
         return replace(spec, job=stage.job, processor=stage.processor, follow=stage.follow), params
-
-    async def _summary_stage(
-        self,
-        prepared: PreparedRequest,
-        constraints: OutputConstraints,
-        params: JobParams,
-        count: int | None,
-        part: tuple[int, Prompt] | None = None,
-        made: int = 0,
-    ) -> Stage:
-        """Return the first stage of a summary, like `params` with another prompt. `part`: that prompt, if it is known.
-
-        `made`: calls of MCP tools that the response has made.
-        """
-
-        async def answer(text: str) -> Stage:
-            messages = compaction.with_summary(prepared.messages, count or 0, text)
-            shorter = replace(prepared, messages=messages)
-            stage = await self._answer(shorter, constraints, params, await self._model.prompt(shorter))
-            return replace(stage, follow=self._mcp_stages(prepared, params, stage.processor, made))
-
-        messages = prepared.messages[:count]
-        part = part or await self._model.summary_prompt(messages, prepared)
-        stages = CompactionStages(self._model, prepared, params, None if count is None else answer)
-        return await stages.stage(messages, *part)
-
-    async def _answer(
-        self,
-        prepared: PreparedRequest,
-        constraints: OutputConstraints,
-        params: JobParams,
-        prompt: Prompt,
-        written: int = 0,
-        texts: Sequence[ItemText] | None = None,
-    ) -> Stage:
-        """Return the stage of the answer, like `params` with this prompt. `written`: tokens of the answer before."""
-        request = prepared.request
-        limited = replace(request, max_output_tokens=_left(request.max_output_tokens, written))
-        limit = _left(params.limit, written) or 0
-        params = replace(
-            params, request=limited, limit=limit, constraints=constraints, toolbox=prepared.toolbox, texts=texts
-        )
-        job = await prompt.job(params)
-        return Stage(job=job, processor=prompt.processor(prepared, options.stops(request)))
 
     async def build(
         self,
@@ -290,8 +210,3 @@ class SpecBuilder:
 def _with_lacking(first: Response, lacking: tuple[str, ...]) -> Response:
     """Return the response with the fields that the upstream lacks."""
     return replace(first, responsed=extended(first.responsed, upstream=lacking)) if lacking else first
-
-
-def _left(limit: int | None, written: int) -> int | None:
-    """Return the tokens left of a limit; at least one, which then ends the answer."""
-    return max(limit - written, 1) if limit else limit

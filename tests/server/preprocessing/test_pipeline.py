@@ -48,7 +48,7 @@ async def test_pipeline_of_plain_request_gives_its_events() -> None:
 
         request = wire.decode(b'{"input": "Hello", "stream": true}')  # decode
         prepared = prepare(request, Past())  # load the past, build messages
-        constraints = await specs.constraints(prepared)  # compile constraints
+        constraints = await specs.stages.constraints(prepared)  # compile constraints
         prompt = await served.prompt(prepared)  # render and tokenize the prompt
         spec = await specs.build(prepared, prompt, exchange, constraints)
         generations.check(ANYBODY)  # admit
