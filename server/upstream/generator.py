@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import trio
+from msgspec import Struct
 
 from engine.job import Lane
 from engine.runtime import EngineStopped
@@ -20,13 +21,20 @@ from server.upstream.transport import Ask, UpstreamFault, UpstreamJob
 MODELS = "/models"
 OUTPUTS = 256
 """Outputs that may wait for the generation."""
-UNHEALTHY_SECONDS = 1.0
-"""Seconds between two checks of an upstream that failed."""
-HEALTHY_SECONDS = 10.0
 CHECK_SECONDS = 5.0
 """Seconds for the answer to a check."""
 
 log = logging.getLogger("responsed.upstream")
+
+
+class CheckIntervals(Struct, frozen=True):
+    """Seconds between two checks of an upstream."""
+
+    healthy: float = 10.0
+    failed: float = 1.0
+
+
+INTERVALS = CheckIntervals()
 
 
 class UpstreamGenerator:
@@ -38,11 +46,13 @@ class UpstreamGenerator:
         n_slots: int,
         ask: Ask = chat.ask,
         look: Callable[[Replica], Awaitable[bool]] | None = None,
+        intervals: CheckIntervals = INTERVALS,
     ) -> None:
         """`ask`: the form of the API in which they are asked. `look`: see `answers`, which is the default."""
         self.replicas = replicas
         self._ask = ask
         self._look = look or answers
+        self._intervals = intervals
         self._slots = Slots(n_slots)
         self._nursery: trio.Nursery | None = None
 
@@ -110,7 +120,8 @@ class UpstreamGenerator:
     async def _watch(self, replica: Replica) -> None:
         """Check an upstream from time to time, so that requests avoid one that does not answer."""
         while True:
-            await trio.sleep(HEALTHY_SECONDS if replica.healthy or replica.barred else UNHEALTHY_SECONDS)
+            intervals = self._intervals
+            await trio.sleep(intervals.healthy if replica.healthy or replica.barred else intervals.failed)
             if replica.healthy and replica.running:
                 continue  # its answers show its health
             healthy = await self._look(replica)

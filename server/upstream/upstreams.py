@@ -13,7 +13,7 @@ from server.http import WorkThread
 from server.store import AsyncStore
 from server.upstream.discovery import DiscoveredModel
 from server.upstream.forms import ChatForm, TokenForm, UpstreamForm
-from server.upstream.generator import UpstreamGenerator
+from server.upstream.generator import INTERVALS, CheckIntervals, UpstreamGenerator
 from server.upstream.live_model import LiveModel
 from server.upstream.registry import Registry
 from server.upstream.transport import Address, ClientTimeouts, MissingFields, UpstreamClient
@@ -36,9 +36,9 @@ class Upstreams(Struct, frozen=True):
     def open(self, config: LiveConfig, store: AsyncStore | None, work: WorkThread) -> LiveModel:
         return LiveModel(self.registry, config, store, work)
 
-    def generator(self) -> UpstreamGenerator:
+    def generator(self, intervals: CheckIntervals = INTERVALS) -> UpstreamGenerator:
         registry = self.registry
-        return UpstreamGenerator(registry.replicas, registry.n_slots, registry.ask, registry.look)
+        return UpstreamGenerator(registry.replicas, registry.n_slots, registry.ask, registry.look, intervals)
 
 
 def upstream_key(config: Config) -> str:

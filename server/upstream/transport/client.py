@@ -36,6 +36,8 @@ class ClientTimeouts(Struct, frozen=True):
     """From the request to the first byte of the answer's body."""
     idle: float = 60.0
     """Between two arrivals of bytes after that."""
+    busy: float = 1.0
+    """Until another attempt, if a busy upstream names no wait."""
 
 
 class UpstreamAnswer:
@@ -121,7 +123,8 @@ class UpstreamClient:
         try:
             if answer.status != 200:
                 text = (await answer.read(MAX_ERROR_BYTES)).decode(errors="replace")
-                raise faults.refused(self.address.url, answer.status, faults.message_of(text), answer.retry_after)
+                wait = self._timeouts.busy if answer.retry_after is None else answer.retry_after
+                raise faults.refused(self.address.url, answer.status, faults.message_of(text), wait)
             yield answer
         finally:
             if answer.complete and connection.recycle() and len(self._idle) < MAX_IDLE:

@@ -33,7 +33,7 @@ LAST = b"0\r\n\r\n"
 USAGE = {"prompt_tokens": 9, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 4}}
 GENERATING = ("/completions", "/completion", "/generate")
 """Ends of the paths that generate."""
-TIMEOUTS = ClientTimeouts(connect=5, first_byte=5, idle=5)
+TIMEOUTS = ClientTimeouts(connect=5, first_byte=5, idle=5, busy=0.01)
 
 
 class Asked(Struct, frozen=True):

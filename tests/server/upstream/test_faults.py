@@ -25,12 +25,12 @@ from tests.server.upstream.scripted_upstream import (
     status,
     token,
 )
-from tests.support.helpers import exchange, post
+from tests.support.helpers import Client, exchange, post
 
 SO = delta(content="So")
 SO_TOKENS = token(*b"So")
 END_TOKENS = token(256, finish="stop") + event(b"[DONE]") + LAST
-SHORT = ClientTimeouts(connect=5, first_byte=0.3, idle=0.3)
+SHORT = ClientTimeouts(connect=5, first_byte=0.1, idle=0.1)
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 EMPTY = b"Content-Length: 2\r\n\r\n{}"
 REFUSED_LENGTH = b'{"error":{"message":"This model\'s maximum context length is 10 tokens."}}'
@@ -184,15 +184,17 @@ async def test_answer_is_complete_without_done(tokens: bool) -> None:
 
 
 async def test_answer_with_too_many_tokens_is_cut() -> None:
-    async with fronted(plays(HEAD, *[token(*b"abc")] * 9, math.inf), tokens=True) as front:
+    async with fronted(plays(HEAD, *[token(*b"abc")] * 9, END_TOKENS), tokens=True) as front:
         response = (await post(front, model="m", input="Hi", max_output_tokens=4)).json
     assert (response["status"], response["output"][0]["content"][0]["text"]) == ("incomplete", "abca")
 
 
 async def test_client_that_leaves_ends_the_request_for_tokens() -> None:
     async with fronted(plays(HEAD, SO_TOKENS, math.inf), tokens=True) as front:
-        with trio.move_on_after(0.5):
-            await post(front, model="m", input="Hi", stream=True)
+        async with await Client.to(front) as client:
+            await client.create(model="m", input="Hi", stream=True)
+            await client.head()
+            await client.frame("response.output_text.delta")
         with trio.fail_after(5):
             await front.upstreams[0].left.wait()
 
@@ -275,7 +277,7 @@ async def test_busy_status_and_its_wait_reach_a_client_without_stream() -> None:
 
 
 async def test_jobs_beyond_the_slots_wait_for_one() -> None:
-    async with fronted(plays(HEAD, SO, 0.2, end()), n_slots=1, timeouts=TIMEOUTS) as front:
+    async with fronted(plays(HEAD, SO, 0.02, end()), n_slots=1, timeouts=TIMEOUTS) as front:
         async with trio.open_nursery() as nursery:
             for _ in range(3):
                 nursery.start_soon(lambda: post(front, model="m", input="Hi"))

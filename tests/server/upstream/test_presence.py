@@ -18,6 +18,7 @@ from server.api.app import App
 from server.config.config import Config
 from server.listening.sockets import listening_sockets
 from server.store.async_store import AsyncStore
+from server.upstream.generator import CheckIntervals
 from server.upstream.upstreams import NoUpstream, connect
 from tests.server.upstream.scripted_upstream import Asked, Play, ScriptedUpstream, says, status
 from tests.server.upstream.test_probe import capable
@@ -65,7 +66,7 @@ async def front(*ports: int, state: Path | None = None, **settings: Any) -> Asyn
         contextlib.closing(store) if store else contextlib.nullcontext(),
         listening_sockets(config.hosts, 0, {}) as listening,
     ):
-        generator, ready = found.generator(), Ready()
+        generator, ready = found.generator(CheckIntervals(healthy=0.1, failed=0.02)), Ready()
         app, port = App(config, generator, found, AsyncStore(store) if store else None), listening.port
         async with trio.open_nursery() as nursery:
             nursery.start_soon(daemon.run, config, listening, generator, app, ready)
@@ -97,7 +98,7 @@ async def answered(server: Front, **body: Any) -> Answer:
     """Ask again as long as the server asks to."""
     while (answer := await post(server, input="Hi", **body)).status == 503:
         assert int(answer.headers["retry-after"]) >= 1
-        await trio.sleep(0.1)
+        await trio.sleep(0.01)
     return answer
 
 
@@ -111,7 +112,7 @@ async def until_known(server: Front, *expected: tuple[bool, tuple[str, ...], str
     for _ in itertools.count():
         if await known(server) == list(expected):
             return
-        await trio.sleep(0.1)
+        await trio.sleep(0.01)
 
 
 async def listed(server: Front) -> list[tuple[str, object]]:
