@@ -17,6 +17,10 @@ MAX_BYTES = 4 << 20
 """Bytes of an answer at most."""
 LIST_SECONDS = 5.0
 """Seconds for the list of models."""
+MAX_NAME = 100
+"""Characters of a model's name in a message."""
+MAX_CONTEXT = 1 << 31
+"""More tokens than any context has."""
 DEFAULT_CONTEXT = 8192
 """Tokens of context if no upstream names its own."""
 
@@ -24,6 +28,11 @@ NO_LIST = ("http_404", "http_405")
 """Answers of a server without a list of models."""
 
 log = logging.getLogger("responsed.upstream")
+
+
+def _first_context(*counts: int | None) -> int:
+    """Return the first number of tokens that a context can have; 0 if there is none."""
+    return next((each for each in counts if each and 0 < each <= MAX_CONTEXT), 0)
 
 
 class _Meta(Struct):
@@ -34,8 +43,8 @@ class _Meta(Struct):
 
 class _Model(Struct):
     id: str
-    created: int = 0
-    owned_by: str = ""
+    created: int | None = None
+    owned_by: str | None = None
     """`llamacpp`, `vllm`, `sglang`."""
     max_model_len: int | None = None
     """vLLM and SGLang."""
@@ -48,7 +57,7 @@ class _Model(Struct):
     def context(self) -> int:
         """Tokens of the context; 0 if the list does not name them."""
         own = None if self.meta is None else self.meta.n_ctx
-        return self.max_model_len or self.context_length or own or 0
+        return _first_context(self.max_model_len, self.context_length, own)
 
 
 class _Models(Struct):
@@ -70,7 +79,7 @@ class _Properties(Struct):
 
     @property
     def n_ctx(self) -> int:
-        return (self.default_generation_settings and self.default_generation_settings.n_ctx) or 0
+        return 0 if self.default_generation_settings is None else _first_context(self.default_generation_settings.n_ctx)
 
 
 VERSIONS = {"llamacpp": "/props", "vllm": "/version"}
@@ -176,26 +185,31 @@ async def _found(client: UpstreamClient, model: str | None) -> DiscoveredModel:
         if model is not None and fault.kind in NO_LIST:
             return DiscoveredModel(url, model)
         raise
-    except msgspec.MsgspecError:
+    except faults.DECODING_ERRORS:
         return DiscoveredModel(
             url, error=f"The upstream {url} does not list its models as OpenAI's API does: check the URL."
         )
-    known = [each for each in models if model in (None, each.id)]
+    known = [each for each in models if each.id and model in (None, each.id)]
     if not known:
-        names = ", ".join(each.id for each in models[:10]) or "none"
-        return DiscoveredModel(url, error=f"The upstream {url} has no model {model!r}; it has {names}.")
+        wanted = "no model" if model is None else f"no model {model!r}; it has {_names(models)}"
+        return DiscoveredModel(url, error=f"The upstream {url} has {wanted}.")
     first = known[0]
     own = await _properties(client, first)
     unsafe = await _unsafe_sglang(client) if first.owned_by == "sglang" else frozenset[str]()
     facts = (first.id, first.owned_by, first.context, first.meta, own, sorted(unsafe))
     version = blake2b(msgspec.json.encode(facts), digest_size=16).hexdigest()
     n_ctx = first.context or own.n_ctx
-    return DiscoveredModel(url, first.id, first.created, first.owned_by, n_ctx, unsafe, version=version)
+    created, owned_by = first.created or 0, first.owned_by or ""
+    return DiscoveredModel(url, first.id, created, owned_by, n_ctx, unsafe, version=version)
+
+
+def _names(models: Sequence[_Model]) -> str:
+    return ", ".join(each.id[:MAX_NAME] for each in models[:10]) or "none"
 
 
 async def _properties(client: UpstreamClient, model: _Model) -> _Properties:
     """Return the facts that an upstream has beside its list of models. Raises UpstreamFault if it is away."""
-    path = VERSIONS.get(model.owned_by) or (None if model.context else "/props")
+    path = VERSIONS.get(model.owned_by or "") or (None if model.context else "/props")
     if path is None:
         return _Properties()
     try:
@@ -203,7 +217,7 @@ async def _properties(client: UpstreamClient, model: _Model) -> _Properties:
     except UpstreamFault as fault:
         if fault.away:
             raise
-    except msgspec.MsgspecError:
+    except faults.DECODING_ERRORS:
         pass
     return _Properties()
 
@@ -220,7 +234,7 @@ async def _unsafe_sglang(client: UpstreamClient) -> frozenset[str]:
         except UpstreamFault as fault:
             if fault.away:
                 raise
-        except msgspec.MsgspecError:
+        except faults.DECODING_ERRORS:
             pass
     return frozenset({"min_p"})
 

@@ -26,6 +26,8 @@ class AddedDelta(Struct):
     reasoning_content: str | None = None
     reasoning: str | None = None
     tool_calls: list[AddedCall] | None = None
+    function_call: AddedFunction | None = None
+    """A call in the form before tools, which is not asked for."""
 
 
 class LikelyToken(Struct):
@@ -43,6 +45,7 @@ class WrittenTokens(Struct):
 
 
 class ReadChoice(Struct):
+    index: int | None = None
     delta: AddedDelta | None = None
     finish_reason: str | None = None
     stop_reason: str | int | None = None
@@ -59,16 +62,30 @@ class CompletionCounts(Struct):
 
 
 class ReportedUsage(Struct):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
     prompt_tokens_details: PromptCounts | None = None
     completion_tokens_details: CompletionCounts | None = None
 
 
 class ReadChunk(Struct):
-    choices: list[ReadChoice] = []
+    object: str | None = None
+    choices: list[ReadChoice] | None = None
     usage: ReportedUsage | None = None
     error: Any = None
+    message: Any = None
+    code: Any = None
+    """With `message`, in chunks whose object is an error: those of older versions of vLLM."""
+
+    @property
+    def fault(self) -> Any:
+        """Error inside a stream; None if the chunk is none."""
+        return {"message": self.message, "code": self.code} if self.object == "error" else self.error
+
+    @property
+    def choice(self) -> ReadChoice | None:
+        """The choice that was asked for: the first one."""
+        return next((each for each in self.choices or () if not each.index), None)
 
 
 decode_chunk = msgspec.json.Decoder(ReadChunk).decode

@@ -14,6 +14,9 @@ from server.upstream.chat.chunks import ReportedUsage
 from server.upstream.chat.output_checks import OutputChecks
 from server.upstream.transport import AttemptsFailed, FirstDelta
 
+MAX_COUNT = 1 << 31
+"""More tokens than any answer has."""
+
 
 class ChatJob(Struct, frozen=True, kw_only=True):
     body: bytes
@@ -112,7 +115,14 @@ class ChatProcessor:
 
     def _count(self, usage: ReportedUsage) -> None:
         prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
-        self._prompt_tokens, self.output_tokens = usage.prompt_tokens, usage.completion_tokens
-        self._cached = min((prompt and prompt.cached_tokens) or 0, self._prompt_tokens)
-        reasoned = completion.reasoning_tokens if completion is not None else None
-        self._reasoned = min(self._reasoned if reasoned is None else reasoned, self.output_tokens)
+        self._prompt_tokens = _reported(usage.prompt_tokens, self._prompt_tokens)
+        self.output_tokens = _reported(usage.completion_tokens, self.output_tokens)
+        cached = _reported(None if prompt is None else prompt.cached_tokens, 0)
+        self._cached = min(cached, self._prompt_tokens)
+        reasoned = _reported(None if completion is None else completion.reasoning_tokens, self._reasoned)
+        self._reasoned = min(reasoned, self.output_tokens)
+
+
+def _reported(count: int | None, estimate: int) -> int:
+    """Return a count of the upstream; the estimate if that is none."""
+    return estimate if count is None or not 0 <= count <= MAX_COUNT else count

@@ -11,7 +11,7 @@ import msgspec
 import trio
 from msgspec import Struct
 
-from server.upstream.transport import REFUSALS, MissingFields, UpstreamClient, UpstreamFault
+from server.upstream.transport import REFUSALS, MissingFields, UpstreamClient, UpstreamFault, faults
 
 PROBE_SECONDS = 120.0
 """Seconds for all requests to one upstream. Fields that are left then count as present."""
@@ -164,7 +164,7 @@ class Probe:
             if UNREADABLE not in str(fault):
                 raise
             return _ProbedAnswer()
-        except msgspec.MsgspecError:
+        except faults.DECODING_ERRORS:
             return _ProbedAnswer()  # a stream, or nothing that shows a lack
 
 

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-import msgspec
-
 from server.protocol.output_items import Logprob, TopLogprob
 from server.stream import (
     ArgumentsAdded,
@@ -16,6 +14,7 @@ from server.stream import (
 from server.upstream.chat.chunks import (
     AddedCall,
     AddedDelta,
+    AddedFunction,
     LikelyToken,
     ReadChoice,
     ReportedUsage,
@@ -23,7 +22,7 @@ from server.upstream.chat.chunks import (
     decode_chunk,
 )
 from server.upstream.chat.output_checks import OutputChecks, RunningChecks
-from server.upstream.transport import EventData, EventTooLong, OutputMismatch, faults
+from server.upstream.transport import BROKEN_OFF, EventData, EventTooLong, OutputMismatch, faults
 
 DONE = b"[DONE]"
 MAX_DELTAS = 1 << 30
@@ -58,8 +57,12 @@ class ChatReader:
         self._checks = RunningChecks(checks)
         self._events = EventData()
         self._bytes = 0
-        self._call: int | None = None
+        self._indexes: set[int] = set()
+        """Indexes of all calls."""
+        self._index = -1
         """Index of the open call; that of the last one stays."""
+        self._id: str | None = None
+        """Id of that call at the upstream."""
         self._calling = False
         self._has_arguments = False
         self.deltas = 0
@@ -102,18 +105,18 @@ class ChatReader:
     def _event(self, data: bytes) -> Iterator[StreamInput]:
         if self.done:
             return
-        if data == DONE:
+        if data.strip() == DONE:
             yield from self.finish()
             return
         try:
             chunk = decode_chunk(data)
-        except msgspec.MsgspecError as error:
+        except faults.DECODING_ERRORS as error:
             raise faults.garbage(self._url, f"an event is not a chunk of a chat completion ({error})") from error
-        if chunk.error is not None:
-            raise faults.failed(self._url, chunk.error)
+        if chunk.fault is not None:
+            raise faults.failed(self._url, chunk.fault)
         self.usage = chunk.usage or self.usage
-        for choice in chunk.choices[:1]:
-            yield from self._choice(choice)
+        if chunk.choice is not None:
+            yield from self._choice(chunk.choice)
 
     def _choice(self, choice: ReadChoice) -> Iterator[StreamInput]:
         if self.finish_reason is not None or self.done:
@@ -125,11 +128,15 @@ class ChatReader:
             yield from self._end_call()
         elif delta is not None:
             yield from self._delta(delta, choice)
-        if choice.finish_reason is not None and not self.ended_early:
+        if choice.finish_reason and not self.ended_early:
+            if choice.finish_reason in BROKEN_OFF:
+                raise faults.cut(self._url, f"finish_reason {choice.finish_reason!r}")
             self.finish_reason = choice.finish_reason
             self.stop = choice.stop_reason if isinstance(choice.stop_reason, str) else None
 
     def _delta(self, delta: AddedDelta, choice: ReadChoice) -> Iterator[StreamInput]:
+        if delta.function_call is not None:
+            raise faults.garbage(self._url, "it calls by `function_call` instead of `tool_calls`")
         if reasoning := delta.reasoning_content or delta.reasoning:
             self.deltas += 1
             self.reasoning_deltas += 1
@@ -145,41 +152,41 @@ class ChatReader:
             self.deltas += 1
             yield from self._call_delta(call)
 
-    def _next_call(self, index: int, name: str) -> Iterator[StreamInput]:
-        """End the call before, and begin the next one if the request permits several."""
-        if self._call is None:
-            yield from self._begin_call(index, name)
-        elif index <= self._call:
-            raise faults.garbage(self._url, "it continues a call that has ended")
-        elif self._parallel:
-            yield from self._begin_call(index, name)
-        else:
+    def _call_delta(self, delta: AddedCall) -> Iterator[StreamInput]:
+        function = delta.function or AddedFunction()
+        index = delta.index
+        if index is None:  # servers without indexes send each call whole
+            index = self._index + 1
+        if index not in self._indexes or (function.name and delta.id and delta.id != self._id):
+            yield from self._next_call(index, function.name or "", delta.id)
+        elif not self._calling or index != self._index:
+            if function.arguments:
+                raise faults.garbage(self._url, "it continues a call that has ended")
+            return
+        if function.arguments and not self.ended_early:
+            self._has_arguments = True
+            self._checks.arguments(function.arguments)
+            yield ArgumentsAdded(function.arguments)
+
+    def _next_call(self, index: int, name: str, id_: str | None) -> Iterator[StreamInput]:
+        """End the call before, and begin the next one if the request permits several.
+
+        Some servers give all calls the same index, but each an id of its own.
+        """
+        if self._indexes and not self._parallel:
             yield from self._end_call()
             self.done = self.ended_early = True
-
-    def _begin_call(self, index: int, name: str) -> Iterator[StreamInput]:
+            return
         if not name:
             raise faults.garbage(self._url, "a call has no name")
         if (call := self._calls.get(name)) is None:
             raise OutputMismatch(f"The upstream's model calls {name[:100]!r}, which the request does not offer.")
         yield from self._end_call()
-        self._call, self._calling, self._has_arguments = index, True, False
+        self._indexes.add(index)
+        self._index, self._id = index, id_
+        self._calling, self._has_arguments = True, False
         self._checks.begin_call(name)
         yield call
-
-    def _call_delta(self, delta: AddedCall) -> Iterator[StreamInput]:
-        function = delta.function
-        index = delta.index
-        if index is None:  # servers without indexes send each call whole
-            index = (-1 if self._call is None else self._call) + 1
-        if not self._calling or index != self._call:
-            yield from self._next_call(index, (function and function.name) or "")
-            if self.ended_early:
-                return
-        if function is not None and function.arguments:
-            self._has_arguments = True
-            self._checks.arguments(function.arguments)
-            yield ArgumentsAdded(function.arguments)
 
     def _end_call(self) -> Iterator[StreamInput]:
         if not self._calling:

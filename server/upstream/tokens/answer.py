@@ -284,9 +284,9 @@ class TokenAnswer:
         if self._requests > 1:
             return
         if part.cached is not None:
-            await self._attempt.send(Started(min(part.cached, len(self._job.prompt))))
+            await self._attempt.send(Started(min(max(part.cached, 0), len(self._job.prompt))))
         if part.evaluated is not None:
-            await self._attempt.send(Progress(min(part.evaluated, len(self._job.prompt))))
+            await self._attempt.send(Progress(min(max(part.evaluated, 0), len(self._job.prompt))))
 
     async def _send_all(self) -> None:
         if not self._writes and self._finished is None:

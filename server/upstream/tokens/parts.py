@@ -59,7 +59,7 @@ class AnswerParts:
             return
         try:
             part = self._reader.part(data)
-        except ValueError as error:  # msgspec's errors are some
+        except faults.DECODING_ERRORS as error:
             raise faults.garbage(self._url, f"a part of its answer has no tokens ({error})") from error
         if part.tokens:
             self._size = 0

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from engine.job import FinishReason, Token, TokenLogprobs
 from server.upstream.tokens.servers import AnswerPart, Continuation, sampling_fields
-from server.upstream.transport import Address, faults
+from server.upstream.transport import BROKEN_OFF, Address, faults
 
 TOKEN_ID = "token_id:"
 """Prefix of a token's name in logprobs, by `return_tokens_as_token_ids`."""
@@ -98,6 +98,8 @@ class VllmReader:
         if choice.token_ids is None and choice.text:
             raise ValueError("its tokens have no ids (`return_token_ids`)")
         finish = None
+        if choice.finish_reason in BROKEN_OFF:
+            raise faults.cut(self._url, f"finish_reason {choice.finish_reason!r}")
         if choice.finish_reason is not None:
             finish = FinishReason.LENGTH if choice.finish_reason == "length" else FinishReason.STOP
         return AnswerPart(self._tokens(choice), finish, cached, text=choice.text, last=last)

@@ -5,10 +5,11 @@ from server.upstream.transport.address import Address
 from server.upstream.transport.attempt import EVENT_STREAM, Ask, Attempt, AttemptsFailed, FirstDelta, UpstreamJob
 from server.upstream.transport.client import ClientTimeouts, UpstreamAnswer, UpstreamClient
 from server.upstream.transport.event_stream import EventData, EventTooLong
-from server.upstream.transport.faults import OutputMismatch, UpstreamFault
+from server.upstream.transport.faults import BROKEN_OFF, OutputMismatch, UpstreamFault
 from server.upstream.transport.missing_fields import LEAST_TOP_P, REFUSALS, MissingFields
 
 __all__ = [
+    "BROKEN_OFF",
     "EVENT_STREAM",
     "LEAST_TOP_P",
     "REFUSALS",

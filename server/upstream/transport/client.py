@@ -67,7 +67,7 @@ class UpstreamAnswer:
             return float(value[:9])
         try:
             date = parsedate_to_datetime(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         return max((date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time(), 0.0)
 

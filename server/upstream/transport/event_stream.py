@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 MAX_EVENT_BYTES = 4 << 20
 """Bytes of one event at most."""
+BOM = b"\xef\xbb\xbf"
 
 
 class EventTooLong(Exception):
@@ -13,20 +14,47 @@ class EventTooLong(Exception):
 class EventData:
     def __init__(self) -> None:
         self._rest = bytearray()
+        self._is_first = True
+        """True until the first line is complete, which may begin with a byte order mark."""
+        self._after_return = False
+        """True if a line feed would belong to the line before."""
         self._data: list[bytes] = []
         self._size = 0
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Yield the data of each event that is complete. Raises EventTooLong."""
-        *lines, rest = (bytes(self._rest) + data).split(b"\n") if b"\n" in data else (self._rest + data,)
-        self._rest = bytearray(rest)
-        for line in lines:
-            line = line.removesuffix(b"\r")
-            if line.startswith(b"data:"):
-                self._data.append(bytes(line[5:].removeprefix(b" ")))
-                self._size += len(line)
-            elif not line and self._data:
-                yield b"\n".join(self._data)
-                self._data, self._size = [], 0
+        """Yield the data of each event that is complete and not empty. Raises EventTooLong."""
+        data = self._with_line_feeds(data)
+        self._rest += data
+        if b"\n" in data:
+            *lines, rest = bytes(self._rest).split(b"\n")
+            self._rest = bytearray(rest)
+            for line in lines:
+                if event := self._line(line):
+                    yield event
         if len(self._rest) + self._size > MAX_EVENT_BYTES:
             raise EventTooLong
+
+    def _with_line_feeds(self, data: bytes) -> bytes:
+        """Return the data with a line feed for each end of a line, which may also be CR or CR LF."""
+        if self._after_return and data:
+            self._after_return = False
+            data = data.removeprefix(b"\n")
+        if b"\r" not in data:
+            return data
+        self._after_return = data.endswith(b"\r")
+        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+
+    def _line(self, line: bytes) -> bytes:
+        """Take a line. Return the data of the event that it ends; nothing if it ends none."""
+        if self._is_first:
+            self._is_first = False
+            line = line.removeprefix(BOM)
+        name, _, value = line.partition(b":")
+        if name == b"data":
+            self._data.append(value.removeprefix(b" "))
+            self._size += len(line)
+        if line:
+            return b""
+        event = b"\n".join(self._data)
+        self._data, self._size = [], 0
+        return event

@@ -7,6 +7,12 @@ import msgspec
 
 from server.protocol.errors import ApiError, InvalidRequest, Unavailable
 
+DECODING_ERRORS = (ValueError, RecursionError)
+"""Errors of msgspec's decoders: no JSON, other types, no UTF-8, or values that are nested too deeply."""
+
+BROKEN_OFF = ("abort", "error", "cancelled")
+"""Values of `finish_reason` for answers that are not complete (vLLM, SGLang, OpenRouter)."""
+
 MAX_QUOTED = 300
 """Characters of an upstream's own message in an error."""
 
@@ -129,8 +135,9 @@ def refused(url: str, status: int, message: str, retry_after: float | None = Non
 
 def failed(url: str, error: Any) -> UpstreamFault:
     """Return the fault for an error object inside an answer."""
-    status = error.get("code") if isinstance(error, dict) else None
-    return refused(url, status if isinstance(status, int) else 500, error_message(error))
+    code = error.get("code") if isinstance(error, dict) else None
+    status = code if type(code) is int and 400 <= code < 600 else 500
+    return refused(url, status, error_message(error))
 
 
 def _is_too_long(message: str) -> bool:
@@ -142,7 +149,7 @@ def message_of(body: str) -> str:
     """Return the message of an error object; the text itself if it is none."""
     try:
         return error_message(msgspec.json.decode(body))
-    except msgspec.DecodeError:
+    except DECODING_ERRORS:
         return body.strip()
 
 
@@ -150,4 +157,7 @@ def error_message(value: Any) -> str:
     """Return the message inside an error: OpenAI's object, FastAPI's `detail`, or a text."""
     while isinstance(value, dict):
         value = next((value[name] for name in ("error", "message", "detail") if value.get(name)), "")
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    try:
+        return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    except RecursionError:
+        return ""

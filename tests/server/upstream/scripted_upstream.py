@@ -110,12 +110,13 @@ class ScriptedUpstream:
     """Plays one answer for each request to generate, in order, and the last one again and again."""
 
     def __init__(self, answers: Sequence[Play], models: object = None, port: int = 0, info: object = None) -> None:
-        """`models`: body of the list of models. `port`: that of an upstream before it; 0 for a free one.
+        """`models`: body of the list of models, or the value that it encodes.
 
-        `info`: body of SGLang's settings; None for status 404.
+        `port`: that of an upstream before it; 0 for a free one. `info`: body of SGLang's settings; None for status 404.
         """
         self._answers = list(answers)
-        self._models = json.dumps({"data": [{"id": "m"}]} if models is None else models).encode()
+        models = {"data": [{"id": "m"}]} if models is None else models
+        self._models = models if isinstance(models, bytes) else json.dumps(models).encode()
         self._info = None if info is None else json.dumps(info).encode()
         self.asked: list[Asked] = []
         """Requests to generate."""
