@@ -3,6 +3,7 @@
 import select
 import ssl
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TypeAlias
 
 import h11
@@ -14,6 +15,10 @@ Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 READ_BYTES = 1 << 16
 MAX_HEAD_BYTES = 1 << 16
 """Bytes of a response's head at most."""
+MAX_UNREAD_BYTES = 1 << 16
+"""Bytes of a request that a server's socket takes although the server reads nothing."""
+TLS_RECORDS = (b"\x15\x03", b"\x16\x03")
+"""Beginnings of an alert and of a handshake (RFC 8446, 5.1)."""
 
 
 class OutgoingConnection:
@@ -21,16 +26,54 @@ class OutgoingConnection:
         patch_h11()
         self._stream = stream
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
-        self.used = False
-        """True if an earlier request was answered on it."""
+        self._sent = False
+        """True once a request was sent in full."""
+        self.silent = True
+        """True until the first byte of the answer."""
+        self.closed = False
+        """True once the server has closed its direction."""
 
     async def send(self, method: str, target: str, headers: Headers, body: bytes) -> None:
         """Send a request. Raises trio.BrokenResourceError."""
+        await self._send(self._encoded(method, target, headers, body))
+
+    async def ask(self, method: str, target: str, headers: Headers, body: bytes) -> h11.Response:
+        """Send a request and return the head of its answer, which may come before the server has read everything.
+
+        Raises as `head` does.
+        """
+        data = self._encoded(method, target, headers, body)
+        if len(data) <= MAX_UNREAD_BYTES:
+            await self._send_unless_refused(data)
+            return await self.head()
+        failure: Exception | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._send_unless_refused, data)
+            try:
+                head = await self.head()
+            except (h11.RemoteProtocolError, trio.BrokenResourceError) as error:
+                failure = error
+            if failure is not None or head.status_code >= 300:
+                nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        return head
+
+    def _encoded(self, method: str, target: str, headers: Headers, body: bytes) -> bytes:
+        self._sent, self.silent = False, True
         head = h11.Request(method=method, target=target, headers=[*headers, (b"content-length", b"%d" % len(body))])
         data = self._h11.send(head) or b""
         data += (self._h11.send(h11.Data(body)) or b"") if body else b""
-        data += self._h11.send(h11.EndOfMessage()) or b""
+        return data + (self._h11.send(h11.EndOfMessage()) or b"")
+
+    async def _send(self, data: bytes) -> None:
         await self._stream.send_all(data)
+        self._sent = True
+
+    async def _send_unless_refused(self, data: bytes) -> None:
+        """Send a request. A server that closes its connection meanwhile may have answered before."""
+        with suppress(trio.BrokenResourceError):
+            await self._send(data)
 
     async def head(self) -> h11.Response:
         """Return the head of the answer. Raises h11.RemoteProtocolError, trio.BrokenResourceError."""
@@ -49,17 +92,20 @@ class OutgoingConnection:
     async def _event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         while (event := self._h11.next_event()) is h11.NEED_DATA:
             data = bytes(await self._stream.receive_some(READ_BYTES))
+            self.closed |= not data
             if not data and self._h11.their_state is h11.SEND_RESPONSE:
                 raise h11.RemoteProtocolError("it closed the connection without an answer")
+            if self.silent and data.startswith(TLS_RECORDS):
+                raise h11.RemoteProtocolError("it speaks TLS: use an https URL")
+            self.silent &= not data
             self._h11.receive_data(data)
         return event
 
     def recycle(self) -> bool:
         """Prepare for another request. Return False if the connection cannot have one."""
-        if self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
+        if not self._sent or self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
             return False
         self._h11.start_next_cycle()
-        self.used = True
         return True
 
     @property
@@ -93,6 +139,15 @@ async def connect(host: str, port: int, context: ssl.SSLContext | None) -> Outgo
     except BaseException as error:
         await trio.aclose_forcefully(stream)
         if isinstance(error, trio.BrokenResourceError):
-            raise TLSFailed(None, f"TLS: {error.__cause__ or error}") from error
+            raise TLSFailed(None, f"TLS: {_tls_reason(error.__cause__)}") from error
         raise
     return OutgoingConnection(encrypted)
+
+
+def _tls_reason(error: BaseException | None) -> str:
+    """Return the reason of a failed handshake in the words of OpenSSL."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
+        return "it speaks no TLS: use an http URL"
+    return str(error or "the connection broke")

@@ -124,6 +124,7 @@ ALONE = {
         "server.http.h11_patches",
         "server.http.request_head",
         "server.relay.peer",
+        "server.upstream.transport.answer",
         "server.upstream.transport.client",
     },
     "hypercorn": {"server.http.listener"},

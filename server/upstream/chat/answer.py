@@ -16,7 +16,8 @@ async def ask(client: UpstreamClient, job: ChatJob, attempt: Attempt) -> None:
     reader = ChatReader(url, job.calls, job.parallel, job.checks, job.max_tokens)
     async with client.request("POST", client.address.path + CHAT, job.body) as answer:
         if answer.content_type != EVENT_STREAM:
-            raise faults.garbage(url, f"its answer is {answer.content_type!r} instead of a stream")
+            said = faults.one_line(await answer.message())
+            raise faults.garbage(url, f"its answer is {answer.content_type!r} instead of a stream ({said})")
         await attempt.send(Begun())
         counted = 0
         while not reader.done:

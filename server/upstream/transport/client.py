@@ -3,11 +3,7 @@
 import os
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from datetime import UTC
-from email.utils import parsedate_to_datetime
-from time import time
-from typing import TypeVar
+from contextlib import asynccontextmanager
 
 import h11
 import trio
@@ -16,15 +12,11 @@ from msgspec import Struct
 from server.http import Headers, OutgoingConnection, connect
 from server.upstream.transport import faults
 from server.upstream.transport.address import Address
+from server.upstream.transport.answer import UpstreamAnswer, broken
 from server.upstream.transport.faults import UpstreamFault
 
 MAX_IDLE = 64
 """Number of idle connections."""
-MAX_ERROR_BYTES = 1 << 16
-"""Bytes of an error's body that are read."""
-DRAIN_SECONDS = 1.0
-"""Seconds for the end of a body after the last event that matters."""
-T = TypeVar("T")
 
 
 class ClientTimeouts(Struct, frozen=True):
@@ -40,75 +32,19 @@ class ClientTimeouts(Struct, frozen=True):
     """Until another attempt, if a busy upstream names no wait."""
 
 
-class UpstreamAnswer:
-    """Head and body of an answer."""
-
-    def __init__(
-        self, url: str, connection: OutgoingConnection, head: h11.Response, deadline: float, idle: float
-    ) -> None:
-        self._url = url
-        self._connection = connection
-        self._deadline = deadline
-        self._idle = idle
-        self._headers = {name.lower(): value for name, value in head.headers}
-        self.status: int = head.status_code
-        self.complete = False
-        """True once the whole body was read."""
-
-    @property
-    def content_type(self) -> str:
-        return self._headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
-
-    @property
-    def retry_after(self) -> float | None:
-        """Seconds that the upstream asks to wait (RFC 9110, 10.2.3)."""
-        value = self._headers.get(b"retry-after", b"").decode("latin-1").strip()
-        if value.isascii() and value.isdigit():
-            return float(value[:9])
-        try:
-            date = parsedate_to_datetime(value)
-        except (ValueError, OverflowError):
-            return None
-        return max((date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time(), 0.0)
-
-    async def data(self) -> bytes:
-        """Return the next bytes of the body; none at its end. Raises UpstreamFault."""
-        try:
-            with trio.fail_at(self._deadline):
-                data = await self._connection.data()
-        except trio.TooSlowError as error:
-            raise faults.too_slow(self._url, "sent nothing", self._idle) from error
-        except (h11.RemoteProtocolError, trio.BrokenResourceError) as error:
-            raise faults.cut(self._url, str(error) or "the connection broke") from error
-        self._deadline = trio.current_time() + self._idle
-        self.complete = not data
-        return data
-
-    async def read(self, most: int) -> bytes:
-        """Return the body, or its first `most` bytes. Raises UpstreamFault."""
-        body = b""
-        while len(body) < most and (data := await self.data()):
-            body += data
-        return body[:most]
-
-    async def drain(self) -> None:
-        """Read the rest of the body if it is there soon, so that the connection can be used again."""
-        with trio.move_on_after(DRAIN_SECONDS), suppress(UpstreamFault):
-            while not self.complete:
-                await self.data()
-
-
 class UpstreamClient:
     def __init__(self, address: Address, timeouts: ClientTimeouts, key: str = "") -> None:
         """`key`: API key for the upstream; empty for none."""
         self.address = address
         self._timeouts = timeouts
+        self._key = key
         self._tls = ssl.create_default_context() if address.tls else None
         self._idle: list[OutgoingConnection] = []
         self._headers: Headers = [
             (b"host", address.authority.encode()),
             (b"user-agent", b"responsed"),
             (b"accept", b"application/json, text/event-stream"),
+            (b"accept-encoding", b"identity"),
             (b"content-type", b"application/json"),
             *([(b"authorization", f"Bearer {key}".encode())] if key else []),
         ]
@@ -121,11 +57,17 @@ class UpstreamClient:
         """
         connection, answer = await self._answer(method, target, body)
         try:
+            if 300 <= answer.status < 400:
+                raise faults.redirected(self.address.url, answer.status, answer.location)
             if answer.status != 200:
-                text = (await answer.read(MAX_ERROR_BYTES)).decode(errors="replace")
                 wait = self._timeouts.busy if answer.retry_after is None else answer.retry_after
-                raise faults.refused(self.address.url, answer.status, faults.message_of(text), wait)
+                raise faults.refused(self.address.url, answer.status, await answer.message(), wait)
+            if answer.is_encoded:
+                raise faults.garbage(self.address.url, "it encodes its answer, by gzip or the like, unasked")
             yield answer
+        except UpstreamFault as fault:
+            fault.hide(self._key)
+            raise
         finally:
             if answer.complete and connection.recycle() and len(self._idle) < MAX_IDLE:
                 self._idle.append(connection)
@@ -137,36 +79,40 @@ class UpstreamClient:
             await self._idle.pop().close()
 
     async def _answer(self, method: str, target: str, body: bytes) -> tuple[OutgoingConnection, UpstreamAnswer]:
-        """Send a request; repeat it on a new connection if the upstream has closed an idle one meanwhile."""
-        while True:
-            connection = await self._connection()
+        """Send a request; repeat it once, on a new connection, if the upstream has closed an idle one meanwhile."""
+        if (idle := await self._open_idle()) is not None:
             try:
-                return connection, await self._sent(connection, method, target, body)
-            except BaseException as error:
-                await connection.close()
-                if not (isinstance(error, UpstreamFault) and error.kind == "cut" and connection.used):
+                return idle, await self._sent(idle, method, target, body)
+            except UpstreamFault as fault:
+                if fault.kind != "cut" or not idle.silent:
                     raise
+        connection = await self._connected()
+        return connection, await self._sent(connection, method, target, body)
 
     async def _sent(self, connection: OutgoingConnection, method: str, target: str, body: bytes) -> UpstreamAnswer:
+        """Send a request, and return its answer. Close the connection if there is none."""
         seconds, url = self._timeouts.first_byte, self.address.url
         deadline = trio.current_time() + seconds
         try:
             with trio.fail_at(deadline):
-                await connection.send(method, target, self._headers, body)
-                head = await connection.head()
-        except trio.TooSlowError as error:
-            raise faults.too_slow(url, "has not begun to answer", seconds) from error
-        except (h11.RemoteProtocolError, trio.BrokenResourceError) as error:
-            raise faults.cut(url, str(error) or "the connection broke") from error
+                head = await connection.ask(method, target, self._headers, body)
+        except BaseException as error:
+            await connection.close()
+            if isinstance(error, trio.TooSlowError):
+                raise faults.too_slow(url, "has not begun to answer", seconds) from error
+            if isinstance(error, h11.RemoteProtocolError | trio.BrokenResourceError):
+                raise broken(url, connection, error) from error
+            raise
         return UpstreamAnswer(url, connection, head, deadline, self._timeouts.idle)
 
-    async def _connection(self) -> OutgoingConnection:
+    async def _open_idle(self) -> OutgoingConnection | None:
+        """Return an idle connection that the upstream has not closed yet; None if there is none."""
         while self._idle:
             connection = self._idle.pop()
             if not connection.stale:
                 return connection
             await connection.close()
-        return await self._connected()
+        return None
 
     async def _connected(self) -> OutgoingConnection:
         address, seconds = self.address, self._timeouts.connect

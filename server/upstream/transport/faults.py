@@ -13,6 +13,7 @@ DECODING_ERRORS = (ValueError, RecursionError)
 BROKEN_OFF = ("abort", "error", "cancelled")
 """Values of `finish_reason` for answers that are not complete (vLLM, SGLang, OpenRouter)."""
 
+HIDDEN = "[key]"
 MAX_QUOTED = 300
 """Characters of an upstream's own message in an error."""
 
@@ -81,6 +82,12 @@ class UpstreamFault(Exception):
         self.wait = wait
         self.unhealthy = unhealthy
 
+    def hide(self, secret: str) -> None:
+        """Remove a secret that the upstream has repeated in its message."""
+        if secret:
+            self.error.message = self.error.message.replace(secret, HIDDEN)
+            self.args = (self.error.message,)
+
     @property
     def away(self) -> bool:
         """True if the upstream may answer later without a change of the settings."""
@@ -113,9 +120,15 @@ def garbage(url: str, cause: str) -> UpstreamFault:
     return UpstreamFault("protocol", error, retries=True)
 
 
+def redirected(url: str, status: int, location: str) -> UpstreamFault:
+    """Return the fault for a redirect, which is not followed: the key is for the upstream alone."""
+    error = UpstreamError(f"The upstream {url} redirects to {one_line(location)!r} (status {status}): use that URL.")
+    return UpstreamFault(f"http_{status}", error, retries=False)
+
+
 def refused(url: str, status: int, message: str, retry_after: float | None = None) -> UpstreamFault:
     """Return the fault for a status other than 200, or for an error inside a stream."""
-    quoted = f": {message[:MAX_QUOTED]}" if message else ""
+    quoted = f": {one_line(message)}" if message else ""
     kind = f"http_{status}"
     if status in (429, 503):
         wait = 1.0 if retry_after is None else retry_after
@@ -124,7 +137,7 @@ def refused(url: str, status: int, message: str, retry_after: float | None = Non
     if status in (400, 413, 422):
         code = "context_length_exceeded" if _is_too_long(message) else None
         return UpstreamFault(
-            kind, RequestRefused(f"The upstream refuses the request{quoted}", code=code), retries=False
+            kind, RequestRefused(f"The upstream {url} refuses the request{quoted}", code=code), retries=False
         )
     if status in (401, 403):
         error = UpstreamError(f"The upstream {url} refuses this server's key (status {status}): check the key's file.")
@@ -138,6 +151,11 @@ def failed(url: str, error: Any) -> UpstreamFault:
     code = error.get("code") if isinstance(error, dict) else None
     status = code if type(code) is int and 400 <= code < 600 else 500
     return refused(url, status, error_message(error))
+
+
+def one_line(text: str) -> str:
+    """Return the beginning of a text for a line of the log, without controls."""
+    return " ".join("".join(each if each.isprintable() else " " for each in text[:MAX_QUOTED]).split())
 
 
 def _is_too_long(message: str) -> bool:

@@ -1,9 +1,6 @@
-"""Parts of the upstream side: addresses, event streams, replicas, slots, the client's TLS and its timeouts."""
+"""Parts of the upstream side: addresses, event streams, replicas and slots."""
 
 import itertools
-import math
-import ssl
-from pathlib import Path
 
 import pytest
 import trio
@@ -15,11 +12,9 @@ from engine.job import Lane
 from server.upstream.replicas import Replica, choose
 from server.upstream.slots import Slots
 from server.upstream.transport.address import Address
-from server.upstream.transport.client import ClientTimeouts, UpstreamClient
+from server.upstream.transport.client import UpstreamClient
 from server.upstream.transport.event_stream import MAX_EVENT_BYTES, EventData, EventTooLong
-from server.upstream.transport.faults import UpstreamFault
 from tests.server.upstream.scripted_upstream import TIMEOUTS
-from tests.support.certificates import certificate
 
 
 @pytest.mark.parametrize(
@@ -113,48 +108,3 @@ async def test_cancelled_job_leaves_its_place_to_others() -> None:
             await trio.testing.wait_all_tasks_blocked()
             scope.cancel()
     assert not slots.full
-
-
-async def secure(port: int, host: str) -> bytes:
-    client = UpstreamClient(Address.of(f"https://{host}:{port}"), TIMEOUTS)
-    async with client.request("GET", "/v1/models") as answer:
-        data = await answer.read(100)
-    await client.close_idle()
-    return data
-
-
-async def test_tls_is_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = certificate(tmp_path)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(made.certfile, made.keyfile)
-
-    async def serve(stream: trio.SocketStream) -> None:
-        encrypted = trio.SSLStream(stream, context, server_side=True)
-        try:
-            await encrypted.receive_some()
-            await encrypted.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-        except trio.BrokenResourceError:
-            await trio.aclose_forcefully(encrypted)
-
-    async with trio.open_nursery() as nursery:
-        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        nursery.start_soon(trio.serve_listeners, serve, [listener])
-        port = listener.socket.getsockname()[1]
-        with pytest.raises(UpstreamFault, match=r"cannot be reached \(TLS: .*certificate verify failed"):
-            await secure(port, "localhost")
-        monkeypatch.setenv("SSL_CERT_FILE", str(made.certfile))
-        assert await secure(port, "localhost") == b"ok"
-        nursery.cancel_scope.cancel()
-
-
-async def test_connection_that_does_not_open_times_out() -> None:
-    """A listener that accepts nothing: its handshake never comes."""
-    with trio.socket.socket() as silent:
-        await silent.bind(("127.0.0.1", 0))
-        silent.listen(1)
-        address = Address.of(f"https://127.0.0.1:{silent.getsockname()[1]}")
-        client = UpstreamClient(address, ClientTimeouts(connect=0.2, first_byte=math.inf, idle=math.inf))
-        with pytest.raises(UpstreamFault, match=r"no connection within 0\.2 s") as caught:
-            async with client.request("GET", "/"):
-                pass
-    assert (caught.value.kind, caught.value.retries, caught.value.unhealthy) == ("connect", True, True)

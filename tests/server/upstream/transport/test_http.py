@@ -1,0 +1,161 @@
+"""HTTP as no good upstream speaks it, on raw sockets: each fault is named, and no request is repeated that may run."""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+import trio
+
+from server.upstream.transport import Address, ClientTimeouts, UpstreamClient, UpstreamFault
+from tests.server.upstream.scripted_upstream import (
+    HEAD,
+    TIMEOUTS,
+    Play,
+    delta,
+    event,
+    fronted,
+    plays,
+    status,
+)
+from tests.support.helpers import PATIENCE, post
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+STREAM = b"Content-Type: text/event-stream\r\n"
+KEY = "sk-of-the-upstream"
+SO = b'data: {"choices":[{"delta":{"content":"So"},"finish_reason":"stop"}]}\n\n'
+BIG = b"x" * 8_000_000
+"""More than the buffers of a socket."""
+
+
+def closed(head: bytes, body: bytes = SO) -> Play:
+    return plays(head + b"\r\n" + body, close=True)
+
+
+# (name, answer)
+READ = [
+    ("HTTP/1.0", closed(b"HTTP/1.0 200 OK\r\n" + STREAM)),
+    ("no length", closed(b"HTTP/1.1 200 OK\r\n" + STREAM)),
+    ("answers before the answer", closed(b"HTTP/1.1 100 C\r\n\r\nHTTP/1.1 103 E\r\n\r\nHTTP/1.1 200 OK\r\n" + STREAM)),
+    ("thousands of headers", closed(b"HTTP/1.1 200 OK\r\n" + STREAM + b"X: y\r\n" * 4000)),
+    ("trailers", plays(HEAD, delta("stop", content="So"), event(b"[DONE]"), b"0\r\nX: y\r\n\r\n")),
+]
+# (name, answer, end of the message)
+REFUSED = [
+    (
+        "301",
+        closed(b"HTTP/1.1 301 M\r\nLocation: https://b/v1\r\n"),
+        "redirects to 'https://b/v1' (status 301): use that",
+    ),
+    ("308", closed(b"HTTP/1.1 308 M\r\nLocation: //b\x1b[31m\r\n"), "redirects to '//b [31m' (status 308): use that"),
+    ("204", plays(b"HTTP/1.1 204 N\r\n\r\n", close=True), "answered with status 204"),
+    ("gzip", closed(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n" + STREAM), "it encodes its answer, by gzip or"),
+    ("a head of 1 MB", closed(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 1_000_000), "it sends no HTTP/1.1 (Receive buffer"),
+    ("TLS", plays(b"\x15\x03\x01\0\2\2\x46", close=True), "it sends no HTTP/1.1 (it speaks TLS: use an https URL)"),
+    ("no stream", plays(OK), "its answer is '' instead of a stream (ok)"),
+    (
+        "lines",
+        status(500, b'{"error":{"message":"no\\nFAKE \\u001b[31m\\u0000"}}'),
+        "answered with status 500: no FAKE [31m",
+    ),
+    ("the key", status(500, f"Bearer {KEY}".encode()), "answered with status 500: Bearer [key]"),
+    ("the key in a stream", plays(HEAD, event({"error": f"{KEY}?"}), close=True), "answered with status 500: [key]?"),
+]
+
+
+@pytest.mark.parametrize("play", [pytest.param(play, id=name) for name, play in READ])
+async def test_answer_is_read(play: Play) -> None:
+    async with fronted(play) as front:
+        assert (await post(front, model="m", input="Hi")).text == "So"
+
+
+@pytest.mark.parametrize(("play", "cause"), [pytest.param(play, cause, id=name) for name, play, cause in REFUSED])
+async def test_fault_is_named_in_one_line(play: Play, cause: str, caplog: pytest.LogCaptureFixture) -> None:
+    async with fronted(play, key=KEY) as front:
+        message = (await post(front, model="m", input="Hi")).json["error"]["message"]
+    assert cause in message
+    assert KEY not in caplog.text
+    assert [record.levelno for record in caplog.records if not record.getMessage().isprintable()] == []
+    assert max(record.levelno for record in caplog.records) == logging.WARNING
+
+
+@asynccontextmanager
+async def upstream(
+    serve: Callable[[trio.SocketStream], Awaitable[None]], timeouts: ClientTimeouts = TIMEOUTS
+) -> AsyncIterator[UpstreamClient]:
+    """A server of raw connections, and a client of it."""
+    async with trio.open_nursery() as nursery:
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, serve, [listener])
+        client = UpstreamClient(Address.of(f"http://127.0.0.1:{listener.socket.getsockname()[1]}"), timeouts)
+        with trio.fail_after(PATIENCE):
+            yield client
+        await client.close_idle()
+        nursery.cancel_scope.cancel()
+
+
+async def asked(client: UpstreamClient, body: bytes = b"") -> bytes | str:
+    """Return the body of the answer, or the kind of the fault."""
+    try:
+        async with client.request("POST", "/v1/x", body) as answer:
+            return await answer.read(100)
+    except UpstreamFault as fault:
+        return fault.kind
+
+
+@pytest.mark.parametrize("closes", [True, False])
+async def test_answer_before_the_whole_request_is_read_is_the_answer(closes: bool) -> None:
+    async def serve(stream: trio.SocketStream) -> None:
+        await stream.receive_some(100)
+        await stream.send_all(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\n\r\nbig")
+        if not closes:
+            await trio.sleep_forever()
+
+    async with upstream(serve) as client:
+        assert await asked(client, BIG) == "http_413"
+
+
+async def test_long_request_is_sent_while_the_answer_is_awaited() -> None:
+    async def serve(stream: trio.SocketStream) -> None:
+        count = 0
+        while count < 2 * len(BIG):
+            count += len(await stream.receive_some(1 << 20))
+            if count > len(BIG):
+                await stream.send_all(OK)
+                count = count - len(BIG) - 200
+
+    async with upstream(serve) as client:
+        assert [await asked(client, BIG) for _ in range(2)] == [b"ok", b"ok"]
+
+
+@pytest.mark.parametrize(
+    ("second", "answer", "requests"),
+    [(b"", b"ok", 3), (b"HTTP/1.1 2", "cut", 2), (b"x", "cut", 2), (b"no HTTP\r\n\r\n", "protocol", 2)],
+)
+async def test_request_is_repeated_once_and_only_if_no_answer_has_begun(
+    second: bytes, answer: bytes | str, requests: int
+) -> None:
+    """The second request on a connection, which the upstream closes as it arrives."""
+    count = 0
+
+    async def serve(stream: trio.SocketStream) -> None:
+        nonlocal count
+        for reply in (OK, second):
+            if not await stream.receive_some():
+                return
+            count += 1
+            await stream.send_all(reply)
+
+    async with upstream(serve) as client:
+        assert [await asked(client), await asked(client)] == [b"ok", answer]
+    assert count == requests
+
+
+async def test_status_counts_without_its_body() -> None:
+    async def serve(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"HTTP/1.1 429 Busy\r\nContent-Length: 9\r\n\r\n")
+        await trio.sleep_forever()
+
+    async with upstream(serve, ClientTimeouts(connect=5, first_byte=5, idle=0.05)) as client:
+        assert await asked(client) == "http_429"
