@@ -33,6 +33,7 @@ from server.config.values import (
     STORE,
     TEXT,
     TOKENS,
+    UPSTREAMS,
     URL,
     URLS,
     one_of,
@@ -80,7 +81,7 @@ class Config(Struct, frozen=True):
 
     upstreams: Annotated[
         tuple[str, ...],
-        URLS,
+        UPSTREAMS,
         "URL of a server with OpenAI's API that generates instead of a model here (repeatable)",
         Names("upstream"),
     ] = ()

@@ -119,9 +119,24 @@ def _proxy(text: str) -> str:
 
 
 def _web_address(text: str) -> str:
+    """Return a URL. Raises ValueError, and ConfigError without the key or password that the URL contains."""
+    if "@" in text.partition("://")[2].partition("/")[0]:
+        raise ConfigError(
+            "the URL contains a user or a key, which every user of the machine can read: leave it out; keys have files "
+            "or credentials"
+        )
     parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
         raise ValueError
+    return text
+
+
+def _upstream(text: str) -> str:
+    """Return the URL of an upstream, to which the paths of the API are added. Raises as `_web_address` does."""
+    parts = urlsplit(_web_address(text))
+    if parts.query or parts.fragment or not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError
+    (parts.hostname or "").encode("idna")  # UnicodeError, which is a ValueError, for empty or long labels
     return text
 
 
@@ -169,9 +184,15 @@ PROXIES = ValueType(
     metavar="PEER",
     unit="list of addresses",
 )
-URL = ValueType(_web_address, "an http or https URL without a user", metavar="URL", unit="URL")
-URLS = ValueType(
-    _web_address, "an http or https URL without a user", several=True, one_suffices=True, metavar="URL", unit="URLs"
+URL = ValueType(_web_address, "an http or https URL", metavar="URL", unit="URL")
+URLS = ValueType(_web_address, "an http or https URL", several=True, one_suffices=True, metavar="URL", unit="URLs")
+UPSTREAMS = ValueType(
+    _upstream,
+    "an http or https URL in ASCII, without query or fragment",
+    several=True,
+    one_suffices=True,
+    metavar="URL",
+    unit="URLs",
 )
 CONNECTORS = ValueType(
     _connector,

@@ -97,4 +97,7 @@ def _clients(config: Config) -> tuple[UpstreamClient, ...]:
         config.upstream_idle_timeout_seconds,
     )
     key = upstream_key(config)
-    return tuple(UpstreamClient(Address.of(url), timeouts, key) for url in dict.fromkeys(config.upstreams))
+    addresses: dict[object, Address] = {}
+    for address in map(Address.of, config.upstreams):
+        addresses.setdefault(address.place, address)
+    return tuple(UpstreamClient(address, timeouts, key) for address in addresses.values())

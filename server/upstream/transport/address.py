@@ -16,6 +16,11 @@ class Address(Struct, frozen=True):
     tls: bool
     path: str
 
+    @property
+    def place(self) -> tuple[str, int, bool, str]:
+        """Everything but the spelling of the URL."""
+        return self.host, self.port, self.tls, self.path
+
     @classmethod
     def of(cls, url: str) -> "Address":
         """Return the address of a URL that `server.config` has checked."""

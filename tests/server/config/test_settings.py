@@ -316,7 +316,19 @@ REFUSED = [
         for url in ("postgresql://me:secret@db/x", "postgres://db/x?password=secret", "postgresql://:@db/x")
     ),
     (["--store", "mysql://db/x"], r"argument --store: 'mysql://db/x' is not a file, a postgresql:// URL or off; .*"),
-    (["--advertise", "db:8080"], r"argument --advertise: 'db:8080' is not an http or https URL without a user .*"),
+    (["--advertise", "db:8080"], r"argument --advertise: 'db:8080' is not an http or https URL .*"),
+    *(
+        (["--upstream", url], "argument --upstream: the URL contains a user or a key, which every user .*")
+        for url in ("http://me:secret@a", "https://secret@a/v1", "http://me:secret@[::1", "http://@a")
+    ),
+    *(
+        (["--upstream", url], "argument --upstream: .* is not an http or https URL in ASCII, without query or .*")
+        for url in (
+            *("a:8000", "unix:/run/a", "http+unix://a", "http://", "http://[::1", "http://a:x", "http://a:99999"),
+            *("http://a:0", "http://a?version=1", "http://a/#b", "http://a/b c", "http://a/v1\n", "http://b\xfc"),
+            *("http://a..b", f"http://{'a' * 64}.b", " http://a"),
+        )
+    ),
     (["--store", "yes"], r"argument --store: 'yes' is not a file, a postgresql:// URL or off; .*"),
     (["--store", "false"], r"argument --store: 'false' is not a file, a postgresql:// URL or off; .*"),
     (["--config", "a.toml", "--config", "b.toml"], r"argument --config: this flag is given twice; give it once .*"),

@@ -220,6 +220,14 @@ async def test_upstream_with_another_model_gets_no_requests() -> None:
     assert second.asked == []
 
 
+async def test_upstream_that_is_named_twice_is_one() -> None:
+    """Twice the same labels would break the metrics."""
+    async with upstream(answers()) as server:
+        urls = (server.url, f"{server.url}/", f"HTTP://{server.url[7:]}/v1", f"{server.url}/v2")
+        found = await trio.to_thread.run_sync(connect, Config(upstreams=urls))
+    assert [each.url for each in found.registry.replicas] == [server.url, f"{server.url}/v2"]
+
+
 async def test_start_fails_if_no_wait_would_help() -> None:
     async with upstream(answers()) as server:
         config = Config(upstreams=(server.url,), upstream_model="other")
