@@ -75,7 +75,8 @@ class ScriptedModel:
             cached = self._cached_tokens[entry.slot]
             if entry.position > len(cached) or entry.position + len(entry.tokens) > self.info.n_ctx:
                 raise ModelError(f"position {entry.position} + {len(entry.tokens)} tokens is outside the slot")
-            time.sleep(self._seconds_per_token * len(entry.tokens))
+            if self._seconds_per_token:
+                time.sleep(self._seconds_per_token * len(entry.tokens))
             cached[entry.position :] = entry.tokens
             self._logits[entry.slot] = [self._row(cached[: len(cached) - i]) for i in reversed(range(entry.logits))]
             self.decoded.append(entry)
@@ -128,13 +129,13 @@ class ScriptedModel:
         """Return the next token of the script after the cached ones."""
         answer = _after_last(ASSISTANT, cached)
         question = cached[_after_last(USER, cached[:answer]) : answer]
-        script: list[int] = [*self._reply(bytes(token for token in question if token < 256)), END]
+        script: list[int] = [*self._reply(bytes(filter((256).__gt__, question))), END]
         return script[min(len(cached) - answer, len(script) - 1)]
 
 
 def _after_last(token: int, cached: Sequence[int]) -> int:
     """Return the index after the last occurrence of `token`; 0 if there is none."""
-    return next((i for i in range(len(cached), 0, -1) if cached[i - 1] == token), 0)
+    return len(cached) - cached[::-1].index(token) if token in cached else 0
 
 
 def _saved(start: int, tokens: Sequence[int], part: slice) -> SavedState:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.repo.syntax import statements
+
 ROOT = Path(__file__).parents[2]
 OURS = ("engine", "server")
 
@@ -234,7 +236,7 @@ def imports(module: str) -> set[str]:
 
 
 def _imports(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
+    for node in statements(tree):
         match node:
             case ast.Import(names):
                 yield from (alias.name for alias in names)
@@ -286,9 +288,9 @@ def test_imports_stand_at_the_top_of_a_module() -> None:
     hidden = [
         (module, node.lineno)
         for module in SOURCES
-        for function in ast.walk(tree(module))
+        for function in statements(tree(module))
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
-        for node in ast.walk(function)
+        for node in statements(function)
         if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] in OURS
     ]
     assert hidden == []
@@ -299,7 +301,7 @@ def test_imports_from_outside_go_through_the_door_of_a_folder() -> None:
     past = [
         (module, node.module)
         for module in SOURCES
-        for node in ast.walk(tree(module))
+        for node in statements(tree(module))
         if isinstance(node, ast.ImportFrom) and node.module in SOURCES.keys() - FOLDERS
         if node.module != folder(node.module) and folder(node.module) not in {folder(module), "server.protocol"}
     ]

@@ -1,12 +1,12 @@
 """Comments and docstrings begin with a noun or a verb."""
 
 import ast
-import io
 import re
-import tokenize
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
+
+from tests.repo.syntax import comments, statements
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [path for folder in ("engine", "server", "bench") for path in sorted((ROOT / folder).rglob("*.py"))]
@@ -28,15 +28,12 @@ def sentences(path: Path) -> tuple[tuple[int, str], ...]:
 
 
 def _sentences(source: str) -> Iterator[tuple[int, str]]:
-    for node in ast.walk(ast.parse(source)):
-        for each in getattr(node, "body", ()) if not isinstance(node, ast.Lambda | ast.IfExp) else ():
-            match each:
-                case ast.Expr(ast.Constant(str(text))):
-                    yield from ((each.lineno, sentence) for sentence in _split(text))
-    if "#" in source:  # tokenizing is slow
-        for token in tokenize.generate_tokens(io.StringIO(source).readline):
-            if token.type == tokenize.COMMENT:
-                yield from ((token.start[0], sentence) for sentence in _split(token.string.lstrip("#: ")))
+    for each in statements(ast.parse(source)):
+        match each:
+            case ast.Expr(ast.Constant(str(text))):
+                yield from ((each.lineno, sentence) for sentence in _split(text))
+    for line, comment in comments(source):
+        yield from ((line, sentence) for sentence in _split(comment.lstrip("#: ")))
 
 
 def page_sentences(page: Path) -> Iterator[str]:

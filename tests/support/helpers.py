@@ -79,9 +79,15 @@ class PacedModel(ScriptedModel):
     """A ScriptedModel whose decodes wait, once `hold` was called, until `allow` lets some or `go` lets all through."""
 
     def __init__(
-        self, reply: Reply = scripted.echo, *, n_ctx: int = 4096, n_slots: int = 2, batched: bool = False
+        self,
+        reply: Reply = scripted.echo,
+        *,
+        n_ctx: int = 4096,
+        n_slots: int = 2,
+        batched: bool = False,
+        seconds_per_token: float = 0.0,
     ) -> None:
-        super().__init__(reply, n_ctx=n_ctx, n_slots=n_slots, batched=batched)
+        super().__init__(reply, n_ctx=n_ctx, n_slots=n_slots, batched=batched, seconds_per_token=seconds_per_token)
         self._changed = threading.Condition()
         self._allowed: int | None = None
         self._begun = 0

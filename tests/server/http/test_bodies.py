@@ -116,7 +116,7 @@ async def test_body_at_the_largest_depth_is_answered_or_refused(fields: dict[str
         + "0"
         + opening.replace('"a":', "").replace('"properties":', "").translate(str.maketrans("[{", "]}")) * levels
     )
-    body = encode(**{"input": "Hi", **fields}).replace(b'"DEEP"', deep.encode())
+    body = encode(**{"input": "Hi", "max_output_tokens": 16, **fields}).replace(b'"DEEP"', deep.encode())
     async with served(max_json_depth=256) as running:
         answer = await exchange(running, "POST", "/v1/responses", body)
     assert answer.status in (200, 400), answer.body

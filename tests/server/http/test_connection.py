@@ -54,7 +54,7 @@ async def answers(running: Running, sent: bytes) -> tuple[list[int], bool]:
     async with await Client.to(running) as client, trio.open_nursery() as nursery:
         await client.send(sent)
         nursery.start_soon(read, client)
-        await trio.testing.wait_all_tasks_blocked(0.05)  # neither side has anything left to do
+        await trio.testing.wait_all_tasks_blocked(0.02)  # neither side has anything left to do
         nursery.cancel_scope.cancel()
     return statuses, closed
 
@@ -541,7 +541,7 @@ async def test_hundreds_of_dropped_connections_leave_no_task() -> None:
             async with trio.open_nursery() as nursery:
                 for _ in range(20):
                     nursery.start_soon(answers_quickly, running)
-        await trio.testing.wait_all_tasks_blocked(0.05)
+        await trio.testing.wait_all_tasks_blocked(0.02)
         assert trio.lowlevel.current_statistics().tasks_living == before
 
 

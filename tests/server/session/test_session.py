@@ -154,7 +154,7 @@ async def test_requests_of_one_lane_are_answered_one_after_the_other() -> None:
 
 
 async def test_lanes_run_together_and_name_their_events() -> None:
-    model = PacedModel(endless)
+    model = PacedModel(endless, seconds_per_token=0.001)  # so that each token has an event of its own
     async with connected(model) as (_, client):
         model.hold()
         await client.create(input="Go.", stream_id="slow", max_output_tokens=50)
