@@ -51,20 +51,21 @@ RATES: dict[str, _Sums] = {
 }
 
 
-def ratios(ours: Group, theirs: Group, seed: int = 0) -> dict[str, Any]:
+def ratios(ours: Group, theirs: Group, seed: int = 0, draws: int = DRAWS) -> dict[str, Any]:
     """Return one group's figures divided by another's: each `{"ratio", "low", "high"}`.
 
     A percentile that one of the samples cannot carry has no ratio. `low` and `high` are None without an interval.
+    `draws`: samples for an interval; `MIN_DRAWS` at least.
     """
     rng = random.Random(seed)
     pair = (ours, theirs)
     result: dict[str, Any] = {}
     for name in ours.measures:
-        if name in theirs.measures and name != "delay" and (found := _Measure(name, pair).compare(rng)):
+        if name in theirs.measures and name != "delay" and (found := _Measure(name, pair).compare(rng, draws)):
             result[f"{name}_ms"] = {point: found[point] for point in RATIO_POINTS if point in found}
     if "e2e" in ours.measures and "e2e" in theirs.measures:
         for name in RATES:
-            result |= _Rate(name, pair).compare(rng)
+            result |= _Rate(name, pair).compare(rng, draws)
     return result
 
 
@@ -79,7 +80,7 @@ class _Comparison:
         """Return the statistics of records of that group, without those that the sample cannot carry."""
         raise NotImplementedError
 
-    def compare(self, rng: random.Random) -> dict[str, dict[str, float | None]]:
+    def compare(self, rng: random.Random, draws: int) -> dict[str, dict[str, float | None]]:
         """Return the ratio of each statistic with its interval."""
         wanted = self._quotients(self._good[0], self._good[1])
         if not wanted:
@@ -87,7 +88,7 @@ class _Comparison:
         strata = [_strata(records) for records in self._good]
         drawn: dict[str, list[float]] = defaultdict(list)
         if all(len(records) >= MIN_REQUESTS for records in self._good):
-            for _ in range(max(MIN_DRAWS, min(DRAWS, MAX_VALUES // self.values))):
+            for _ in range(max(MIN_DRAWS, min(draws, MAX_VALUES // self.values))):
                 for name, value in self._quotients(_draw(strata[0], rng), _draw(strata[1], rng)).items():
                     drawn[name].append(value)
         return {name: _interval(ratio, drawn[name] if self.bounds(name) else []) for name, ratio in wanted.items()}

@@ -129,7 +129,7 @@ class ScriptedModel:
         """Return the next token of the script after the cached ones."""
         answer = _after_last(ASSISTANT, cached)
         question = cached[_after_last(USER, cached[:answer]) : answer]
-        script: list[int] = [*self._reply(bytes(filter((256).__gt__, question))), END]
+        script: list[int] = [*self._reply(bytes([*filter((256).__gt__, question)])), END]
         return script[min(len(cached) - answer, len(script) - 1)]
 
 

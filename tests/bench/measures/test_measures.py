@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from measures import Group, Objectives, percentile, ratios, samples, spread, summarize
+from measures.ratios import MIN_DRAWS
 from record import Record
 from reports.table import ratio_table, table
 
@@ -190,7 +191,7 @@ def test_ratios_divide_ours_by_theirs() -> None:
 
 
 def test_a_maximum_has_no_ratio() -> None:
-    found = ratios(answers(1, *[1.0] * 500), answers(1, *[2.0] * 500))["e2e_ms"]
+    found = ratios(answers(1, *[1.0] * 500), answers(1, *[2.0] * 500), draws=MIN_DRAWS)["e2e_ms"]
     assert [*found] == ["mean", "p50", "p90", "p95", "p99"]
 
 
@@ -208,7 +209,7 @@ def test_a_maximum_has_no_ratio() -> None:
 def test_a_ratio_has_an_interval_if_both_samples_can_bound_it(
     requests: int, bounded: list[str], without_interval: list[str]
 ) -> None:
-    found = ratios(answers(1, *[1.0] * requests), answers(1, *[2.0] * 400))["e2e_ms"]
+    found = ratios(answers(1, *[1.0] * requests), answers(1, *[2.0] * 400), draws=MIN_DRAWS)["e2e_ms"]
     expected = {point: {"ratio": 0.5, "low": 0.5, "high": 0.5} for point in bounded}
     assert found == expected | {point: {"ratio": 0.5, "low": None, "high": None} for point in without_interval}
 
@@ -218,7 +219,7 @@ def test_many_gaps_of_few_requests_give_no_interval() -> None:
         deltas = [gap * number for number in range(400)]
         return Group([Record(deltas=deltas, end=deltas[-1], output_tokens=400)] * 5, 9.0, ("itl",))
 
-    found = ratios(group(0.01), group(0.02))["itl_ms"]
+    found = ratios(group(0.01), group(0.02), draws=MIN_DRAWS)["itl_ms"]
     assert found == {point: {"ratio": 0.5, "low": None, "high": None} for point in ("mean", "p50", "p90", "p95", "p99")}
 
 
@@ -232,7 +233,7 @@ def test_ratios_of_one_request_a_round_draw_among_the_rounds() -> None:
 
 @given(st.lists(st.floats(0.5, 2.0), min_size=6, max_size=10), st.integers(0, 9))
 def test_interval_of_a_ratio_includes_it(ends: list[float], seed: int) -> None:
-    found = ratios(answers(1, *ends), answers(1, *reversed(ends)), seed)["e2e_ms"]["p50"]
+    found = ratios(answers(1, *ends), answers(1, *reversed(ends)), seed, MIN_DRAWS)["e2e_ms"]["p50"]
     assert found["low"] <= found["ratio"] <= found["high"]
 
 

@@ -394,7 +394,7 @@ async def test_engine_with_an_endless_step_is_stuck(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("batched", [False, True])
 async def test_batch_job_leaves_the_only_slot_and_continues_from_the_cache(batched: bool) -> None:
     reply = bytes(range(128))
-    model = ScriptedModel(lambda message: reply, n_slots=1, batched=batched, seconds_per_token=0.005)
+    model = ScriptedModel(lambda message: reply, n_slots=1, batched=batched, seconds_per_token=0.001)
     prompt = b"a batch job with a long prompt"
     async with running(model) as engine:
         with engine.generate(msgspec.structs.replace(job(prompt), lane=Lane.BATCH)) as outputs:

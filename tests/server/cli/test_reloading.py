@@ -219,7 +219,7 @@ async def test_limit_that_is_reloaded_refuses_the_next_request(key: str, tmp_pat
 
 
 async def test_limits_of_an_answer_that_are_reloaded_bound_the_next_one(tmp_path: Path) -> None:
-    model = ScriptedModel(lambda prompt: b"x" * 3000)
+    model = ScriptedModel(lambda prompt: b"x" * 300)
     async with served(model) as running:
         found = Reloadable(running, tmp_path)
         answers = [(await post(running, input="Hi")).json]

@@ -326,7 +326,7 @@ async def test_frame_leaves_without_a_turn_of_the_event_loop() -> None:
         for message in messages:
             with pytest.raises(StopIteration):
                 send(message).__await__().send(None)
-            await trio.sleep(0.05)
+            await trio.testing.wait_all_tasks_blocked(0.01)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async with connected(app) as stream:
@@ -408,7 +408,7 @@ async def test_connection_reads_ahead_a_bounded_number_of_bytes() -> None:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
-        with trio.move_on_after(0.5) as waiting:
+        with trio.move_on_after(0.1) as waiting:
             await receive()
         assert waiting.cancelled_caught, "it has not hung up"
 
@@ -449,7 +449,7 @@ async def test_client_refused_while_sending_can_read_the_error(begun: bytes) -> 
         await client.send(begun)
         for _ in range(20):
             await client.send(b"x" * 10_000)
-            await trio.sleep(0.005)
+            await trio.sleep(0.001)
         assert (await client.answer()).status in (400, 505)
 
 
@@ -462,7 +462,7 @@ async def test_100_continue_is_not_sent_for_a_body_that_is_too_large() -> None:
 
 @pytest.mark.parametrize("sent", [b"", GET[:-2], GET + b"\r\n", GET + GET[:-2]])
 async def test_connection_without_its_next_request_closes_in_time(sent: bytes) -> None:
-    options = HTTPOptions(HTTPLimits(idle_seconds=0.2))
+    options = HTTPOptions(HTTPLimits(idle_seconds=0.05))
     async with connected(options=options) as stream:
         await stream.send_all(sent)
         assert (await everything(stream)).count(b"HTTP/1.1 200") == sent.count(b"\r\n\r\n")
@@ -508,7 +508,7 @@ async def test_drain_closes_idle_connections_and_finishes_responses() -> None:
 
 async def test_drain_waits_for_the_first_request_of_a_new_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its client knows of no earlier request, and expects an answer."""
-    monkeypatch.setattr(drain, "FIRST_SECONDS", 0.2)
+    monkeypatch.setattr(drain, "FIRST_SECONDS", 0.1)
     closing = Drain()
     async with connected(echo, closing) as early, connected(echo, closing) as silent, trio.open_nursery() as nursery:
         await trio.testing.wait_all_tasks_blocked()

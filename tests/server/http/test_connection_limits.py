@@ -230,7 +230,7 @@ async def test_answer_beyond_its_time_fails_with_its_text(tmp_path: Path) -> Non
 
 
 async def test_body_that_takes_too_long_gets_408() -> None:
-    async with served(body_timeout_seconds=0.3) as running, await Client.to(running) as client:
+    async with served(body_timeout_seconds=0.1) as running, await Client.to(running) as client:
         await client.send(
             b"POST /v1/responses HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             b"Content-Length: 1000\r\n\r\n"
@@ -240,7 +240,7 @@ async def test_body_that_takes_too_long_gets_408() -> None:
             async def trickle() -> None:
                 while True:
                     await client.send(b" ")
-                    await trio.sleep(0.05)
+                    await trio.sleep(0.02)
 
             nursery.start_soon(trickle)
             head = await client.head()

@@ -99,14 +99,14 @@ async def run(running: Running, action: Action) -> None:
 @pytest.mark.parametrize("kind", PLAIN)
 async def test_refusal_is_counted_by_its_reason(kind: str) -> None:
     action, causes = PLAIN[kind]
-    async with served(metrics=True, keep_alive_timeout_seconds=0.2) as running:
+    async with served(metrics=True, keep_alive_timeout_seconds=0.1) as running:
         await run(running, action)
         async with await Client.to(running) as client:
             assert await refusals(client) == expected(causes)
 
 
 async def test_refusals_of_all_kinds_at_once_are_summed() -> None:
-    async with served(metrics=True, keep_alive_timeout_seconds=0.5) as running:
+    async with served(metrics=True, keep_alive_timeout_seconds=0.3) as running:
         async with trio.open_nursery() as nursery:
             for action, _ in PLAIN.values():
                 for _ in range(3):
@@ -128,7 +128,7 @@ async def test_refusal_of_a_handshake_is_counted_by_its_reason(kind: str, tmp_pa
     data, causes = TLS[kind]
     found = certificate(tmp_path)
     settings: dict[str, Any] = {"ssl_certfile": found.certfile, "ssl_keyfile": found.keyfile}
-    async with served(metrics=True, keep_alive_timeout_seconds=0.5, **settings) as running:
+    async with served(metrics=True, keep_alive_timeout_seconds=0.2, **settings) as running:
         await run(running, sending(data))
         async with await tls_client(running.port, found.client_context) as client:
             assert await refusals(client) == expected(causes)
@@ -136,7 +136,7 @@ async def test_refusal_of_a_handshake_is_counted_by_its_reason(kind: str, tmp_pa
 
 async def test_client_that_stops_reading_is_counted(tmp_path: Path) -> None:
     model = ScriptedModel(lambda prompt: b"x" * 3000)
-    async with served(model, metrics=True, write_timeout_seconds=0.2) as running:
+    async with served(model, metrics=True, write_timeout_seconds=0.1) as running:
         connected = trio.socket.socket()
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
         await connected.connect(("127.0.0.1", running.port))

@@ -38,8 +38,8 @@ async def started(running: Running, mcp_url: str) -> tuple[dict[str, Any], dict[
 
 
 async def test_approved_call_streams_in_its_response(mcp_url: str) -> None:
-    model = asking("sleep", seconds=0.5)
-    async with served(model, template=HERMES, allow_mcp=(mcp_url,), heartbeat_seconds=0.05) as running:
+    model = asking("sleep", seconds=0.2)
+    async with served(model, template=HERMES, allow_mcp=(mcp_url,), heartbeat_seconds=0.02) as running:
         answer = await post(running, **await approved(running, mcp_url, stream=False) | {"stream": True})
     assert [kind for kind in types(answer.events) if "delta" not in kind] == [
         "response.created",
@@ -62,8 +62,8 @@ async def test_approved_call_streams_in_its_response(mcp_url: str) -> None:
 
 async def test_progress_does_not_silence_the_heartbeats_of_a_call(mcp_url: str) -> None:
     """Its events end with the first item."""
-    model = asking("sleep", seconds=0.5)
-    async with served(model, template=HERMES, allow_mcp=(mcp_url,), heartbeat_seconds=0.05) as running:
+    model = asking("sleep", seconds=0.2)
+    async with served(model, template=HERMES, allow_mcp=(mcp_url,), heartbeat_seconds=0.02) as running:
         body = await approved(running, mcp_url)
         answer = await post(running, **body, stream=True, return_progress=True)
     _, called = answer.body.split(b"event: response.mcp_call_arguments.done")

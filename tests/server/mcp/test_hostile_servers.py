@@ -125,7 +125,7 @@ async def test_hostile_server_costs_one_call(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     logs.configure_logs("info", "text")
-    limit = 0.5 if error.get("code") == 504 else 60
+    limit = 0.2 if error.get("code") == 504 else 60
     if method == "tools/list":
         monkeypatch.setattr(client, "LIST_SECONDS", limit)
     async with (

@@ -42,9 +42,9 @@ async def test_output_beyond_the_context_is_told_to_the_model(mcp_url: str) -> N
 
 async def test_stream_shows_signs_of_life_during_a_call(mcp_url: str) -> None:
     """A proxy closes a stream that is silent for a minute, and a call may take two."""
-    call = b'<tool_call>\n{"name": "calc__sleep", "arguments": {"seconds": 0.5}}\n</tool_call>'
+    call = b'<tool_call>\n{"name": "calc__sleep", "arguments": {"seconds": 0.2}}\n</tool_call>'
     model = ScriptedModel(lambda prompt: b"Up." if b"awake" in prompt else call)
-    async with served(model, template=HERMES, allow_mcp=(mcp_url,), heartbeat_seconds=0.05) as running:
+    async with served(model, template=HERMES, allow_mcp=(mcp_url,), heartbeat_seconds=0.02) as running:
         answer = await post(running, input="Sleep.", tools=[tool(mcp_url)], stream=True)
     _, called = answer.body.split(b"event: response.mcp_call_arguments.done")
     assert sse.PING in called.split(b"event: response.mcp_call.completed")[0]

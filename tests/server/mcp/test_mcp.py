@@ -87,7 +87,7 @@ async def test_call_that_fails_is_told_to_the_model(call: str, kind: str, mcp_ur
 async def test_server_that_never_answers_ends_the_call(mcp_url: str) -> None:
     call = b'<tool_call>\n{"name": "calc__sleep", "arguments": {"seconds": 5}}\n</tool_call>'
     model = ScriptedModel(lambda prompt: b"No." if b"did not answer" in prompt else call)
-    async with served(model, template=HERMES, allow_mcp=(mcp_url,), mcp_timeout_seconds=0.5) as running:
+    async with served(model, template=HERMES, allow_mcp=(mcp_url,), mcp_timeout_seconds=0.2) as running:
         answer = await post(running, input="Go.", tools=[tool(mcp_url)])
     assert (answer.json["output"][1]["error"]["code"], answer.text) == (504, "No.")
 

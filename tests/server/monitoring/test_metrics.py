@@ -139,7 +139,11 @@ async def page_of_a_busy_server(state: Path) -> str:
         for body in (
             {"input": "Hi"},
             {"input": "ab" * 40, "stream": True},
-            {"input": "Hi", "text": {"format": {"type": "json_schema", "name": "x", "schema": schema}}},
+            {
+                "input": "Hi",
+                "text": {"format": {"type": "json_schema", "name": "x", "schema": schema}},
+                "max_output_tokens": 50,
+            },
             {"input": "x" * 5000},
         ):
             await exchange(running, "POST", "/v1/responses", encode(**body), f"Authorization: Bearer {ANN}")

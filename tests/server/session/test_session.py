@@ -138,9 +138,9 @@ async def test_another_connection_cannot_continue_an_unstored_response() -> None
 
 async def test_memory_forgets_the_longest_unused_response() -> None:
     """All connections share the limit of one body."""
-    async with connected(max_body_megabytes=0.003) as (running, client), await SocketClient.to(running) as other:
-        first = await client.response(input="a" * 800, store=False)
-        await other.response(input="b" * 800, store=False)
+    async with connected(max_body_megabytes=0.001) as (running, client), await SocketClient.to(running) as other:
+        first = await client.response(input="a" * 260, store=False)
+        await other.response(input="b" * 260, store=False)
         event = {"type": "response.create", "input": "?", "previous_response_id": first["id"]}
         assert (await refused(client, event))[1] == "previous_response_not_found"
 

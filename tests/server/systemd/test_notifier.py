@@ -62,10 +62,10 @@ def test_manager_that_reads_nothing_does_not_stop_the_server(channel: socket.soc
     ended = threading.Event()
 
     def report() -> None:
-        for number in range(2000):
+        for number in range(600):
             notifier.status(str(number))
             notifier.alive()
-        notifier.notify("STOPPING=1")
+        notifier.notify("STOPPING=1", seconds=0.05)
         ended.set()
 
     threading.Thread(target=report, daemon=True).start()

@@ -150,28 +150,28 @@ async def test_ping_is_answered_while_a_response_streams() -> None:
 
 
 async def test_silent_client_is_pinged_and_may_stay() -> None:
-    async with connected(limits=WebSocketLimits(ping=0.05, pong=30)) as (_, client):
-        with trio.move_on_after(0.5):
+    async with connected(limits=WebSocketLimits(ping=0.02, pong=30)) as (_, client):
+        with trio.move_on_after(0.1):
             await client.event()
         assert client.pings > 2
         assert text(await client.response(input="Hi.")) == "Hi."
 
 
 TIMEOUTS: dict[str, tuple[WebSocketLimits, bytes, tuple[int, str]]] = {
-    "idle": (WebSocketLimits(idle=0.1), b"", (1001, "no response in progress for 0.1 s")),
-    "no pong": (WebSocketLimits(ping=0.05, pong=0.2), b"", (1008, "no answer to pings for 0.2 s")),
+    "idle": (WebSocketLimits(idle=0.05), b"", (1001, "no response in progress for 0.05 s")),
+    "no pong": (WebSocketLimits(ping=0.02, pong=0.05), b"", (1008, "no answer to pings for 0.05 s")),
     "a message that pauses": (
-        WebSocketLimits(message_gap=0.1),
+        WebSocketLimits(message_gap=0.05),
         frame(TEXT, b"{", fin=False),
         (1008, "the message did not arrive in time"),
     ),
     "a frame that pauses": (
-        WebSocketLimits(message_gap=0.1),
+        WebSocketLimits(message_gap=0.05),
         frame(TEXT, CREATE)[:-1],
         (1008, "the message did not arrive in time"),
     ),
     "a message that lasts": (
-        WebSocketLimits(message_total=0.1),
+        WebSocketLimits(message_total=0.05),
         frame(TEXT, b"{", fin=False),
         (1008, "the message did not arrive in time"),
     ),

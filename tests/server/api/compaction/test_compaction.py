@@ -186,9 +186,9 @@ async def test_conversation_beyond_the_context_is_compacted(tmp_path: Path) -> N
     """Each turn is short, and their chain is longer than the context."""
     kinds: list[list[str]] = []
     previous = None
-    async with served(ScriptedModel(scribe(answer="Yes. " * 50), n_ctx=2048, n_slots=1), state=tmp_path) as running:
+    async with served(ScriptedModel(scribe(answer="Yes. " * 25), n_ctx=1024, n_slots=1), state=tmp_path) as running:
         for turn in range(12):
-            answer = await post(running, input=f"{turn % 10}" * 90, previous_response_id=previous, **managed(None))
+            answer = await post(running, input=f"{turn % 10}" * 45, previous_response_id=previous, **managed(None))
             assert answer.status == 200, answer.json
             previous = answer.json["id"]
             kinds.append([item["type"] for item in answer.json["output"]])

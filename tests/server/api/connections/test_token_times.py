@@ -20,10 +20,10 @@ STAGES = ("decoding", "decoded", "sampled", "handed_over", "encoded", "written")
 
 
 class Paced(ScriptedModel):
-    """A model whose steps take 30 ms."""
+    """A model whose steps take 10 ms."""
 
     def decode(self, batch: Sequence[BatchEntry]) -> None:
-        time.sleep(0.03)
+        time.sleep(0.01)
         super().decode(batch)
 
 

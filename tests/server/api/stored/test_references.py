@@ -135,11 +135,11 @@ async def test_reference_without_store_is_rejected() -> None:
 
 
 async def test_references_beyond_body_limit_are_rejected(tmp_path: Path) -> None:
-    async with served(state=tmp_path, max_body_megabytes=0.002) as running:
-        first = (await post(running, input="x" * 900)).json
+    async with served(state=tmp_path, max_body_megabytes=0.001) as running:
+        first = (await post(running, input="x" * 400)).json
         item_id = first["output"][0]["id"]
         assert (await post(running, input=[reference(item_id)])).status == 200
         refused = await post(running, input=[reference(item_id)] * 2)
-    message = "The items that `input` references are larger than 2000 bytes."
+    message = "The items that `input` references are larger than 1000 bytes."
     error = {"message": message, "type": "invalid_request_error", "param": "input[1].id", "code": "request_too_large"}
     assert seen(refused) == (413, {"error": error})
