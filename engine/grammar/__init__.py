@@ -1,5 +1,6 @@
-"""Builders of Lark grammar text; they compile nothing. Imports `json_schema` and the root."""
+"""Builders and writers of grammar text; they compile nothing. Imports `json_schema` and the root."""
 
+from engine.grammar.ebnf import ebnf
 from engine.grammar.json_grammar import json_directive, json_grammar
 from engine.grammar.json_strings import inside_json_string
 from engine.grammar.lark import Notation, Rules, excluding, pattern, string_literal
@@ -8,6 +9,7 @@ from engine.grammar.portable import portable
 __all__ = [
     "Notation",
     "Rules",
+    "ebnf",
     "excluding",
     "inside_json_string",
     "json_directive",

@@ -6,7 +6,7 @@ from functools import cached_property
 
 from llguidance import LLMatcher
 
-from engine.grammar import portable
+from engine.grammar import ebnf, portable
 from engine.structured_output.grammar_constraint import GrammarConstraint
 from engine.tokenizer import Vocabulary
 
@@ -32,6 +32,12 @@ class CompiledGrammar:
     def portable(self) -> str:
         """Text of the grammar in Lark, for other engines, which allows at least the same; empty if there is none."""
         return "" if self.source.startswith("{") else portable(_ESCAPES.sub("", self.source))  # a regex is JSON
+
+    @cached_property
+    def ebnf(self) -> str:
+        """Text of the grammar in XGrammar's EBNF, which allows at least the same; empty if there is none."""
+        vocabulary = self._vocabulary
+        return "" if self.source.startswith("{") else ebnf(self.source, vocabulary.name_of, vocabulary.end_tokens)
 
     def start(self) -> GrammarConstraint:
         return GrammarConstraint(self._matcher, len(self._vocabulary), self._renewed)

@@ -16,5 +16,10 @@ class StructuralTag(TagParts):
         """Text of the grammar in Lark, for other engines; empty if the answer has several parts."""
         return "" if self.answer is None or self.reasoning is not None else self.answer.portable
 
+    @property
+    def ebnf(self) -> str:
+        """Text of the grammar in XGrammar's EBNF; empty if the answer has several parts."""
+        return "" if self.answer is None or self.reasoning is not None else self.answer.ebnf
+
     def start(self) -> TagState:
         return TagState(first_phase(self))

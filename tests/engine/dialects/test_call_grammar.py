@@ -43,6 +43,7 @@ from engine.tokenizer.vocabulary import Vocabulary
 from tests.engine.chat_template.test_template import compiled
 from tests.engine.dialects import test_dialect
 from tests.engine.dialects.test_dialect import REAL
+from tests.engine.grammar.ebnf_recognizer import Ebnf, accepted
 from tests.engine.structured_output.test_compiler import accepts
 
 OBJECT = {"type": "object"}
@@ -274,6 +275,18 @@ def test_portable_grammar_allows_what_the_grammar_allows(dialect: Dialect, contr
         text = [token for token in tokens or () if token not in vocabulary.end_tokens]
         constraint = portable.start()
         assert all(map(constraint.try_accept, text)), written(vocabulary, text)
+
+
+@pytest.mark.parametrize(("dialect", "control"), CASES)
+@pytest.mark.slow
+def test_ebnf_allows_what_the_grammar_allows(dialect: Dialect, control: bool) -> None:
+    vocabulary, grammars = family_vocabulary(dialect, control)
+    random = np.random.default_rng(7)
+    grammar = grammars.lark(answer_grammar(dialect, functions(offered_to(dialect)), grammars, max_calls=3))
+    ebnf = Ebnf(grammar.ebnf, vocabulary.name_of)
+    for bias in (3, 4, 5):
+        if (tokens := walk(grammar.start(), vocabulary, random, bias)) is not None:
+            assert accepted(ebnf, tokens, vocabulary), written(vocabulary, tokens)
 
 
 def assert_valid(found: Sequence[tuple[str, Any]], names: Sequence[str], text: str, most: int = 3) -> None:
