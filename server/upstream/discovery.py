@@ -11,16 +11,13 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from server.upstream.chat import Probe, UpstreamModel
-from server.upstream.transport import MissingFields, UpstreamClient, UpstreamFault, faults
+from server.upstream.model_list import VERSIONS, ListedModel, ListedModels, ServerProperties, SglangSettings
+from server.upstream.transport import MissingFields, UpstreamClient, UpstreamFault, faults, lacking_anywhere
 
 MAX_BYTES = 4 << 20
 """Bytes of an answer at most."""
 LIST_SECONDS = 5.0
 """Seconds for the list of models."""
-MAX_NAME = 100
-"""Characters of a model's name in a message."""
-MAX_CONTEXT = 1 << 31
-"""More tokens than any context has."""
 DEFAULT_CONTEXT = 8192
 """Tokens of context if no upstream names its own."""
 
@@ -28,68 +25,6 @@ NO_LIST = ("http_404", "http_405")
 """Answers of a server without a list of models."""
 
 log = logging.getLogger("responsed.upstream")
-
-
-def _first_context(*counts: int | None) -> int:
-    """Return the first number of tokens that a context can have; 0 if there is none."""
-    return next((each for each in counts if each and 0 < each <= MAX_CONTEXT), 0)
-
-
-class _Meta(Struct):
-    n_ctx: int | None = None
-    n_params: int | None = None
-    size: int | None = None
-
-
-class _Model(Struct):
-    id: str
-    created: int | None = None
-    owned_by: str | None = None
-    """`llamacpp`, `vllm`, `sglang`."""
-    max_model_len: int | None = None
-    """vLLM and SGLang."""
-    context_length: int | None = None
-    """LiteLLM and OpenRouter."""
-    meta: _Meta | None = None
-    """llama.cpp and responsed."""
-
-    @property
-    def context(self) -> int:
-        """Tokens of the context; 0 if the list does not name them."""
-        own = None if self.meta is None else self.meta.n_ctx
-        return _first_context(self.max_model_len, self.context_length, own)
-
-
-class _Models(Struct):
-    data: list[_Model]
-
-
-class _Settings(Struct):
-    n_ctx: int | None = None
-
-
-class _Properties(Struct):
-    """llama.cpp's `/props` and vLLM's `/version`."""
-
-    default_generation_settings: _Settings | None = None
-    build_info: str = ""
-    model_path: str = ""
-    chat_template: str = ""
-    version: str = ""
-
-    @property
-    def n_ctx(self) -> int:
-        return 0 if self.default_generation_settings is None else _first_context(self.default_generation_settings.n_ctx)
-
-
-VERSIONS = {"llamacpp": "/props", "vllm": "/version"}
-"""Path of a server's own version by the kind of the server."""
-
-
-class _ServerInfo(Struct):
-    """SGLang's settings."""
-
-    enable_deterministic_inference: bool = False
 
 
 class DiscoveredModel(Struct, frozen=True):
@@ -161,14 +96,15 @@ def upstream_model(found: Sequence[DiscoveredModel], context: int, slots: int, n
     """
     usable = [each for each in found if not each.error]
     first = next((each for each in usable if each.model == name), usable[0])
-    missing = [each.missing_fields for each in usable]
+    named = [each.n_ctx for each in usable if each.n_ctx]
+    missing = lacking_anywhere([each.missing_fields for each in usable])
     return UpstreamModel(
         name=first.model,
         created=first.created,
-        n_ctx=context or min((each.n_ctx for each in usable if each.n_ctx), default=DEFAULT_CONTEXT),
+        n_ctx=context or min(named, default=DEFAULT_CONTEXT),
         n_slots=slots * len(found),
-        refused=frozenset().union(*(fields.refused for fields in missing)),
-        ignored=frozenset().union(*(fields.ignored for fields in missing)),
+        refused=missing.refused,
+        ignored=missing.ignored,
     )
 
 
@@ -178,7 +114,7 @@ async def _found(client: UpstreamClient, model: str | None) -> DiscoveredModel:
     try:
         with trio.fail_after(LIST_SECONDS):
             body = await _get(client, client.address.path + "/models")
-        models = msgspec.json.decode(body, type=_Models).data
+        models = msgspec.json.decode(body, type=ListedModels).data
     except trio.TooSlowError as error:
         raise faults.too_slow(url, "has not listed its models", LIST_SECONDS) from error
     except UpstreamFault as fault:
@@ -189,37 +125,46 @@ async def _found(client: UpstreamClient, model: str | None) -> DiscoveredModel:
         return DiscoveredModel(
             url, error=f"The upstream {url} does not list its models as OpenAI's API does: check the URL."
         )
-    known = [each for each in models if each.id and model in (None, each.id)]
-    if not known:
-        wanted = "no model" if model is None else f"no model {model!r}; it has {_names(models)}"
-        return DiscoveredModel(url, error=f"The upstream {url} has {wanted}.")
-    first = known[0]
-    own = await _properties(client, first)
-    unsafe = await _unsafe_sglang(client) if first.owned_by == "sglang" else frozenset[str]()
-    facts = (first.id, first.owned_by, first.context, first.meta, own, sorted(unsafe))
-    version = blake2b(msgspec.json.encode(facts), digest_size=16).hexdigest()
-    n_ctx = first.context or own.n_ctx
-    created, owned_by = first.created or 0, first.owned_by or ""
-    return DiscoveredModel(url, first.id, created, owned_by, n_ctx, unsafe, version=version)
+    listed = next((each for each in models if each.id and model in (None, each.id)), None)
+    return DiscoveredModel(url, error=_no_model(url, model, models)) if listed is None else await _known(client, listed)
 
 
-def _names(models: Sequence[_Model]) -> str:
-    return ", ".join(each.id[:MAX_NAME] for each in models[:10]) or "none"
+def _no_model(url: str, model: str | None, listed: Sequence[ListedModel]) -> str:
+    if model is None:
+        return f"The upstream {url} has no model."
+    names = ", ".join(faults.one_line(each.id) for each in listed[:10]) or "none"
+    return f"The upstream {url} has no model {model!r}; it has {names}."
 
 
-async def _properties(client: UpstreamClient, model: _Model) -> _Properties:
+async def _known(client: UpstreamClient, listed: ListedModel) -> DiscoveredModel:
+    """Return the facts about a listed model, with those that its server has beside the list. Raises UpstreamFault."""
+    own = await _properties(client, listed)
+    unsafe = await _unsafe_sglang(client) if listed.owned_by == "sglang" else frozenset[str]()
+    facts = (listed.id, listed.owned_by, listed.context, listed.meta, own, sorted(unsafe))
+    return DiscoveredModel(
+        client.address.url,
+        listed.id,
+        listed.created or 0,
+        listed.owned_by or "",
+        listed.context or own.n_ctx,
+        unsafe,
+        version=blake2b(msgspec.json.encode(facts), digest_size=16).hexdigest(),
+    )
+
+
+async def _properties(client: UpstreamClient, model: ListedModel) -> ServerProperties:
     """Return the facts that an upstream has beside its list of models. Raises UpstreamFault if it is away."""
     path = VERSIONS.get(model.owned_by or "") or (None if model.context else "/props")
     if path is None:
-        return _Properties()
+        return ServerProperties()
     try:
-        return msgspec.json.decode(await _get(client, client.address.root + path), type=_Properties)
+        return msgspec.json.decode(await _get(client, client.address.root + path), type=ServerProperties)
     except UpstreamFault as fault:
         if fault.away:
             raise
     except faults.DECODING_ERRORS:
         pass
-    return _Properties()
+    return ServerProperties()
 
 
 async def _unsafe_sglang(client: UpstreamClient) -> frozenset[str]:
@@ -229,7 +174,7 @@ async def _unsafe_sglang(client: UpstreamClient) -> frozenset[str]:
     """
     for name in ("/server_info", "/get_server_info"):  # the second one is that of older versions
         try:
-            info = msgspec.json.decode(await _get(client, client.address.root + name), type=_ServerInfo)
+            info = msgspec.json.decode(await _get(client, client.address.root + name), type=SglangSettings)
             return frozenset({"min_p"} if info.enable_deterministic_inference else ())
         except UpstreamFault as fault:
             if fault.away:

@@ -11,6 +11,7 @@ from server.stream import (
     ToolCallEnded,
     ToolCallStarted,
 )
+from server.upstream.chat.calls import CallOrder
 from server.upstream.chat.chunks import (
     AddedCall,
     AddedDelta,
@@ -57,13 +58,7 @@ class ChatReader:
         self._checks = RunningChecks(checks)
         self._events = EventData()
         self._bytes = 0
-        self._indexes: set[int] = set()
-        """Indexes of all calls."""
-        self._index = -1
-        """Index of the open call; that of the last one stays."""
-        self._id: str | None = None
-        """Id of that call at the upstream."""
-        self._calling = False
+        self._order = CallOrder()
         self._has_arguments = False
         self.deltas = 0
         """Number of deltas with text, reasoning or a call: at least one token each."""
@@ -129,10 +124,13 @@ class ChatReader:
         elif delta is not None:
             yield from self._delta(delta, choice)
         if choice.finish_reason and not self.ended_early:
-            if choice.finish_reason in BROKEN_OFF:
-                raise faults.cut(self._url, f"finish_reason {choice.finish_reason!r}")
-            self.finish_reason = choice.finish_reason
-            self.stop = choice.stop_reason if isinstance(choice.stop_reason, str) else None
+            self._finish(choice, choice.finish_reason)
+
+    def _finish(self, choice: ReadChoice, reason: str) -> None:
+        if reason in BROKEN_OFF:
+            raise faults.cut(self._url, f"finish_reason {reason!r}")
+        self.finish_reason = reason
+        self.stop = choice.stop_reason if isinstance(choice.stop_reason, str) else None
 
     def _delta(self, delta: AddedDelta, choice: ReadChoice) -> Iterator[StreamInput]:
         if delta.function_call is not None:
@@ -154,12 +152,9 @@ class ChatReader:
 
     def _call_delta(self, delta: AddedCall) -> Iterator[StreamInput]:
         function = delta.function or AddedFunction()
-        index = delta.index
-        if index is None:  # servers without indexes send each call whole
-            index = self._index + 1
-        if index not in self._indexes or (function.name and delta.id and delta.id != self._id):
-            yield from self._next_call(index, function.name or "", delta.id)
-        elif not self._calling or index != self._index:
+        if self._order.begins(delta):
+            yield from self._next_call(delta, function.name or "")
+        elif not self._order.continues(delta):
             if function.arguments:
                 raise faults.garbage(self._url, "it continues a call that has ended")
             return
@@ -168,12 +163,9 @@ class ChatReader:
             self._checks.arguments(function.arguments)
             yield ArgumentsAdded(function.arguments)
 
-    def _next_call(self, index: int, name: str, id_: str | None) -> Iterator[StreamInput]:
-        """End the call before, and begin the next one if the request permits several.
-
-        Some servers give all calls the same index, but each an id of its own.
-        """
-        if self._indexes and not self._parallel:
+    def _next_call(self, delta: AddedCall, name: str) -> Iterator[StreamInput]:
+        """End the call before, and begin the next one if the request permits several."""
+        if self._order.has_calls and not self._parallel:
             yield from self._end_call()
             self.done = self.ended_early = True
             return
@@ -182,16 +174,15 @@ class ChatReader:
         if (call := self._calls.get(name)) is None:
             raise OutputMismatch(f"The upstream's model calls {name[:100]!r}, which the request does not offer.")
         yield from self._end_call()
-        self._indexes.add(index)
-        self._index, self._id = index, id_
-        self._calling, self._has_arguments = True, False
+        self._order.begin(delta)
+        self._has_arguments = False
         self._checks.begin_call(name)
         yield call
 
     def _end_call(self) -> Iterator[StreamInput]:
-        if not self._calling:
+        if not self._order.open:
             return
-        self._calling = False
+        self._order.open = False
         if not self._has_arguments:
             self._checks.arguments("{}")
             yield ArgumentsAdded("{}")

@@ -97,12 +97,13 @@ class VllmReader:
         choice = read.choices[0]
         if choice.token_ids is None and choice.text:
             raise ValueError("its tokens have no ids (`return_token_ids`)")
-        finish = None
-        if choice.finish_reason in BROKEN_OFF:
-            raise faults.cut(self._url, f"finish_reason {choice.finish_reason!r}")
-        if choice.finish_reason is not None:
-            finish = FinishReason.LENGTH if choice.finish_reason == "length" else FinishReason.STOP
+        finish = None if choice.finish_reason is None else self._finish(choice.finish_reason)
         return AnswerPart(self._tokens(choice), finish, cached, text=choice.text, last=last)
+
+    def _finish(self, reason: str) -> FinishReason:
+        if reason in BROKEN_OFF:
+            raise faults.cut(self._url, f"finish_reason {reason!r}")
+        return FinishReason.LENGTH if reason == "length" else FinishReason.STOP
 
     def _tokens(self, choice: _Completed) -> list[Token]:
         ids, most, found = choice.token_ids or [], self._asked.top_logprobs, choice.logprobs

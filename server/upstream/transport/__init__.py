@@ -7,7 +7,7 @@ from server.upstream.transport.attempt import EVENT_STREAM, Ask, Attempt, Attemp
 from server.upstream.transport.client import ClientTimeouts, UpstreamClient
 from server.upstream.transport.event_stream import EventData, EventTooLong
 from server.upstream.transport.faults import BROKEN_OFF, OutputMismatch, UpstreamFault
-from server.upstream.transport.missing_fields import LEAST_TOP_P, REFUSALS, MissingFields
+from server.upstream.transport.missing_fields import LEAST_TOP_P, REFUSALS, MissingFields, lacking_anywhere
 
 __all__ = [
     "BROKEN_OFF",
@@ -29,4 +29,5 @@ __all__ = [
     "UpstreamFault",
     "UpstreamJob",
     "faults",
+    "lacking_anywhere",
 ]

@@ -1,5 +1,7 @@
 """Fields that an upstream lacks. Pure."""
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
 REFUSALS = ("http_400", "http_404", "http_415", "http_422", "http_500", "http_501")
@@ -24,3 +26,11 @@ class MissingFields(Struct, frozen=True):
     def __str__(self) -> str:
         parts = (("refuses", self.refused), ("ignores", self.ignored))
         return "; ".join(f"{verb} {', '.join(sorted(names))}" for verb, names in parts if names)
+
+
+def lacking_anywhere(several: Sequence[MissingFields]) -> MissingFields:
+    """Return the fields that at least one of several upstreams lacks."""
+    return MissingFields(
+        frozenset[str]().union(*(each.refused for each in several)),
+        frozenset[str]().union(*(each.ignored for each in several)),
+    )
