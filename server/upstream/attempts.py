@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 import trio
+from msgspec import Struct
 
 from server.postprocessing import UpstreamTrace
 from server.protocol.errors import ApiError
@@ -22,10 +23,18 @@ from server.upstream.transport import (
 )
 
 MAX_ATTEMPTS = 3
+MAX_MISMATCHES = 2
 MAX_WAIT_SECONDS = 10.0
 """Longest wait before another attempt. A longer `Retry-After` goes to the client."""
 
 log = logging.getLogger("responsed.upstream")
+
+
+class LastFault(Struct, frozen=True):
+    """The last fault of an upstream, and the time from which it may be asked again."""
+
+    fault: UpstreamFault
+    until: float
 
 
 class Attempts:
@@ -48,6 +57,7 @@ class Attempts:
         self._complete = False
         self._streamed = False
         self._tried: list[Replica] = []
+        self._last_faults: dict[Replica, LastFault] = {}
         self._began = 0.0
 
     def leave(self) -> None:
@@ -71,6 +81,7 @@ class Attempts:
                 await self._fail(ApiError("Internal error; see the server log."))
 
     async def send(self, output: Any) -> None:
+        self._tried[-1].outputs += 1
         await self._send.send(output)
 
     async def begin(self) -> None:
@@ -91,34 +102,49 @@ class Attempts:
         with suppress(trio.BrokenResourceError):  # the client has left
             await self._send.send(AttemptsFailed(error))
 
-    def _may_retry(self, fault: UpstreamFault, wait: float) -> bool:
-        """True if another attempt after `wait` seconds may succeed in time."""
-        return fault.retries and len(self._tried) < MAX_ATTEMPTS and wait <= MAX_WAIT_SECONDS
-
     async def _answer(self) -> None:
-        tried = self._tried
+        """Ask one upstream after the other. Raises UpstreamFault, OutputMismatch, trio.BrokenResourceError."""
         while True:
-            if all(each.barred for each in self._replicas):
-                raise faults.none_usable(each.error for each in self._replicas)
-            replica = choose(self._replicas, self._job.affinity, tried)
-            tried.append(replica)
-            self._began = trio.current_time()
-            replica.running += 1
+            replica = await self._next()
             try:
-                await self._ask(replica.client, self._job, self)
+                await self._attempt(replica)
                 return
             except UpstreamFault as fault:
-                replica.failed(fault.kind, fault.unhealthy)
-                log.warning("attempt %d: %s", len(tried), fault)
-                wait = fault.wait if len(set(tried)) == len(self._replicas) else 0.0
-                if self._streamed or not self._may_retry(fault, wait):
+                self._note(replica, fault.kind, str(fault), fault.unhealthy)
+                self._last_faults[replica] = LastFault(fault, trio.current_time() + fault.wait)
+                if not fault.retries or not self._may_repeat(MAX_ATTEMPTS):
                     raise
             except OutputMismatch as error:
-                replica.failed(error.code or "", False)
-                log.warning("attempt %d: %s", len(tried), error.message)
-                if self._streamed or len(tried) >= 2:
+                self._note(replica, error.code or "", error.message)
+                if not self._may_repeat(MAX_MISMATCHES):
                     raise
-                wait = 0.0
-            finally:
-                replica.running -= 1
-            await trio.sleep(wait)
+
+    async def _next(self) -> Replica:
+        """Return the upstream for the next attempt, once it may be asked.
+
+        Raises its last fault if it asks to wait for too long, and a fault if no upstream may be asked at all.
+        """
+        if all(each.barred for each in self._replicas):
+            raise faults.none_usable(each.error for each in self._replicas)
+        replica = choose(self._replicas, self._job.affinity, self._tried)
+        if (last := self._last_faults.get(replica)) is not None:
+            if last.until - trio.current_time() > MAX_WAIT_SECONDS:
+                raise last.fault
+            await trio.sleep_until(last.until)
+        return replica
+
+    async def _attempt(self, replica: Replica) -> None:
+        self._tried.append(replica)
+        self._began = trio.current_time()
+        replica.running += 1
+        try:
+            await self._ask(replica.client, self._job, self)
+        finally:
+            replica.running -= 1
+
+    def _note(self, replica: Replica, kind: str, message: str, unhealthy: bool = False) -> None:
+        replica.failed(kind, unhealthy)
+        log.warning("attempt %d: %s", len(self._tried), message)
+
+    def _may_repeat(self, most: int) -> bool:
+        return not self._streamed and len(self._tried) < most

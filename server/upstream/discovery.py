@@ -17,7 +17,7 @@ from server.upstream.transport import MissingFields, UpstreamClient, UpstreamFau
 MAX_BYTES = 4 << 20
 """Bytes of an answer at most."""
 LIST_SECONDS = 5.0
-"""Seconds for the list of models."""
+"""Seconds for the list of models, and for what the server has beside it."""
 DEFAULT_CONTEXT = 8192
 """Tokens of context if no upstream names its own."""
 
@@ -78,12 +78,17 @@ async def find_model(
     """Ask an upstream for its model, and probe it unless it is the `known` one."""
     url = client.address.url
     try:
-        found = await _found(client, model)
+        with trio.fail_after(LIST_SECONDS):
+            found = await _found(client, model)
         if found.error:
             return found
         if known is not None and not known.error and known.version == found.version:
             return known
         return replace(found, missing_fields=await probe(client, found))
+    except trio.TooSlowError:
+        return DiscoveredModel(
+            url, error=str(faults.too_slow(url, "has not described its model", LIST_SECONDS)), away=True
+        )
     except UpstreamFault as fault:
         return DiscoveredModel(url, error=str(fault), away=fault.away)
 
@@ -112,11 +117,8 @@ async def _found(client: UpstreamClient, model: str | None) -> DiscoveredModel:
     """Return the facts about the model in the list of an upstream. Raises UpstreamFault."""
     url = client.address.url
     try:
-        with trio.fail_after(LIST_SECONDS):
-            body = await _get(client, client.address.path + "/models")
+        body = await _get(client, client.address.path + "/models")
         models = msgspec.json.decode(body, type=ListedModels).data
-    except trio.TooSlowError as error:
-        raise faults.too_slow(url, "has not listed its models", LIST_SECONDS) from error
     except UpstreamFault as fault:
         if model is not None and fault.kind in NO_LIST:
             return DiscoveredModel(url, model)

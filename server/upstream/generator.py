@@ -119,10 +119,12 @@ class UpstreamGenerator:
 
     async def _watch(self, replica: Replica) -> None:
         """Check an upstream from time to time, so that requests avoid one that does not answer."""
+        seen = 0
         while True:
             intervals = self._intervals
             await trio.sleep(intervals.healthy if replica.healthy or replica.barred else intervals.failed)
-            if replica.healthy and replica.running:
+            if replica.healthy and replica.outputs != seen:
+                seen = replica.outputs
                 continue  # its answers show its health
             healthy = await self._look(replica)
             if healthy != replica.healthy:

@@ -25,6 +25,8 @@ class Replica:
         """Fields that it lacks."""
         self.running = 0
         """Requests in progress."""
+        self.outputs = 0
+        """Parts of answers that have come."""
         self.answers = 0
         self.errors: dict[str, int] = {}
         """Failed attempts by their kind."""

@@ -6,6 +6,7 @@ import json
 import socket
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from server.api.app import App
 from server.config.config import Config
 from server.listening.sockets import listening_sockets
 from server.store.async_store import AsyncStore
+from server.upstream.discovery import find_models
 from server.upstream.generator import CheckIntervals
+from server.upstream.transport import Address, UpstreamClient
 from server.upstream.upstreams import NoUpstream, connect
-from tests.server.upstream.scripted_upstream import Asked, Play, ScriptedUpstream, says, status
+from tests.server.upstream.scripted_upstream import TIMEOUTS, Asked, Play, ScriptedUpstream, says, status
 from tests.server.upstream.test_probe import capable
 from tests.server.upstream.token_upstreams import tokenizer_file
 from tests.support.helpers import PATIENCE, Answer, Ready, get, open_store, post, text
@@ -207,6 +210,52 @@ async def test_front_of_tokens_starts_before_its_upstream(tmp_path: Path) -> Non
     async with front(port, **form) as server:
         assert [name for name, _ in await listed(server)] == ["m"]
         assert (await post(server, model="m", input="Hi")).status == 503
+
+
+class HalfDead(ScriptedUpstream):
+    """Accepts conversations and answers none; once it has one, it lists no models either."""
+
+    async def _answer(self, stream: trio.SocketStream, asked: Asked) -> None:
+        if "messages" in (asked.body or {}):
+            self.asked.append(asked)
+            await trio.sleep_forever()
+        elif self.asked:
+            await status(503)(stream, asked)
+        else:
+            await super()._answer(stream, asked)
+
+
+async def test_upstream_that_answers_no_more_is_left_while_its_requests_wait() -> None:
+    async with upstream(answers()) as second, trio.open_nursery() as nursery:
+        first = ScriptedUpstream([answers()], models())
+        running: trio.CancelScope = await nursery.start(serving, first)
+        async with front(first.port, second.port) as server:
+            running.cancel()
+            dead = HalfDead([], models(), first.port)
+            await nursery.start(dead.serve)
+            for number in itertools.count():
+                if dead.asked:
+                    break
+                nursery.start_soon(partial(post, server, model="m", input="Hi", prompt_cache_key=f"{number}"))
+                await trio.sleep(0.01)
+            await until_known(server, (False, (), ""), (True, (), ""))
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.slow
+async def test_upstream_that_does_not_describe_its_model_is_away() -> None:
+    class Undescribed(ScriptedUpstream):
+        async def _answer(self, stream: trio.SocketStream, asked: Asked) -> None:
+            if asked.path == "/version":
+                await trio.sleep_forever()
+            await super()._answer(stream, asked)
+
+    async with trio.open_nursery() as nursery:
+        server = Undescribed([answers()], models())
+        await nursery.start(server.serve)
+        (found,) = await find_models([UpstreamClient(Address.of(server.url), TIMEOUTS)], None)
+        nursery.cancel_scope.cancel()
+    assert (found.error, found.away) == (f"The upstream {server.url} has not described its model for 5 s.", True)
 
 
 async def test_upstream_with_another_model_gets_no_requests() -> None:
