@@ -5,11 +5,12 @@ from server.access.policy import AccessPolicy
 from server.access.proxies import UNIX, TrustedProxies
 from server.access.reasoning_names import ANY_VERSION, VERSION, Header, reads_open_names
 from server.access.refusals import Refusal, RefusalCounts
-from server.access.tracing import client_request_id, trace_id
+from server.access.tracing import FRONTS, client_request_id, fronts, trace_id
 
 __all__ = [
     "ANYBODY",
     "ANY_VERSION",
+    "FRONTS",
     "UNIX",
     "VERSION",
     "AccessPolicy",
@@ -21,6 +22,7 @@ __all__ = [
     "RefusalCounts",
     "TrustedProxies",
     "client_request_id",
+    "fronts",
     "reads_open_names",
     "trace_id",
 ]

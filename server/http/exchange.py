@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 
 import trio
 
-from server.access import ANYBODY, trace_id
+from server.access import ANYBODY, FRONTS, fronts, trace_id
 from server.protocol.errors import (
     ApiError,
     BodyTimeout,
@@ -114,6 +114,11 @@ class Exchange:
     def trace_id(self) -> str:
         """Trace id of the caller; empty if it gives none."""
         return trace_id(self.header(b"traceparent"))
+
+    @property
+    def fronts(self) -> tuple[str, ...]:
+        """Names of the fronts that the request has passed."""
+        return fronts(self.header(FRONTS))
 
     @property
     def is_codex(self) -> bool:

@@ -156,6 +156,7 @@ class SpecBuilder:
             lane=lane_of(request, requester.caller),
             texts=texts,
             timed=bool(request.return_token_times),
+            fronts=requester.fronts,
         )
         job = await prompt.job(params)
         compared = NOT_COMPARED

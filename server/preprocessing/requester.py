@@ -36,6 +36,10 @@ class Requester(Protocol):
         """Trace id of the caller; empty if it gives none."""
 
     @property
+    def fronts(self) -> tuple[str, ...]:
+        """Names of the fronts that the request has passed."""
+
+    @property
     def client_request_id(self) -> str: ...
 
     @property

@@ -72,6 +72,8 @@ class JobParams(Struct, frozen=True, kw_only=True):
     """Texts of the prompt at which another prompt may part from it; None if nothing of this prompt is saved there."""
     timed: bool = False
     """True if the request asks for the times of its tokens."""
+    fronts: tuple[str, ...] = ()
+    """Names of the fronts that the request has passed."""
 
 
 class Prompt(Protocol):

@@ -19,6 +19,7 @@ class SessionTurn:
         self.target = handshake.target
         self.route = handshake.route
         self.trace_id = handshake.trace_id
+        self.fronts = handshake.fronts
         self.client_request_id = handshake.client_request_id
         self.status = 0
         """Status that the request would have over HTTP."""

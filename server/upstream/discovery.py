@@ -93,11 +93,13 @@ async def find_model(
         return DiscoveredModel(url, error=str(fault), away=fault.away)
 
 
-def upstream_model(found: Sequence[DiscoveredModel], context: int, slots: int, name: str = "") -> UpstreamModel:
+def upstream_model(
+    found: Sequence[DiscoveredModel], context: int, slots: int, name: str = "", front: str = ""
+) -> UpstreamModel:
     """Return the model that the usable upstreams have in common; there is at least one.
 
     `context`: tokens, if the upstreams do not name them; 0 for the default. `name`: name of the model so far, which
-    stays while an upstream has it.
+    stays while an upstream has it. `front`: name of this server in a chain of fronts.
     """
     usable = [each for each in found if not each.error]
     first = next((each for each in usable if each.model == name), usable[0])
@@ -108,6 +110,7 @@ def upstream_model(found: Sequence[DiscoveredModel], context: int, slots: int, n
         created=first.created,
         n_ctx=context or min(named, default=DEFAULT_CONTEXT),
         n_slots=slots * len(found),
+        front=front,
         refused=missing.refused,
         ignored=missing.ignored,
     )

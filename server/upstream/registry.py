@@ -90,7 +90,8 @@ class Registry:
         if all(each.error for each in self.found):
             return
         config = self.config
-        model = upstream_model(self.found, config.context, config.upstream_slots, self.name)
+        front = self.replicas[0].client.front
+        model = upstream_model(self.found, config.context, config.upstream_slots, self.name, front)
         if not config.context and not any(each.n_ctx for each in self.found):
             log.warning("no upstream names its context: %d tokens are assumed (--context)", model.n_ctx)
         source, self._ask = self._form.open(model, self.found)

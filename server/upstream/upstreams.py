@@ -2,6 +2,7 @@
 
 import logging
 import os
+import secrets
 
 from msgspec import Struct
 
@@ -100,4 +101,5 @@ def _clients(config: Config) -> tuple[UpstreamClient, ...]:
     addresses: dict[object, Address] = {}
     for address in map(Address.of, config.upstreams):
         addresses.setdefault(address.place, address)
-    return tuple(UpstreamClient(address, timeouts, key) for address in addresses.values())
+    front = secrets.token_hex(8)
+    return tuple(UpstreamClient(address, timeouts, key, front) for address in addresses.values())

@@ -64,7 +64,7 @@ DRAWN = {
     "server.http": "access listening protocol websocket",
     "server.page": "http",
     "server.prompt_comparison": "engine.tokenizer http prompt protocol store",
-    "server.upstream.transport": "engine.job http postprocessing protocol",
+    "server.upstream.transport": "access engine.job http postprocessing protocol",
     "server.served_model": (
         "config engine.chat_template engine.constraint engine.gguf engine.job engine.json_schema "
         "engine.model engine.notations engine.structured_output engine.tokenizer generation http "

@@ -14,7 +14,7 @@ async def ask(client: UpstreamClient, job: ChatJob, attempt: Attempt) -> None:
         return
     url = client.address.url
     reader = ChatReader(url, job.calls, job.parallel, job.checks, job.max_tokens)
-    async with client.request("POST", client.address.path + CHAT, job.body) as answer:
+    async with client.request("POST", client.address.path + CHAT, job.body, job.fronts) as answer:
         if answer.content_type != EVENT_STREAM:
             said = faults.one_line(await answer.message())
             raise faults.garbage(url, f"its answer is {answer.content_type!r} instead of a stream ({said})")

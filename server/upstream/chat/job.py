@@ -26,6 +26,8 @@ class ChatJob(Struct, frozen=True, kw_only=True):
     lane: Lane
     affinity: str
     """Conversations of one name go to one upstream, whose cache has their prefix."""
+    fronts: tuple[str, ...]
+    """Names of the fronts that the request has passed."""
     calls: Mapping[str, ToolCallStarted]
     """Start of a call by the name of its function."""
     parallel: bool = True

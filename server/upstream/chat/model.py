@@ -23,6 +23,7 @@ from server.tools import NO_TOOLS, GrammarInput, Toolbox
 from server.upstream.chat import output_checks
 from server.upstream.chat.body import chat_fields
 from server.upstream.chat.job import ChatJob, ChatProcessor
+from server.upstream.transport import faults
 
 OPENAI_DEFAULTS = SamplingParams(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, repeat_penalty=1.0)
 """Settings to echo for a request that has none: the upstream applies its own."""
@@ -43,6 +44,8 @@ class UpstreamModel(Struct, frozen=True, kw_only=True):
     """Fields that an upstream refuses, so that they are not sent."""
     ignored: frozenset[str] = frozenset()
     """Fields that have no effect at an upstream."""
+    front: str = ""
+    """Name of this server in a chain of fronts."""
 
     def open(self, config: LiveConfig, store: AsyncStore | None, work: WorkThread) -> "ChatModel":
         return ChatModel(self, config)
@@ -139,8 +142,11 @@ class ChatPrompt:
     async def job(self, params: JobParams) -> ChatJob:
         """Return the job. Its limit of tokens goes to the upstream if the prompt surely leaves room for them.
 
-        Otherwise the upstream would refuse the request instead of using the room that there is.
+        Otherwise the upstream would refuse the request instead of using the room that there is. Raises InvalidRequest,
+        and UpstreamError for a request that has passed here before.
         """
+        if self._upstream.front in params.fronts:
+            raise faults.looped()
         request = params.request
         most = params.limit or self._upstream.n_ctx
         limit = min(request.max_output_tokens or most, most)
@@ -153,6 +159,7 @@ class ChatPrompt:
             max_tokens=0 if request.prewarms else limit,
             lane=params.lane,
             affinity=params.affinity,
+            fronts=params.fronts,
             calls=params.toolbox.calls,
             parallel=params.toolbox.parallel,
             checks=output_checks.output_checks(request, params.toolbox),

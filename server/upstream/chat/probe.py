@@ -16,8 +16,12 @@ from server.upstream.transport import REFUSALS, MissingFields, UpstreamClient, U
 PROBE_SECONDS = 120.0
 """Seconds for all requests to one upstream. Fields that are left then count as present."""
 MAX_BYTES = 1 << 20
-UNREADABLE = "The model produced output that does not match"
-"""Beginning of llama.cpp's message if its own parser finds a fault in the model's output, which shows no lack."""
+MISMATCHES = (
+    "The model produced output that does not match",
+    "The upstream's output does not match",
+    "The upstream's model calls",
+)
+"""Messages of llama.cpp and of a front like this one about a fault in the model's output, which shows no lack."""
 VOWELS = list("aeio")
 """Stop strings of which almost any answer has one; vLLM takes four at most."""
 TOOL = {
@@ -161,7 +165,7 @@ class Probe:
                 data = await answer.read(MAX_BYTES)
             return _decode(data)
         except UpstreamFault as fault:
-            if UNREADABLE not in str(fault):
+            if not any(words in str(fault) for words in MISMATCHES):
                 raise
             return _ProbedAnswer()
         except faults.DECODING_ERRORS:

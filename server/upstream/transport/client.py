@@ -2,13 +2,14 @@
 
 import os
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import h11
 import trio
 from msgspec import Struct
 
+from server.access import FRONTS
 from server.http import Headers, OutgoingConnection, connect
 from server.upstream.transport import faults
 from server.upstream.transport.address import Address
@@ -33,9 +34,10 @@ class ClientTimeouts(Struct, frozen=True):
 
 
 class UpstreamClient:
-    def __init__(self, address: Address, timeouts: ClientTimeouts, key: str = "") -> None:
-        """`key`: API key for the upstream; empty for none."""
+    def __init__(self, address: Address, timeouts: ClientTimeouts, key: str = "", front: str = "") -> None:
+        """`key`: API key for the upstream; empty for none. `front`: name of this server in a chain of fronts."""
         self.address = address
+        self.front = front
         self._timeouts = timeouts
         self._key = key
         self._tls = ssl.create_default_context() if address.tls else None
@@ -50,12 +52,15 @@ class UpstreamClient:
         ]
 
     @asynccontextmanager
-    async def request(self, method: str, target: str, body: bytes = b"") -> AsyncIterator[UpstreamAnswer]:
+    async def request(
+        self, method: str, target: str, body: bytes = b"", fronts: Sequence[str] = ()
+    ) -> AsyncIterator[UpstreamAnswer]:
         """Send a request, and yield the answer. Leaving the block before the answer's end closes the connection.
 
-        Raises UpstreamFault, also for any status but 200.
+        `fronts`: names of the fronts before this one. Raises UpstreamFault, also for any status but 200.
         """
-        connection, answer = await self._answer(method, target, body)
+        headers = [*self._headers, (FRONTS, ", ".join([*fronts, self.front]).encode())]
+        connection, answer = await self._answer(method, target, headers, body)
         try:
             if 300 <= answer.status < 400:
                 raise faults.redirected(self.address.url, answer.status, answer.location)
@@ -78,24 +83,28 @@ class UpstreamClient:
         while self._idle:
             await self._idle.pop().close()
 
-    async def _answer(self, method: str, target: str, body: bytes) -> tuple[OutgoingConnection, UpstreamAnswer]:
+    async def _answer(
+        self, method: str, target: str, headers: Headers, body: bytes
+    ) -> tuple[OutgoingConnection, UpstreamAnswer]:
         """Send a request; repeat it once, on a new connection, if the upstream has closed an idle one meanwhile."""
         if (idle := await self._open_idle()) is not None:
             try:
-                return idle, await self._sent(idle, method, target, body)
+                return idle, await self._sent(idle, method, target, headers, body)
             except UpstreamFault as fault:
                 if fault.kind != "cut" or not idle.silent:
                     raise
         connection = await self._connected()
-        return connection, await self._sent(connection, method, target, body)
+        return connection, await self._sent(connection, method, target, headers, body)
 
-    async def _sent(self, connection: OutgoingConnection, method: str, target: str, body: bytes) -> UpstreamAnswer:
+    async def _sent(
+        self, connection: OutgoingConnection, method: str, target: str, headers: Headers, body: bytes
+    ) -> UpstreamAnswer:
         """Send a request, and return its answer. Close the connection if there is none."""
         seconds, url = self._timeouts.first_byte, self.address.url
         deadline = trio.current_time() + seconds
         try:
             with trio.fail_at(deadline):
-                head = await connection.ask(method, target, self._headers, body)
+                head = await connection.ask(method, target, headers, body)
         except BaseException as error:
             await connection.close()
             if isinstance(error, trio.TooSlowError):

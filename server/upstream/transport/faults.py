@@ -39,6 +39,12 @@ class UpstreamTimeout(UpstreamError):
     code = fault = "upstream_timeout"
 
 
+class UpstreamLoop(UpstreamError):
+    """The request comes from this server itself."""
+
+    status = 508
+
+
 class UpstreamBusy(Unavailable):
     """The upstream accepts no request now."""
 
@@ -91,6 +97,8 @@ class UpstreamFault(Exception):
     @property
     def away(self) -> bool:
         """True if the upstream may answer later without a change of the settings."""
+        if self.kind == "http_508":
+            return False
         return self.kind in ("connect", "timeout", "cut", "http_429") or self.kind.startswith("http_5")
 
 
@@ -118,6 +126,10 @@ def cut(url: str, cause: str) -> UpstreamFault:
 def garbage(url: str, cause: str) -> UpstreamFault:
     error = UpstreamError(f"The upstream {url} does not answer as its API requires: {cause}.")
     return UpstreamFault("protocol", error, retries=True)
+
+
+def looped() -> ApiError:
+    return UpstreamLoop("The request has been here before: this server is among its own upstreams; correct --upstream.")
 
 
 def redirected(url: str, status: int, location: str) -> UpstreamFault:

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from server.access.tracing import client_request_id, trace_id
+from server.access.tracing import MAX_FRONTS, client_request_id, fronts, trace_id
 from server.protocol.errors import InvalidRequest
 from tests.support.helpers import encode, exchange, served
 
@@ -61,3 +61,17 @@ async def test_identifiers_stand_in_the_lines_of_answers_and_requests(caplog: py
     summary = next(record.summary for record in caplog.records if hasattr(record, "summary"))
     assert (summary.origin.trace_id, summary.origin.client_request_id) == (TRACE, "my 'id'")
     assert (answer.status, refused.status, healthy.status) == (200, 400, 200)
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        (None, ()),
+        (f"{'a' * 16}, {'1' * 16}", ("a" * 16, "1" * 16)),
+        ("", ()),
+        (f"nonsense,{'b' * 16}", ("b" * 16,)),
+        (", ".join(["c" * 16] * 99), ("c" * 16,) * MAX_FRONTS),
+    ],
+)
+def test_fronts_are_the_names_in_their_header(value: str | None, names: tuple[str, ...]) -> None:
+    assert fronts(value) == names

@@ -45,7 +45,7 @@ def answers(*, refused: Collection[str] = ()) -> Play:
     async def play(stream: trio.SocketStream, asked: Asked) -> None:
         if any(name in asked.body for name in refused):
             await status(400)(stream, asked)
-        elif "messages" in asked.body and "Paris" in json.dumps(asked.body["messages"]):
+        elif "Paris" in json.dumps(asked.body.get("messages")) and not asked.body.get("stream"):
             await status(200, json.dumps(capable(asked.body)).encode())(stream, asked)
         else:
             await says("Hello")(stream, asked)

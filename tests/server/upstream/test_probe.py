@@ -171,8 +171,9 @@ def test_model_is_that_of_all_usable_upstreams() -> None:
         DiscoveredModel("http://b", "m", 6, n_ctx=2048, missing_fields=MissingFields(ignored=frozenset({"stop"}))),
         DiscoveredModel("http://c", error="The upstream http://c cannot be reached."),
     ]
-    fields = {"refused": frozenset({"seed"}), "ignored": frozenset({"stop"})}
-    assert upstream_model(each, 0, 8) == UpstreamModel(name="m", created=5, n_ctx=2048, n_slots=24, **fields)
+    seed, stop = frozenset({"seed"}), frozenset({"stop"})
+    expected = UpstreamModel(name="m", created=5, n_ctx=2048, n_slots=24, refused=seed, ignored=stop, front="f")
+    assert upstream_model(each, 0, 8, front="f") == expected
     assert upstream_model(each, 1000, 8).n_ctx == 1000
 
 
