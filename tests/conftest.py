@@ -102,7 +102,7 @@ def mcp_url() -> Iterator[str]:
             time.sleep(0.02)
         yield f"http://127.0.0.1:{port}/mcp"
     finally:
-        process.terminate()
+        process.kill()  # it would wait for its sessions
         process.wait()
 
 

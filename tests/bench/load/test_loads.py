@@ -2,6 +2,7 @@
 
 import json
 import random
+import signal
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +16,7 @@ from load.sweep import Sweep
 from load.trace import Arrival, read_trace
 from measures import Group, Objectives
 from record import Record
+from run import main
 
 from tests.bench.fake_server import DELTA, DONE, HEAD, LAST, SHORT, bench, chunk, data, fake_server
 
@@ -152,10 +154,19 @@ def test_answers_that_end_early_are_warned_of() -> None:
         (["--field", "x"], "is not NAME=JSON"),
     ],
 )
-def test_flags_that_are_wrong_exit_2_with_the_remedy(flags: list[str], message: str) -> None:
-    run = bench("--url", "127.0.0.1:9", *flags)
-    assert (run.returncode, run.stdout) == (2, "")
-    assert message in run.stderr
+def test_flags_that_are_wrong_exit_2_with_the_remedy(
+    flags: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        status: object = main(["--url", "127.0.0.1:9", *flags])
+    except SystemExit as end:  # of argparse
+        status = end.code
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    out, err = capsys.readouterr()
+    assert (status, out) == (2, "")
+    assert message in err
 
 
 @given(st.sampled_from(["poisson", "constant"]), st.floats(0.1, 100), st.integers(1, 50), st.integers(0, 9))

@@ -167,5 +167,5 @@ async def test_drafts_leave_the_tokens_of_a_seed_unchanged() -> None:
         1, 1, 0, 0, 5, presence_penalty=0.3, frequency_penalty=0.02, repeat_penalty=1.2, repeat_last_n=5
     )
     drafting = Chain(8)
-    assert await answered(drafting, 3000, sampling) == await answered(Chain(8, drafts=False), 3000, sampling)
-    assert sum(rows > 1 for rows in drafting.wanted) > 100, "n_draft were made"
+    assert await answered(drafting, 1000, sampling) == await answered(Chain(8, drafts=False), 1000, sampling)
+    assert sum(rows > 1 for rows in drafting.wanted) > 30, "n_draft were made"

@@ -15,6 +15,7 @@ def test_serve_begins_to_load_the_model_before_it_imports_the_server() -> None:
     assert SLOW & set(loaded) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("command", "collects"), [("serve", False), ("models", True)])
 def test_garbage_collector_rests_while_serve_starts(command: str, collects: bool) -> None:
     code = f"import gc, sys; sys.argv = ['responsed', '{command}']; import server.__main__; print(gc.isenabled())"
@@ -22,6 +23,7 @@ def test_garbage_collector_rests_while_serve_starts(command: str, collects: bool
     assert printed == f"{collects}\n"
 
 
+@pytest.mark.slow
 def test_garbage_collector_works_while_the_daemon_runs() -> None:
     code = (
         "import gc\n"

@@ -418,6 +418,7 @@ async def test_key_that_waits_leaves_places_to_others() -> None:
     assert sorted(statuses) == [200] * 5 + [503]
 
 
+@pytest.mark.slow
 async def test_official_client_retries_after_a_503() -> None:
     model = PacedModel(n_slots=1)
     counted: list[str | None] = []

@@ -75,7 +75,7 @@ def content(text: str) -> Callable[[Any], bytes]:
 
 
 def large(id_: Any) -> bytes:
-    return content("TEXT")(id_).replace(b"TEXT", b"A" * 50_000_000)
+    return content("TEXT")(id_).replace(b"TEXT", b"A" * 5_000_000)
 
 
 LARGE = gzip.compress(large(3), 1)
@@ -89,7 +89,7 @@ PARSE = {"type": "mcp_protocol_error", "code": -32700, "message": "The MCP serve
 CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "never": (silent, {"code": 504}),
     "drip": (dripping, {"code": 504}),
-    "50 MB": (sending(large), {"code": 502, "message": "The MCP server's answer is larger than "
+    "5 MB": (sending(large), {"code": 502, "message": "The MCP server's answer is larger than "
               "1000000 bytes."}),
     "events without an end": (chattering, {"code": 502}),
     "compressed": (
@@ -212,7 +212,7 @@ async def test_two_tools_of_one_name_are_refused() -> None:
 
 
 async def test_pages_without_an_end_are_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "LIST_SECONDS", 0.5)
+    monkeypatch.setattr(client, "LIST_SECONDS", 0.2)
     attack = sending(lambda id_: encode(id_, result={"tools": [], "nextCursor": "again"}))
     async with (
         hostile("tools/list", attack) as url,

@@ -501,7 +501,7 @@ async def test_time_of_a_list_is_no_time_of_the_answer(caplog: pytest.LogCapture
 
 async def test_list_beside_a_full_engine_begins_at_once(mcp_url: str) -> None:
     """The response is queued for its slot behind the list only."""
-    model = ScriptedModel(lambda prompt: b"Ok. " * 400, n_slots=1)
+    model = ScriptedModel(lambda prompt: b"Ok. " * 150, n_slots=1)
     async with (
         served(model, template=HERMES, allow_mcp=(mcp_url,)) as running,
         await Client.to(running) as busy,

@@ -152,8 +152,8 @@ async def _balancer(ports: Sequence[int]) -> AsyncIterator[int]:
 
 WAYS = [
     pytest.param(served, id="embedded"),
-    pytest.param(fronting, id="front"),
-    pytest.param(token_fronting, id="front that sends tokens"),
+    pytest.param(fronting, marks=pytest.mark.slow, id="front"),
+    pytest.param(token_fronting, marks=pytest.mark.slow, id="front that sends tokens"),
     pytest.param(balanced, marks=pytest.mark.slow, id="fronts on PostgreSQL"),
 ]
 """Ways to serve: by the engine in the process, by upstreams in both forms, and by two fronts on one database."""

@@ -76,7 +76,9 @@ async def one_slot(state: Path, **options: Any) -> AsyncIterator[tuple[Running, 
         yield running, model
 
 
-@pytest.mark.parametrize("batched", [False, True], ids=["one row", "drafts"])
+@pytest.mark.parametrize(
+    "batched", [pytest.param(False, id="one row"), pytest.param(True, marks=pytest.mark.slow, id="drafts")]
+)
 @pytest.mark.parametrize("state", STATES)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("way", WAYS)

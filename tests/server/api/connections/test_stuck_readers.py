@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import trio
 
-from engine.backends.scripted import ScriptedModel
 from tests.support import wire
 from tests.support.helpers import PATIENCE, Client, PacedModel, Running, encode, get, post, served, text
 from tests.support.websockets import SocketClient, handshake
@@ -45,16 +44,16 @@ async def websocket(client: Client) -> None:
 async def test_client_that_stops_reading_ends_its_answer_and_frees_its_slot(
     ask: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    model = ScriptedModel(lambda prompt: b"x" * 3500, n_slots=1)
+    model = PacedModel(lambda prompt: b"x" * 3500, n_slots=1)
     settings: dict[str, Any] = {"write_timeout_seconds": 0.3, "state": tmp_path}
     with caplog.at_level("INFO", "responsed.http"):
         async with served(model, **settings) as running, await narrow(running) as stuck:
+            model.hold()
             await ask(stuck)
+            await model.wait_begun(1)
+            model.go()
             with trio.fail_after(PATIENCE):
-                while not running.app.running:
-                    await trio.sleep(0.005)
-                while running.app.running:
-                    await trio.sleep(0.005)
+                await running.app.wait_idle()
             assert (await post(running, input="Hi", max_output_tokens=1)).status == 200
             lines = [
                 record.getMessage() for record in caplog.records if "client stopped reading" in record.getMessage()
