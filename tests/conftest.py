@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import os
+import re
 import shutil
 import signal
 import socket
@@ -50,6 +51,7 @@ os.environ["RESPONSED_CONFIG"] = os.devnull
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+SLOW_FILE = re.compile(r"^pytestmark = (\[[^]]*)?pytest\.mark\.slow\b", re.MULTILINE)
 SLOW_FIXTURES = {"smollm2", "gemma3", "cache", "cluster"}
 """Fixtures that need a real model or a PostgreSQL, or download into the person's own cache folder."""
 
@@ -104,6 +106,13 @@ def mcp_url() -> Iterator[str]:
     finally:
         process.kill()  # it would wait for its sessions
         process.wait()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Ignore files of slow tests where only the fast ones run: importing them takes a second."""
+    if config.option.markexpr != "not slow" or collection_path.suffix != ".py":
+        return None
+    return True if SLOW_FILE.search(collection_path.read_text()) else None
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest deselects by -m

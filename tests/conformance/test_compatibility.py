@@ -152,7 +152,12 @@ REFERENCES = ("conversation", "previous_response_id", "item_reference")
 
 
 WAYS = pytest.mark.parametrize(
-    "served", [helpers.served, fronting, token_fronting], ids=["embedded", "front", "tokens"]
+    "served",
+    [
+        pytest.param(helpers.served, id="embedded"),
+        pytest.param(fronting, marks=pytest.mark.slow, id="front"),
+        pytest.param(token_fronting, marks=pytest.mark.slow, id="tokens"),
+    ],
 )
 
 

@@ -69,6 +69,7 @@ def test_choose_with_waiting_tasks_gives_way_without_a_history() -> None:
 
 @settings(max_examples=30)
 @given(rows=st.sampled_from([2, 5, 64]), busy_seconds=st.floats(5, 300))
+@pytest.mark.slow
 def test_choose_after_the_other_process_returns_to_all_cores(rows: int, busy_seconds: float) -> None:
     machine = Machine(TWO_CORES, cores=1, work=0.02 / rows)
     list(machine.steps(rows, busy_seconds))

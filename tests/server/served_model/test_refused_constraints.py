@@ -112,7 +112,13 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
+SLOW_CASE = "a grammar without an end"
+"""A case like the next one, for which llguidance takes half a second."""
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.slow] * (case == SLOW_CASE)) for case in REFUSED]
+)
 async def test_unenforceable_tool_or_format_is_refused_by_its_place(case: str) -> None:
     fields, param, message = REFUSED[case]
     for answer in await answers(stubborn(), **fields):

@@ -22,6 +22,8 @@ from tests.server.upstream.fronts import Served
 from tests.support.helpers import NAME, PATIENCE, statuses
 from tests.support.processes import Daemon, serving
 
+pytestmark = pytest.mark.slow
+
 Run: TypeAlias = Callable[..., Awaitable[RunResultBase]]
 
 

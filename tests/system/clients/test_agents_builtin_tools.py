@@ -25,6 +25,8 @@ from tests.server.upstream.fronts import Served
 from tests.support.helpers import statuses
 from tests.system.clients.test_agents import WAYS, Run, runs, scripted
 
+pytestmark = pytest.mark.slow
+
 
 class Workplace:
     """A folder in which files are patched, and a shell that is asked for."""
@@ -69,7 +71,6 @@ def steps(*calls: tuple[str, dict[str, Any]]) -> Any:
 
 
 @WAYS
-@pytest.mark.slow
 async def test_agents_sdk_runs_shell_and_patches(
     served: Served, run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -92,7 +93,6 @@ async def test_agents_sdk_runs_shell_and_patches(
 
 
 @WAYS
-@pytest.mark.slow
 async def test_agents_sdk_runs_local_shell(served: Served, run: Run, tmp_path: Path) -> None:
     place = Workplace(tmp_path)
     agent = Agent("Coder", tools=[LocalShellTool(place.local_shell)])

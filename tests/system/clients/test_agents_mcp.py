@@ -14,6 +14,8 @@ from tests.server.mcp.test_mcp import calculator
 from tests.server.upstream.fronts import Served
 from tests.system.clients.test_agents import WAYS, Run, runs
 
+pytestmark = pytest.mark.slow
+
 
 def hosted(url: str, approval: Any, **options: Any) -> HostedMCPTool:
     config = Mcp(type="mcp", server_label="calc", server_url=url, require_approval=approval)
@@ -21,7 +23,6 @@ def hosted(url: str, approval: Any, **options: Any) -> HostedMCPTool:
 
 
 @WAYS
-@pytest.mark.slow
 async def test_agents_sdk_gets_the_answer_of_a_hosted_mcp_tool(served: Served, run: Run, mcp_url: str) -> None:
     agent = Agent("Calculator", tools=[hosted(mcp_url, "never")])
     async with served(ScriptedModel(calculator), template=HERMES, allow_mcp=(mcp_url,)) as running:
@@ -31,7 +32,6 @@ async def test_agents_sdk_gets_the_answer_of_a_hosted_mcp_tool(served: Served, r
 
 
 @WAYS
-@pytest.mark.slow
 @pytest.mark.parametrize(("approves", "output"), [(True, "It is 5."), (False, "Then not.")])
 async def test_agents_sdk_approves_or_denies_a_call(
     served: Served, run: Run, approves: bool, output: str, mcp_url: str
@@ -50,7 +50,6 @@ async def test_agents_sdk_approves_or_denies_a_call(
 
 
 @WAYS
-@pytest.mark.slow
 async def test_agents_sdk_gets_the_reason_of_a_failed_list(served: Served, run: Run) -> None:
     agent = Agent("Calculator", tools=[hosted("http://127.0.0.1:1/mcp", "never")])
     async with served(ScriptedModel(calculator), template=HERMES, allow_mcp=("http://127.0.0.1:1/mcp",)) as running:

@@ -16,6 +16,8 @@ from tests.server.upstream.fronts import Served
 from tests.support.helpers import NAME, PATIENCE
 from tests.system.clients.test_agents import WAYS, Desk, Run, forecaster, scripted
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("how", [{}, {"auto_previous_response_id": True}], ids=["replayed", "chained"])
 @WAYS

@@ -67,7 +67,7 @@ async def test_client_that_stops_reading_ends_its_answer_and_frees_its_slot(
                 assert 0 < len(text(stored)) <= stored["usage"]["output_tokens"] < 3500
 
 
-@pytest.mark.parametrize(("unix", "tokens"), [(False, 2000), (True, 400)])
+@pytest.mark.parametrize(("unix", "tokens"), [pytest.param(False, 2000, marks=pytest.mark.slow), (True, 400)])
 async def test_stuck_reader_at_sigterm_finds_its_terminal_event_once_it_reads_again(
     unix: bool, tokens: int, tmp_path: Path
 ) -> None:

@@ -73,7 +73,9 @@ def essence(response: dict[str, Any]) -> dict[str, Any]:
     return {"status": response["status"], "output": output, "usage": usage, "why": response["incomplete_details"]}
 
 
-@pytest.mark.parametrize("kind", FORMS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind not in ("llama.cpp", "SGLang"))) for kind in FORMS]
+)
 async def test_answers_are_those_of_the_embedded_engine(kind: str) -> None:
     async with served(ScriptedModel()) as embedded, token_fronting(ScriptedModel(), kind=kind) as front:
         for name, request in REQUESTS.items():
