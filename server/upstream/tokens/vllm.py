@@ -21,6 +21,7 @@ class _Likelihoods(Struct):
 
 
 class _Completed(Struct):
+    index: int | None = None
     text: str = ""
     token_ids: list[int] | None = None
     finish_reason: str | None = None
@@ -92,9 +93,9 @@ class VllmReader:
         details = None if read.usage is None else read.usage.prompt_tokens_details
         cached = None if details is None else details.cached_tokens
         last = not self._asked.streams
-        if not read.choices:
+        choice = next((each for each in read.choices if not each.index), None)
+        if choice is None:
             return AnswerPart(cached=cached, last=last)
-        choice = read.choices[0]
         if choice.token_ids is None and choice.text:
             raise ValueError("its tokens have no ids (`return_token_ids`)")
         finish = None if choice.finish_reason is None else self._finish(choice.finish_reason)

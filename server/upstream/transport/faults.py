@@ -7,8 +7,8 @@ import msgspec
 
 from server.protocol.errors import ApiError, InvalidRequest, Unavailable
 
-DECODING_ERRORS = (ValueError, RecursionError)
-"""Errors of msgspec's decoders: no JSON, other types, no UTF-8, or values that are nested too deeply."""
+DECODING_ERRORS = (ValueError, RecursionError, LookupError, OverflowError)
+"""Errors of decoders and readers: no JSON, other types, no UTF-8, values nested too deeply, or numbers out of range."""
 
 BROKEN_OFF = ("abort", "error", "cancelled")
 """Values of `finish_reason` for answers that are not complete (vLLM, SGLang, OpenRouter)."""

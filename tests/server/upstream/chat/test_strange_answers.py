@@ -130,6 +130,7 @@ async def test_broken_answer_ends_with_its_cause(play: Play, cause: str, caplog:
 
 
 NEGATIVE = event({"choices": [], "usage": {"prompt_tokens_details": {"cached_tokens": -5}}})
+SECOND = event({"choices": [{"index": 1, "token_ids": [65], "finish_reason": "stop"}]})
 DEEP_PART = event(b'{"x":%b}' % DEEP)
 
 
@@ -139,6 +140,7 @@ DEEP_PART = event(b'{"x":%b}' % DEEP)
         ((token(*b"So"), NEGATIVE, token(256, finish="stop")), ("completed", None)),
         ((token(*b"So"), DEEP_PART), ("failed", "upstream_error")),
         ((token(*b"So"), token(finish="abort")), ("failed", "upstream_error")),
+        ((token(*b"So"), SECOND, token(256, finish="stop")), ("completed", None)),
     ],
 )
 async def test_strange_tokens_have_one_end(parts: tuple[bytes, ...], ends: tuple[str, str | None]) -> None:
@@ -146,6 +148,7 @@ async def test_strange_tokens_have_one_end(parts: tuple[bytes, ...], ends: tuple
         response = (await post(front, model="m", input="Hi", stream=True)).events[-1]["response"]
     assert (response["status"], response.get("responsed", {}).get("fault")) == ends
     assert response["usage"]["input_tokens_details"]["cached_tokens"] == 0
+    assert response["output"][0]["content"][0]["text"] == "So"
 
 
 NO_LIST = "does not list its models as OpenAI's API does"

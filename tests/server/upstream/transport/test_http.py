@@ -159,3 +159,25 @@ async def test_status_counts_without_its_body() -> None:
 
     async with upstream(serve, ClientTimeouts(connect=5, first_byte=5, idle=0.05)) as client:
         assert await asked(client) == "http_429"
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait"),
+    [
+        (b"Retry-After: 7", 7),
+        (b"Date: Wed, 01 Jan 2200 00:00:00 GMT\r\nRetry-After: Wed, 01 Jan 2200 00:00:07 GMT", 7),
+        (b"Date: Wed, 01 Jan 2200 00:00:00 GMT\r\nRetry-After: Wed, 01 Jan 2100 00:00:07 GMT", 0),
+        (b"Retry-After: Wed, 01 Jan 2020 00:00:00 +99999999999999999999", 1),
+        (b"Date: nonsense\r\nRetry-After: Wed, 01 Jan 2020 00:00:00 GMT", 0),
+    ],
+)
+async def test_date_to_wait_for_is_one_of_the_upstreams_clock(headers: bytes, wait: float) -> None:
+    async def serve(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n" + headers + b"\r\n\r\n")
+
+    async with upstream(serve, ClientTimeouts(connect=5, first_byte=5, idle=5, busy=1)) as client:
+        with pytest.raises(UpstreamFault) as caught:
+            async with client.request("GET", "/"):
+                pass
+    assert (caught.value.kind, caught.value.wait) == ("http_503", wait)
