@@ -135,12 +135,13 @@ def _ids(entries: Iterable[Entry]) -> list[str]:
 
 
 def _drop_snapshots(flags: argparse.Namespace, inventory: Inventory) -> None:
-    """Delete the KV snapshots, which contain the prompts of deleted entries."""
+    """Delete the KV snapshots, which contain the prompts of deleted entries; running servers of a database do."""
     if inventory.served:
-        print_error(
-            "a server uses the store; its prefix cache still has the deleted prompts (`DELETE /v1/responses/ID` "
-            "removes both)"
-        )
+        if not inventory.shared:
+            print_error(
+                "a server uses the store; its prefix cache still has the deleted prompts (`DELETE /v1/responses/ID` "
+                "removes both)"
+            )
         return
     config = settings.config(settings.resolve(flags, os.environ))
     Snapshots((config.state_dir or catalog.state_folder(os.environ)) / "kv", "", 0).drop()

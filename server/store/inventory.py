@@ -60,6 +60,7 @@ class Inventory:
     def __init__(self, store: OpenStore) -> None:
         self._store = store
         self.served = store.served
+        self.shared = store.shared
         self.delete = store.delete
         self.vacuum = store.vacuum
 

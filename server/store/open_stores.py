@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from server.store.database import Row, Schema
+from server.store.deletions import ALL, Deletions
 from server.store.errors import NewerStore, OlderStore, StoreError, translated
 from server.store.postgres import LIVING, PostgresDatabase
 from server.store.sqlite import APPLICATION_ID, BUSY_SECONDS
@@ -29,6 +30,11 @@ class OpenStore(Protocol):
         """True if a server has the store open."""
         ...
 
+    @property
+    def shared(self) -> bool:
+        """True if servers read which entries were deleted, and forget their prompts."""
+        ...
+
     def rows(self, sql: str, *values: object) -> list[Row]: ...
 
     def delete(self, entry_ids: Collection[str]) -> None:
@@ -44,6 +50,8 @@ class OpenStore(Protocol):
 
 class SQLiteFile:
     """Second connection to a file; see `OpenStore`."""
+
+    shared = False
 
     def __init__(self, path: Path, schema: Schema) -> None:
         """Raises StoreError, also if the tables are not those of `schema`."""
@@ -107,6 +115,8 @@ class SQLiteFile:
 class PostgresInventory:
     """Connection that belongs to no server; see `OpenStore`."""
 
+    shared = True
+
     def __init__(self, url: str, password: str | None) -> None:
         """Raises StoreError, also if the tables are missing or not those of this version."""
         self._database = PostgresDatabase(url, password)
@@ -115,10 +125,15 @@ class PostgresInventory:
         self.served = bool(self.rows(f"SELECT 1 FROM servers WHERE {LIVING}"))
 
     def delete(self, entry_ids: Collection[str]) -> None:
-        """Delete entries together. Their bytes stay in PostgreSQL's files until `vacuum`."""
+        """Delete entries together. Their bytes stay in PostgreSQL's files until `vacuum`.
+
+        All servers drop their caches, since entries do not show the affinity group of their prompts.
+        """
         with self._database.transaction():
             for each in entry_ids:
                 self._database.change("DELETE FROM entries WHERE id = ?", each)
+            if entry_ids:
+                Deletions(self._database).add(ALL)
 
     def vacuum(self) -> tuple[int, int]:
         """Rewrite the tables without the deleted rows; return their bytes before and after."""

@@ -369,7 +369,12 @@ def test_inventory_lists_deletes_and_vacuums(peers: tuple[Store, Store], place: 
         assert inventory.in_use() == {"r2"}
         content = inventory.content(inventory.entry("conv"))
         assert (content.body, content.items) == (b'{"a":"b"}', [b"{}"])
+        inventory.delete([])
+        assert a.deletions.after(0) == (0, ())
         inventory.delete(["r1"])
+        assert [each.deletions.after(0) for each in peers] == [(1, [deletions.ALL])] * 2, (
+            "all servers drop their caches"
+        )
         for number in range(100):
             put(a, begun(f"more{number}"))
         inventory.delete([f"more{number}" for number in range(100)])
