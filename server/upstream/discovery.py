@@ -39,6 +39,8 @@ class DiscoveredModel(Struct, frozen=True):
     """0 if the upstream does not name it."""
     unsafe: frozenset[str] = frozenset()
     """Fields that end the upstream's process."""
+    grammar_backend: str = ""
+    """SGLang's reader of grammars; empty if it is unknown."""
     error: str = ""
     """Why the upstream cannot be used."""
     away: bool = False
@@ -144,8 +146,9 @@ def _no_model(url: str, model: str | None, listed: Sequence[ListedModel]) -> str
 async def _known(client: UpstreamClient, listed: ListedModel) -> DiscoveredModel:
     """Return the facts about a listed model, with those that its server has beside the list. Raises UpstreamFault."""
     own = await _properties(client, listed)
-    unsafe = await _unsafe_sglang(client) if listed.owned_by == "sglang" else frozenset[str]()
-    facts = (listed.id, listed.owned_by, listed.context, listed.meta, own, sorted(unsafe))
+    info = await _sglang_settings(client) if listed.owned_by == "sglang" else SglangSettings()
+    unsafe, backend = info.unsafe, info.grammar_backend or ""
+    facts = (listed.id, listed.owned_by, listed.context, listed.meta, own, sorted(unsafe), backend)
     return DiscoveredModel(
         client.address.url,
         listed.id,
@@ -153,6 +156,7 @@ async def _known(client: UpstreamClient, listed: ListedModel) -> DiscoveredModel
         listed.owned_by or "",
         listed.context or own.n_ctx,
         unsafe,
+        backend,
         version=blake2b(msgspec.json.encode(facts), digest_size=16).hexdigest(),
     )
 
@@ -172,21 +176,17 @@ async def _properties(client: UpstreamClient, model: ListedModel) -> ServerPrope
     return ServerProperties()
 
 
-async def _unsafe_sglang(client: UpstreamClient) -> frozenset[str]:
-    """Return the fields that end SGLang's process: `min_p` with deterministic inference, known or not.
-
-    Raises UpstreamFault if it is away.
-    """
+async def _sglang_settings(client: UpstreamClient) -> SglangSettings:
+    """Return SGLang's settings. Raises UpstreamFault if it is away."""
     for name in ("/server_info", "/get_server_info"):  # the second one is that of older versions
         try:
-            info = msgspec.json.decode(await _get(client, client.address.root + name), type=SglangSettings)
-            return frozenset({"min_p"} if info.enable_deterministic_inference else ())
+            return msgspec.json.decode(await _get(client, client.address.root + name), type=SglangSettings)
         except UpstreamFault as fault:
             if fault.away:
                 raise
         except faults.DECODING_ERRORS:
             pass
-    return frozenset({"min_p"})
+    return SglangSettings(is_known=False)
 
 
 async def _get(client: UpstreamClient, target: str) -> bytes:

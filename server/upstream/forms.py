@@ -41,13 +41,17 @@ class TokenForm:
         self._template = template
 
     async def probe(self, client: UpstreamClient, found: DiscoveredModel) -> MissingFields:
-        kind = kind_of(found.owned_by, self._vocabulary)
+        kind = kind_of(found.owned_by, self._vocabulary, found.grammar_backend)
         return await TokenProbe(client, kind, found.model, self._vocabulary, found.unsafe).run()
 
     def open(self, model: UpstreamModel, found: Sequence[DiscoveredModel]) -> tuple[Source, Ask]:
         vocabulary, lacking = self._vocabulary, model.refused | model.ignored
         usable = next(each for each in found if not each.error)
-        kinds = {each.url: kind_of(each.owned_by or usable.owned_by, vocabulary) for each in found}
+        kinds = {
+            each.url: kind_of(known.owned_by, vocabulary, known.grammar_backend)
+            for each in found
+            for known in (each if each.owned_by else usable,)
+        }
         log.info("tokens: %s", ", ".join(f"{url} is asked as {kind.name}" for url, kind in kinds.items()))
         upstreams = TokenUpstreams(
             model=model.name,

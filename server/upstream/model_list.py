@@ -62,3 +62,10 @@ class ServerProperties(Struct):
 
 class SglangSettings(Struct):
     enable_deterministic_inference: bool = False
+    grammar_backend: str | None = None
+    is_known: bool = True
+
+    @property
+    def unsafe(self) -> frozenset[str]:
+        """Return the fields that end SGLang's process: `min_p` with deterministic inference, known or not."""
+        return frozenset({"min_p"} if self.enable_deterministic_inference or not self.is_known else ())

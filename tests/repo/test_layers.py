@@ -77,8 +77,9 @@ DRAWN = {
     ),
     "server.relay": "access engine.platform generation http protocol served_model store stream",
     "server.upstream.tokens": (
-        "config engine.chat_template engine.constraint engine.job engine.model engine.structured_output "
-        "engine.tokenizer http postprocessing prompt prompt_comparison served_model store stream upstream.transport"
+        "config engine.chat_template engine.constraint engine.grammar engine.job engine.model "
+        "engine.structured_output engine.tokenizer http postprocessing prompt prompt_comparison served_model store "
+        "stream upstream.transport"
     ),
     "server.live_view": "config monitoring",
     "server.session": "access generation http postprocessing preprocessing prompt prompt.items protocol websocket",

@@ -16,11 +16,10 @@ from msgspec.structs import replace
 
 from engine.constraint import GrammarError
 from engine.job import EngineOutput, Finished, FinishReason, Job, Progress, SamplingParams, Started, Token
-from engine.structured_output import StructuralTag
 from server.upstream.tokens.gate import TokenGate, bias
 from server.upstream.tokens.masks import Masks
 from server.upstream.tokens.parts import AnswerParts
-from server.upstream.tokens.servers import AnswerPart, Continuation, TokenServer, continued
+from server.upstream.tokens.servers import AnswerPart, Continuation, TokenServer, continued, grammar_text
 from server.upstream.transport import REFUSALS, Attempt, OutputMismatch, UpstreamClient, UpstreamFault, faults
 
 DRAIN_SECONDS = 1.0
@@ -39,7 +38,7 @@ class TokenUpstreams(Struct, frozen=True):
     refused: frozenset[str] = frozenset()
     """Sampling fields that are not sent, by our names."""
     has_grammars: bool = False
-    """True if they read grammars in Lark."""
+    """True if each reads grammars in its syntax."""
     chooses: bool = True
     """True if the next token can be limited to some."""
 
@@ -69,10 +68,8 @@ class TokenAnswer:
         self._requests = 0
         self._refused: list[int] | None = None
         """Tokens to choose from, after one that the grammar forbids."""
-        self._lark = ""
-        """Grammar for a stream that begins the answer."""
-        if upstreams.has_grammars and isinstance(job.grammar, StructuralTag):
-            self._lark = job.grammar.lark
+        self._grammar = ""
+        """Grammar for a stream that begins the answer, in the server's syntax."""
         self._choice: list[int] = []
         """Tokens of the last choice."""
         self._streams = True
@@ -100,7 +97,9 @@ class TokenAnswer:
                 await self._read_numbers(parts)
             self._finish(FinishReason.LENGTH)
             return
-        if self._lark:
+        if self._upstreams.has_grammars and (grammar := self._job.grammar) is not None:
+            self._grammar = await trio.to_thread.run_sync(grammar_text, grammar, self._server.syntax)  # up to 0.1 s
+        if self._grammar:
             await self._stream_by_grammar()
         self._force()
         while self._finished is None:
@@ -114,7 +113,7 @@ class TokenAnswer:
             if self._writes or fault.kind not in REFUSALS:
                 raise
         finally:
-            self._lark = ""
+            self._grammar = ""
 
     async def _stream(self) -> None:
         """Read a stream of tokens until it ends or departs from the grammar."""
@@ -152,7 +151,7 @@ class TokenAnswer:
             await self._masks.prepare()
             if not self._take(token):
                 return False
-            if self._lark and self._finished is None:
+            if self._grammar and self._finished is None:
                 await self._masks.prepare()
                 if self._gate.end is not None:
                     return False  # its grammar would hide whether the model wants to end a complete answer
@@ -246,7 +245,7 @@ class TokenAnswer:
 
     def _force(self) -> None:
         """Accept the tokens that are certain to follow. With logprobs, or by the same grammar, the upstream chooses."""
-        if self._job.top_logprobs is not None or self._lark or self._refused is not None:
+        if self._job.top_logprobs is not None or self._grammar or self._refused is not None:
             return
         while self._finished is None and (forced := self._gate.forced()):
             for id_ in forced:
@@ -269,8 +268,8 @@ class TokenAnswer:
         if allowed and self._server.choice == "logit_bias":
             biases = bias(allowed, self._upstreams.n_vocab, sampling.logit_bias)
             sampling, allowed = replace(sampling, logit_bias=biases), ()
-        ends, lark = sorted(self._ends), self._lark
-        asked = Continuation(self._tokens, max_tokens, sampling, job.top_logprobs, ends, lark, allowed, streams)
+        ends, grammar = sorted(self._ends), self._grammar
+        asked = Continuation(self._tokens, max_tokens, sampling, job.top_logprobs, ends, grammar, allowed, streams)
         body = msgspec.json.encode(self._server.body(self._upstreams.model, asked, self._upstreams.refused))
         self._requests += 1
         async with self._client.request("POST", self._server.target(address), body) as answer:

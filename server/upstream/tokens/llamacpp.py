@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from engine.job import FinishReason, Token, TokenLogprobs
 from engine.tokenizer import Vocabulary
-from server.upstream.tokens.servers import AnswerPart, Continuation, sampling_fields
+from server.upstream.tokens.servers import AnswerPart, Continuation, Syntax, sampling_fields
 from server.upstream.transport import Address, faults
 
 MAX_SEED = 0x7FFFFFFF
@@ -51,6 +51,7 @@ _decode = msgspec.json.Decoder(_LlamaPart).decode
 class LlamaCppServer:
     name = "llama.cpp"
     choice = "logit_bias"
+    syntax = Syntax.LARK
     sampling: Mapping[str, str] = {
         name: name
         for name in (
@@ -80,7 +81,7 @@ class LlamaCppServer:
             "return_tokens": True,
             "return_progress": asked.streams,
             "response_fields": FIELDS,
-            **({"grammar": f"%llguidance {{}}\n{asked.lark}"} if asked.lark else {}),
+            **({"grammar": f"%llguidance {{}}\n{asked.grammar}"} if asked.grammar else {}),
             **fields,
         }
 

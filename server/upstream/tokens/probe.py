@@ -10,12 +10,13 @@ import msgspec
 import trio
 from msgspec.structs import replace
 
+from engine.grammar import ebnf
 from engine.job import SamplingParams, Token
 from engine.tokenizer import Vocabulary
 from server.upstream.tokens.gate import FULL_BIAS
 from server.upstream.tokens.llamacpp import LlamaCppServer
 from server.upstream.tokens.parts import AnswerParts
-from server.upstream.tokens.servers import NEUTRAL, Continuation, TokenServer
+from server.upstream.tokens.servers import NEUTRAL, Continuation, Syntax, TokenServer
 from server.upstream.tokens.sglang import SglangServer
 from server.upstream.tokens.vllm import VllmServer
 from server.upstream.transport import REFUSALS, MissingFields, UpstreamClient, UpstreamFault, faults
@@ -47,9 +48,13 @@ DECISIVE: dict[str, Any] = {"top_k": 1, "min_p": 1.0, "top_p": 1e-6}
 """Values with which the most likely token comes at any temperature."""
 
 
-def kind_of(owned_by: str, vocabulary: Vocabulary) -> TokenServer:
-    """Return the kind of a server by the owner of its model; vLLM's for an unknown one."""
-    kinds: dict[str, TokenServer] = {"llamacpp": LlamaCppServer(vocabulary), "sglang": SglangServer()}
+def kind_of(owned_by: str, vocabulary: Vocabulary, grammar_backend: str = "") -> TokenServer:
+    """Return the kind of a server by the owner of its model; vLLM's for an unknown one.
+
+    `grammar_backend`: SGLang's reader of grammars; empty if it is unknown.
+    """
+    sglang = SglangServer(grammar_backend)
+    kinds: dict[str, TokenServer] = {"llamacpp": LlamaCppServer(vocabulary), "sglang": sglang}
     return kinds.get(owned_by) or VllmServer()
 
 
@@ -132,7 +137,11 @@ class TokenProbe:
 
     async def _probe_grammar(self) -> None:
         """Try a grammar as those of answers: a regex, and a grammar with a schema in it."""
-        written = await self._ask(len(JSON_TEXT) + 2, GREEDY, lark=GRAMMAR)
+        if self._server.syntax is Syntax.NONE:
+            self._refused.add("grammar")
+            return
+        grammar = ebnf(GRAMMAR, self._vocabulary.name_of) if self._server.syntax is Syntax.EBNF else GRAMMAR
+        written = await self._ask(len(JSON_TEXT) + 2, GREEDY, grammar=grammar)
         text = b"".join(self._vocabulary.bytes_of(each.id) for each in written or ())
         if text.decode(errors="replace").lstrip("\n") != JSON_TEXT:
             (self._refused if written is None else self._ignored).add("grammar")

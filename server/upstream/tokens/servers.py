@@ -6,13 +6,24 @@ Each has a form of its own, since tokens must come back as ids: llama.cpp's `/co
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import Any, Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from engine.constraint import Grammar
 from engine.job import FinishReason, SamplingParams, Token
+from engine.structured_output import StructuralTag
 from server.upstream.transport import LEAST_TOP_P, Address
+
+
+class Syntax(StrEnum):
+    """Syntax of the grammars that a server reads."""
+
+    NONE = "none"
+    LARK = "lark"
+    EBNF = "ebnf"
 
 
 class Continuation(Struct, frozen=True):
@@ -24,8 +35,8 @@ class Continuation(Struct, frozen=True):
     top_logprobs: int | None = None
     ends: Sequence[int] = ()
     """Tokens that end the answer."""
-    lark: str = ""
-    """Grammar of the answer, in Lark; empty for none."""
+    grammar: str = ""
+    """Grammar of the answer, in the server's syntax; empty for none."""
     allowed: Sequence[int] = ()
     """Tokens to choose from, for a server with a field for them; empty for all."""
     streams: bool = True
@@ -75,6 +86,9 @@ class TokenServer(Protocol):
     def choice(self) -> str:
         """Field by which the next token can be limited to some: `logit_bias`, or one of its own."""
         ...
+
+    @property
+    def syntax(self) -> Syntax: ...
 
     def target(self, address: Address) -> str:
         """Return the path to ask."""
@@ -126,3 +140,16 @@ def wanted_fields(sampling: SamplingParams) -> set[str]:
     """Return the sampling fields that have an effect on an answer."""
     wanted = {name for name in NEUTRAL.__struct_fields__ if getattr(sampling, name) != getattr(NEUTRAL, name)}
     return wanted | {"repeat_last_n"} if "repeat_penalty" in wanted else wanted - {"repeat_last_n"}
+
+
+def grammar_text(grammar: Grammar, syntax: Syntax) -> str:
+    """Return the text of an answer's grammar; empty if there is none in this syntax."""
+    if not isinstance(grammar, StructuralTag):
+        return ""
+    match syntax:
+        case Syntax.LARK:
+            return grammar.lark
+        case Syntax.EBNF:
+            return grammar.ebnf
+        case Syntax.NONE:
+            return ""

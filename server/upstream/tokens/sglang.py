@@ -11,10 +11,12 @@ import msgspec
 from msgspec import Struct
 
 from engine.job import FinishReason, Token, TokenLogprobs
-from server.upstream.tokens.servers import AnswerPart, Continuation, sampling_fields
+from server.upstream.tokens.servers import AnswerPart, Continuation, Syntax, sampling_fields
 from server.upstream.transport import Address, faults
 
 DONE = b"[DONE]"
+SYNTAXES = {"llguidance": Syntax.LARK, "outlines": Syntax.NONE, "none": Syntax.NONE}
+"""Syntax of the field `ebnf` by the backend of grammars; XGrammar's is EBNF."""
 Likely = tuple[float | None, int, str | None]
 """Logprob, id and text of a token."""
 
@@ -53,13 +55,17 @@ class SglangServer:
         "seed": "sampling_seed",
     }
 
+    def __init__(self, grammar_backend: str = "") -> None:
+        """`grammar_backend`: reader of grammars; empty for SGLang's default, XGrammar."""
+        self.syntax = SYNTAXES.get(grammar_backend, Syntax.EBNF)
+
     def target(self, address: Address) -> str:
         return address.root + "/generate"
 
     def body(self, model: str, asked: Continuation, refused: frozenset[str]) -> dict[str, Any]:
         fields = sampling_fields(asked.sampling, self.sampling, refused)
-        if asked.lark:
-            fields["ebnf"] = asked.lark
+        if asked.grammar:
+            fields["ebnf"] = asked.grammar
         if fields.get("top_k") == 0:
             fields["top_k"] = -1
         logprobs = asked.top_logprobs

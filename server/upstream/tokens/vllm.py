@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from engine.job import FinishReason, Token, TokenLogprobs
-from server.upstream.tokens.servers import AnswerPart, Continuation, sampling_fields
+from server.upstream.tokens.servers import AnswerPart, Continuation, Syntax, sampling_fields
 from server.upstream.transport import BROKEN_OFF, Address, faults
 
 TOKEN_ID = "token_id:"
@@ -48,6 +48,7 @@ _decode = msgspec.json.Decoder(_Completion).decode
 class VllmServer:
     name = "vLLM"
     choice = "allowed_token_ids"
+    syntax = Syntax.LARK
     sampling: Mapping[str, str] = {
         **{name: name for name in ("temperature", "top_p", "top_k", "min_p", "seed", "logit_bias")},
         **{name: name for name in ("presence_penalty", "frequency_penalty")},
@@ -70,7 +71,7 @@ class VllmServer:
             "stream": asked.streams,
             "return_token_ids": True,
             "stop_token_ids": asked.ends,
-            **({"structured_outputs": {"grammar": asked.lark}} if asked.lark else {}),
+            **({"structured_outputs": {"grammar": asked.grammar}} if asked.grammar else {}),
             **({"allowed_token_ids": asked.allowed} if asked.allowed else {}),
             **fields,
         }

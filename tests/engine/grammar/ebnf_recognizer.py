@@ -51,6 +51,15 @@ class Ebnf:
         by_number = {stack[:-1] for stack in stacks if stack and stack[-1] == ("token", id_)}
         return self._expanded(by_number) | self.after(stacks, text)
 
+    def may_begin(self, stacks: set[Stack], data: bytes) -> bool:
+        """True if the next character may begin with these bytes."""
+        length = 1 + (data[0] >= 0xC0) + (data[0] >= 0xE0) + (data[0] >= 0xF0)
+        missing, first = length - len(data), data[0] & (0x7F >> (length if length > 1 else 0))
+        for byte in data[1:]:
+            first = first << 6 | byte & 0x3F
+        low, high = first << 6 * missing, (first + 1 << 6 * missing) - 1
+        return any(_has_any(stack[-1], low, min(high, 0x10FFFF)) for stack in stacks if stack)
+
     def _step(self, stack: Stack, char: str) -> Iterator[Stack]:
         *rest, top = stack
         match top:
@@ -90,6 +99,20 @@ class Ebnf:
                     yield (*rest,)
                 if most != 0:
                     yield (*rest, ("repeated", item, max(least - 1, 0), most and most - 1), item)
+
+
+def _has_any(top: Any, low: int, high: int) -> bool:
+    """True if an item may be a character between these."""
+    match top:
+        case ("text", str(text)):
+            return low <= ord(text[0]) <= high
+        case ("without", texts, tail) if low == high:
+            return not (tail + chr(low)).endswith(texts)
+        case ("class", False, ranges):
+            return any(ord(a) <= high and low <= ord(b) for a, b in ranges)
+        case ("class", True, ranges):
+            return not any(ord(a) <= low and high <= ord(b) for a, b in ranges)
+    return bool(top[0] == "without")
 
 
 class _Reader:
@@ -165,7 +188,7 @@ class EbnfGrammar:
     def __init__(self, text: str, vocabulary: Vocabulary) -> None:
         self._ebnf = Ebnf(text, vocabulary.name_of)
         self._vocabulary = vocabulary
-        self._stacks = self._ebnf.begin()
+        self._state = (self._ebnf.begin(), b"")
 
     def start(self) -> "EbnfGrammar":
         return self
@@ -178,38 +201,50 @@ class EbnfGrammar:
 
     def apply_mask(self, logits: FloatArray) -> None:
         for id_ in range(len(self._vocabulary)):
-            ends = id_ in self._vocabulary.end_tokens
-            if not (() in self._stacks if ends else self._after(id_)):
+            allowed = self._ends if id_ in self._vocabulary.end_tokens else self._allows(id_)
+            if not allowed:
                 logits[id_] = -np.inf
 
+    @property
+    def _ends(self) -> bool:
+        stacks, pending = self._state
+        return () in stacks and not pending
+
+    def _allows(self, token: int) -> bool:
+        data = self._vocabulary.bytes_of(token)
+        if len(data) == 1 and not self._state[1]:
+            return (data.isascii() or 0xC2 <= data[0] <= 0xF4) and self._ebnf.may_begin(self._state[0], data)
+        stacks, pending = _after(self._ebnf, *self._state, token, self._vocabulary)
+        return self._ebnf.may_begin(stacks, pending) if pending else bool(stacks)
+
     def accept(self, token: int) -> None:
-        self._stacks = self._after(token)
+        self._state = _after(self._ebnf, *self._state, token, self._vocabulary)
 
     def forced(self) -> Sequence[int]:
         return ()
-
-    def _after(self, token: int) -> set[Stack]:
-        data = self._vocabulary.bytes_of(token)
-        text = data.decode(errors="surrogateescape") if data else self._vocabulary.name_of(token)
-        return self._ebnf.after_token(self._stacks, token, text)
 
 
 def accepted(grammar: Ebnf, tokens: Collection[int], vocabulary: Vocabulary) -> bool:
     """True if a grammar accepts the tokens of an answer, of which an end token is none: XGrammar does not match it."""
     stacks, pending = grammar.begin(), b""
     for token in tokens:
-        if token in vocabulary.end_tokens:
-            break
-        pending += vocabulary.bytes_of(token)
-        if not vocabulary.bytes_of(token):
-            stacks = grammar.after_token(stacks, token, vocabulary.name_of(token))
-        elif (text := _complete(pending)) is not None:
-            stacks, pending = grammar.after(stacks, text), b""
+        if token not in vocabulary.end_tokens:
+            stacks, pending = _after(grammar, stacks, pending, token, vocabulary)
     return () in stacks
 
 
-def _complete(data: bytes) -> str | None:
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return None
+def _after(
+    grammar: Ebnf, stacks: set[Stack], pending: bytes, token: int, vocabulary: Vocabulary
+) -> tuple[set[Stack], bytes]:
+    """Return the stacks after a token, and the bytes of a character that is not complete."""
+    data = vocabulary.bytes_of(token)
+    if not data:
+        return grammar.after_token(stacks, token, vocabulary.name_of(token)), b""
+    for byte in data:
+        pending += bytes([byte])
+        try:
+            stacks, pending = grammar.after(stacks, pending.decode()), b""
+        except UnicodeDecodeError as error:
+            if error.reason != "unexpected end of data":
+                return set(), b""
+    return stacks, pending

@@ -34,10 +34,7 @@ from tests.support.helpers import PATIENCE, Ready, Running, open_store, served, 
 CHAT_LACKS = MissingFields()
 TOKENS_LACK = {
     "llama.cpp": MissingFields(ignored=frozenset({"grammar"})),
-    "vLLM": MissingFields(ignored=frozenset({"repeat_last_n"})),
-    **dict.fromkeys(
-        ("SGLang", "SGLang with new tokens"), MissingFields(frozenset({"grammar"}), frozenset({"repeat_last_n"}))
-    ),
+    **dict.fromkeys(("vLLM", "SGLang", "SGLang with new tokens"), MissingFields(ignored=frozenset({"repeat_last_n"}))),
 }
 """Kind -> fields that the probe finds lacking."""
 Served: TypeAlias = Callable[..., AbstractAsyncContextManager[Running]]

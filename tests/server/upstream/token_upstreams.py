@@ -85,7 +85,7 @@ async def token_upstreams(models: Sequence[ScriptedModel], kind: str) -> AsyncIt
             engine = Engine(model, VOCABULARY.end_tokens)
             await nursery.start(engine.run)
             listed = {"id": NAME, "owned_by": form.owner, "max_model_len": model.info.n_ctx}
-            server = ScriptedUpstream([generates(engine, form)], {"data": [listed]}, info={})
+            server = ScriptedUpstream([generates(engine, form)], {"data": [listed]}, info=form.settings)
             await nursery.start(server.serve)
             found.append(TokenUpstream(server.url, engine, model, server))
         yield found

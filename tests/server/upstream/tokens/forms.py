@@ -1,7 +1,7 @@
 """Requests and answers of llama.cpp's server, vLLM and SGLang, by an engine of the scripted model."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from msgspec import Struct
@@ -13,6 +13,7 @@ from engine.constraint import Grammar
 from engine.job import FinishReason, Job, SamplingParams, Token, TokenLogprobs
 from engine.model import FloatArray
 from engine.structured_output.compiler import GrammarCompiler
+from tests.engine.grammar.ebnf_recognizer import EbnfGrammar
 from tests.support.helpers import NAME
 
 VOCABULARY = scripted.vocabulary()
@@ -23,6 +24,8 @@ class Form:
     """Requests and answers of a kind of server."""
 
     owner = ""
+    settings: ClassVar[dict[str, str]] = {}
+    """Settings that the server shows, beside those of its start."""
 
     def job(self, body: dict[str, Any]) -> Job:
         raise NotImplementedError
@@ -197,6 +200,7 @@ class SglangForm(Form):
     """SGLang 0.5.23 with XGrammar, its default backend."""
 
     owner = "sglang"
+    settings: ClassVar = {"grammar_backend": "xgrammar"}
     incremental = False
     """True with `--incremental-streaming-output`: parts have the new tokens only."""
 
@@ -209,11 +213,18 @@ class SglangForm(Form):
         fields, self._streams = body["sampling_params"], body["stream"]
         if not 0 < fields.get("top_p", 1.0) <= 1:
             raise self._refusal(f"top_p must be in (0, 1], got {fields['top_p']}.")
-        if "ebnf" in fields:
-            raise self._aborted("Failed to compile ebnf grammar: Unexpected character: ':'\n")
+        grammar = self._grammar(fields["ebnf"]) if "ebnf" in fields else None
         sampling = self._sampling(fields, "sampling_seed", "repetition_penalty")
         self._top = body.get("top_logprobs_num") if body.get("return_logprob") else None
-        return Job(tuple(body["input_ids"]), fields["max_new_tokens"], sampling, top_logprobs=self._top)
+        return Job(
+            tuple(body["input_ids"]), fields["max_new_tokens"], sampling, top_logprobs=self._top, grammar=grammar
+        )
+
+    def _grammar(self, text: str) -> Grammar:
+        """Return the grammar. Raises ServerFault for one in Lark."""
+        if " ::= " not in text:
+            raise self._aborted("Failed to compile ebnf grammar: Unexpected character: ':'\n")
+        return EbnfGrammar(text, VOCABULARY)
 
     def parts(self, tokens: Sequence[Token], end: FinishReason | None, cached: int, count: int) -> list[dict[str, Any]]:
         if not tokens and end is None:
@@ -263,7 +274,15 @@ class SglangForm(Form):
 
 
 class IncrementalSglangForm(SglangForm):
+    """SGLang that was started with `--incremental-streaming-output --grammar-backend llguidance`."""
+
+    settings: ClassVar = {"grammar_backend": "llguidance"}
     incremental = True
+
+    def _grammar(self, text: str) -> Grammar:
+        if " ::= " in text:
+            raise self._aborted("Failed to compile ebnf grammar")
+        return GrammarCompiler(VOCABULARY).lark(text)
 
 
 FORMS: dict[str, type[Form]] = {

@@ -89,6 +89,33 @@ async def test_sglang_with_deterministic_inference_gets_no_min_p(refused: bool, 
     assert getattr(found.registry.source, "lacking", frozenset()) >= {"min_p"}
 
 
+BACKENDS = {
+    "xgrammar": ("ebnf", {"repeat_last_n"}),
+    "llguidance": ("lark", {"repeat_last_n"}),
+    "outlines": ("", {"grammar", "repeat_last_n"}),
+    "none": ("", {"grammar", "repeat_last_n"}),
+}
+"""Syntax of the grammars that are sent, and the lacking fields, by SGLang's backend of grammars."""
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+async def test_sglang_gets_grammars_in_the_syntax_of_its_backend(backend: str, tmp_path: Path) -> None:
+    kind, sent = "SGLang with new tokens" if backend == "llguidance" else "SGLang", set[str]()
+
+    def noted(body: dict[str, Any]) -> dict[str, Any]:
+        grammar = body["sampling_params"].get("ebnf", "")
+        sent.update({"ebnf" if " ::= " in grammar else "lark"} if grammar else ())
+        return body
+
+    async with token_upstreams([ScriptedModel(lambda message: b"Paris and more")], kind) as (upstream,):
+        server = upstream.server
+        server._answers = [changed(server._answers[0], noted)]
+        server._info = msgspec.json.encode({"grammar_backend": backend})
+        found = await trio.to_thread.run_sync(connect, config(upstream.url, tmp_path))
+    syntax, lacking = BACKENDS[backend]
+    assert (sent, getattr(found.registry.source, "lacking", None)) == ({syntax} - {""}, lacking)
+
+
 WRONG: Mapping[str, tuple[dict[str, Any], str]] = {
     "other text": (
         {"text": "Rome", "token_ids": [*b"Paris"], "finish_reason": "length"},

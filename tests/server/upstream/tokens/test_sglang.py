@@ -9,7 +9,7 @@ import trio
 
 from engine.job import FinishReason, Token, TokenLogprobs
 from server.upstream.tokens.parts import MAX_ANSWER_BYTES, AnswerParts
-from server.upstream.tokens.servers import NEUTRAL, AnswerPart, Continuation
+from server.upstream.tokens.servers import NEUTRAL, AnswerPart, Continuation, Syntax
 from server.upstream.tokens.sglang import SglangServer
 from server.upstream.transport import UpstreamFault
 from server.upstream.transport.address import Address
@@ -76,6 +76,20 @@ def test_logprobs_belong_to_the_new_tokens() -> None:
         AnswerPart([Token(DOT, TokenLogprobs(-0.375, ((DOT, -0.375),)))], FinishReason.LENGTH, 4),
     ]
     assert (whole, new) == (expected, expected)
+
+
+@pytest.mark.parametrize(
+    ("backend", "syntax"),
+    [
+        ("xgrammar", Syntax.EBNF),
+        ("llguidance", Syntax.LARK),
+        ("outlines", Syntax.NONE),
+        ("none", Syntax.NONE),
+        ("", Syntax.EBNF),
+    ],
+)
+def test_backend_of_grammars_decides_their_syntax(backend: str, syntax: Syntax) -> None:
+    assert SglangServer(backend).syntax is syntax
 
 
 REFUSED = {
