@@ -132,7 +132,7 @@ async def _found(client: UpstreamClient, model: str | None) -> DiscoveredModel:
         return DiscoveredModel(
             url, error=f"The upstream {url} does not list its models as OpenAI's API does: check the URL."
         )
-    listed = next((each for each in models if each.id and model in (None, each.id)), None)
+    listed = next((each for each in models if each.is_named(model)), None)
     return DiscoveredModel(url, error=_no_model(url, model, models)) if listed is None else await _known(client, listed)
 
 

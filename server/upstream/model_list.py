@@ -2,6 +2,8 @@
 
 from msgspec import Struct
 
+MAX_NAME = 512
+"""Characters of a model's name."""
 MAX_CONTEXT = 1 << 31
 """More tokens than any context has."""
 VERSIONS = {"llamacpp": "/props", "vllm": "/version"}
@@ -30,6 +32,12 @@ class ListedModel(Struct):
     """LiteLLM and OpenRouter."""
     meta: ModelFacts | None = None
     """llama.cpp and responsed."""
+
+    def is_named(self, wanted: str | None) -> bool:
+        """Return whether the model has a name; None stands for any that fits on a line."""
+        if wanted is not None:
+            return self.id == wanted
+        return 0 < len(self.id) <= MAX_NAME and self.id.isprintable()
 
     @property
     def context(self) -> int:

@@ -145,14 +145,11 @@ class ChatPrompt:
         Otherwise the upstream would refuse the request instead of using the room that there is. Raises InvalidRequest,
         and UpstreamError for a request that has passed here before.
         """
-        if self._upstream.front in params.fronts:
-            raise faults.looped()
+        self._check(params)
         request = params.request
         most = params.limit or self._upstream.n_ctx
         limit = min(request.max_output_tokens or most, most)
         sent = limit if request.max_output_tokens or 2 * self._tokens + limit <= self._upstream.n_ctx else None
-        if "tools" in self._upstream.refused and params.toolbox.specs:
-            raise InvalidRequest("The upstream has no tools: leave `tools` out, or use another one.", param="tools")
         fields = chat_fields(self._upstream.name, self._messages, params, sent)
         return ChatJob(
             body=msgspec.json.encode({key: each for key, each in fields.items() if key not in self._upstream.refused}),
@@ -164,6 +161,12 @@ class ChatPrompt:
             parallel=params.toolbox.parallel,
             checks=output_checks.output_checks(request, params.toolbox),
         )
+
+    def _check(self, params: JobParams) -> None:
+        if self._upstream.front in params.fronts:
+            raise faults.looped()
+        if "tools" in self._upstream.refused and params.toolbox.specs:
+            raise InvalidRequest("The upstream has no tools: leave `tools` out, or use another one.", param="tools")
 
     def lacking(self, params: JobParams) -> tuple[str, ...]:
         names = self._upstream.refused | self._upstream.ignored

@@ -32,6 +32,10 @@ MIN_LOGPROB = -9999.0
 """OpenAI's value for minus infinity, which JSON cannot express."""
 INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 """`finish_reason` -> `incomplete_details.reason`."""
+TOKEN_CHARACTERS = 1024
+"""More characters than any token has."""
+MIN_TOKENS = 64
+"""Tokens whose text may always come, also if it is none of the model, such as llama-swap's progress."""
 MAX_ANSWER_BYTES = 64 << 20
 """Bytes of a stream at most: 4,096 tokens with 20 logprobs each have 12 MB."""
 
@@ -58,6 +62,8 @@ class ChatReader:
         self._checks = RunningChecks(checks)
         self._events = EventData()
         self._bytes = 0
+        self._characters = 0
+        """Characters of text, reasoning and arguments so far."""
         self._order = CallOrder()
         self._has_arguments = False
         self.deltas = 0
@@ -138,10 +144,12 @@ class ChatReader:
         if reasoning := delta.reasoning_content or delta.reasoning:
             self.deltas += 1
             self.reasoning_deltas += 1
+            self._count(reasoning)
             yield from self._end_call()
             yield ReasoningAdded(reasoning)
         if delta.content:
             self.deltas += 1
+            self._count(delta.content)
             yield from self._end_call()
             self._checks.text(delta.content)
             if not self._checks.drops_text:
@@ -149,6 +157,11 @@ class ChatReader:
         for call in delta.tool_calls or ():
             self.deltas += 1
             yield from self._call_delta(call)
+
+    def _count(self, text: str) -> None:
+        self._characters += len(text)
+        if self._characters > TOKEN_CHARACTERS * max(self._max_deltas, MIN_TOKENS):
+            raise faults.garbage(self._url, f"{self._max_deltas} tokens have no {self._characters} characters")
 
     def _call_delta(self, delta: AddedCall) -> Iterator[StreamInput]:
         function = delta.function or AddedFunction()
@@ -160,6 +173,7 @@ class ChatReader:
             return
         if function.arguments and not self.ended_early:
             self._has_arguments = True
+            self._count(function.arguments)
             self._checks.arguments(function.arguments)
             yield ArgumentsAdded(function.arguments)
 

@@ -41,6 +41,11 @@ class _Completion(Struct):
     usage: _CompletionUsage | None = None
     error: Any = None
 
+    @property
+    def choice(self) -> _Completed | None:
+        """The choice that was asked for: the first one."""
+        return next((each for each in self.choices if not each.index), None)
+
 
 _decode = msgspec.json.Decoder(_Completion).decode
 
@@ -94,7 +99,7 @@ class VllmReader:
         details = None if read.usage is None else read.usage.prompt_tokens_details
         cached = None if details is None else details.cached_tokens
         last = not self._asked.streams
-        choice = next((each for each in read.choices if not each.index), None)
+        choice = read.choice
         if choice is None:
             return AnswerPart(cached=cached, last=last)
         if choice.token_ids is None and choice.text:

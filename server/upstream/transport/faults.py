@@ -119,12 +119,12 @@ def too_slow(url: str, what: str, seconds: float) -> UpstreamFault:
 
 
 def cut(url: str, cause: str) -> UpstreamFault:
-    error = UpstreamError(f"The upstream {url} ended its stream before the answer was complete ({cause}).")
+    error = UpstreamError(f"The upstream {url} ended its stream before the answer was complete ({one_line(cause)}).")
     return UpstreamFault("cut", error, retries=True)
 
 
 def garbage(url: str, cause: str) -> UpstreamFault:
-    error = UpstreamError(f"The upstream {url} does not answer as its API requires: {cause}.")
+    error = UpstreamError(f"The upstream {url} does not answer as its API requires: {one_line(cause)}.")
     return UpstreamFault("protocol", error, retries=True)
 
 

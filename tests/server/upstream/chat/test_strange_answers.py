@@ -129,6 +129,13 @@ async def test_broken_answer_ends_with_its_cause(play: Play, cause: str, caplog:
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
+async def test_answer_is_limited_by_the_text_that_its_tokens_can_have() -> None:
+    """Otherwise 64 MB of each answer would be kept."""
+    async with fronted(reads(delta(content="x" * 40_000), delta(content="x" * 40_000), end())) as front:
+        answer = await post(front, model="m", input="Hi", max_output_tokens=2)
+    assert answer.json["error"]["message"].endswith(f"{BROKEN}2 tokens have no 80000 characters.")
+
+
 NEGATIVE = event({"choices": [], "usage": {"prompt_tokens_details": {"cached_tokens": -5}}})
 SECOND = event({"choices": [{"index": 1, "token_ids": [65], "finish_reason": "stop"}]})
 DEEP_PART = event(b'{"x":%b}' % DEEP)
@@ -161,7 +168,7 @@ LISTS: list[tuple[bytes, int, str]] = [
     (b'{"data":[{"id":"\xff"}]}', 0, NO_LIST),
     (b'{"data":null}', 0, NO_LIST),
     (b'{"data":[]}', 0, "has no model."),
-    (b'{"data":[{"id":""}]}', 0, "has no model."),
+    (b'{"data":[{"id":""},{"id":"a\\n\\u001b[31m"},{"id":"%b"}]}' % (b"m" * 1000), 0, "has no model."),
 ]
 
 
