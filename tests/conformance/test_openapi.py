@@ -31,6 +31,7 @@ def check(body: object, name: str) -> None:
     jsonschema.Draft202012Validator(schema).validate(body)
 
 
+@pytest.mark.slow
 def test_document_is_valid_openapi() -> None:
     validate(described())
 

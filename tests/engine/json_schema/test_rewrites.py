@@ -268,6 +268,7 @@ def test_json_schema_with_200_random_conditions_accepts_no_invalid_value(grammar
     assert n_accepted > 0.95 * n_valid > 500
 
 
+@pytest.mark.slow
 def test_schema_whose_alternatives_multiply_is_refused_or_relaxed(grammars: GrammarCompiler) -> None:
     schema: Any = {"required": ["a"]}
     for n in range(12):

@@ -272,7 +272,7 @@ class CacheMachine(RuleBasedStateMachine):
             )
 
 
-TestCache = CacheMachine.TestCase
+TestCache = pytest.mark.slow(CacheMachine.TestCase)
 
 
 def test_insert_of_a_long_conversation_drops_tails_between_its_first_and_last_turns() -> None:

@@ -277,13 +277,18 @@ def filled(row: Row, ids: dict[str, str]) -> Row:
     return msgspec.json.decode(text, type=Row)
 
 
+def refers(row: Row) -> bool:
+    """Return whether a row has names of objects."""
+    return b'"{' in msgspec.json.encode(row)
+
+
 @pytest.mark.parametrize("wanted", TAKEN.values(), ids=TAKEN)
 async def test_supported_field_has_its_effect_and_echo(wanted: Row, tmp_path: Path) -> None:
     """Prompt and response are equal for a stream and a plain answer."""
     model = ReadingModel()
     async with served(model, state=tmp_path) as running:
         for stream in (False, True):
-            row = filled(wanted, await there_is(running))
+            row = filled(wanted, await there_is(running)) if refers(wanted) else wanted
             answer = await post(running, **{"input": "Hello"} | row.fields, stream=stream)
             assert answer.status == 200, answer.body
             response = answer.events[-1]["response"] if stream else answer.json

@@ -126,7 +126,8 @@ async def test_unenforceable_tool_or_format_is_refused_by_its_place(case: str) -
         assert answer.json["error"]["message"].startswith(message)
 
 
-@pytest.mark.parametrize("choice", ["auto", pytest.param("required", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("choice", ["auto", "required"])
 async def test_grammar_that_fails_in_answer_names_its_tool(choice: str) -> None:
     """It is the client's error, since a retry would fail too. The grammar has two branches; the request tries the
     valid one first."""

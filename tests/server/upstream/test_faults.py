@@ -108,20 +108,18 @@ def both_forms(
 FORMS = pytest.mark.parametrize("tokens", [False, True], ids=["chat", "tokens"])
 
 
-@pytest.mark.parametrize("stream", [True, False])
 @both_forms("play, code, attempts", BEFORE, ONLY)
 async def test_fault_before_the_first_delta_is_repeated_if_that_may_help(
-    play: Play, code: str | None, attempts: int, tokens: bool, stream: bool
+    play: Play, code: str | None, attempts: int, tokens: bool
 ) -> None:
     fault = "upstream_refused" if code in (None, "context_length_exceeded") else code
     async with fronted(play, tokens=tokens) as front:
-        answer = await post(front, model="m", input="Hi", stream=stream)
-    if stream:
-        response = answer.events[-1]["response"]
-        assert (response["status"], response["responsed"]["fault"], response["output"]) == ("failed", fault, [])
-    else:
-        assert (answer.status >= 400, answer.json["error"]["code"]) == (True, code)
-    assert len(front.asked) == attempts
+        response = (await post(front, model="m", input="Hi", stream=True)).events[-1]["response"]
+        assert len(front.asked) == attempts
+        whole = await post(front, model="m", input="Hi")
+    assert (response["status"], response["responsed"]["fault"], response["output"]) == ("failed", fault, [])
+    assert (whole.status >= 400, whole.json["error"]["code"]) == (True, code)
+    assert len(front.asked) == 2 * attempts
 
 
 @both_forms("rest, close, code", INSIDE, ONLY_INSIDE)

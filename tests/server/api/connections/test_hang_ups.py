@@ -25,6 +25,8 @@ WAYS: dict[str, Callable[[Client], Awaitable[None]]] = {
     "half-close": Client.half_close,
 }
 
+SAMPLED_WAYS = [way if way == "FIN" else pytest.param(way, marks=pytest.mark.slow) for way in WAYS]
+
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "stored stream": ("/v1/responses", {"stream": True}),
     "unstored stream": ("/v1/responses", {"stream": True, "store": False}),
@@ -104,7 +106,7 @@ async def test_hang_up_ends_generation_within_a_step(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", SAMPLED_WAYS)
 async def test_hang_up_in_the_queue_evaluates_nothing(tmp_path: Path, way: str, kind: str) -> None:
     path, fields = KINDS[kind]
     async with one_slot(tmp_path) as (running, model), await Client.to(running) as first:
@@ -123,7 +125,7 @@ async def test_hang_up_in_the_queue_evaluates_nothing(tmp_path: Path, way: str, 
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "input_tokens"])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", SAMPLED_WAYS)
 async def test_hang_up_while_tokenizing_ends_request(tmp_path: Path, way: str, kind: str) -> None:
     """The request does not wait for a thread that would work for nobody."""
     path, fields = KINDS.get(kind, ("/v1/responses/input_tokens", {}))
