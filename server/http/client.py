@@ -102,8 +102,13 @@ class OutgoingConnection:
         return event
 
     def recycle(self) -> bool:
-        """Prepare for another request. Return False if the connection cannot have one."""
+        """Prepare for another request. Return False if the connection cannot have one.
+
+        Bytes behind the answer would be read as the answer to the next request.
+        """
         if not self._sent or self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
+            return False
+        if self._h11.trailing_data[0]:
             return False
         self._h11.start_next_cycle()
         return True

@@ -70,10 +70,10 @@ class UpstreamAnswer:
 
     async def read(self, most: int) -> bytes:
         """Return the body, or its first `most` bytes. Raises UpstreamFault."""
-        body = b""
+        body = bytearray()
         while len(body) < most and (data := await self.data()):
             body += data
-        return body[:most]
+        return bytes(body[:most])
 
     async def message(self) -> str:
         """Return the error's message in the body, if that is there soon; empty if there is none that can be read."""

@@ -151,6 +151,21 @@ async def test_request_is_repeated_once_and_only_if_no_answer_has_begun(
     assert count == requests
 
 
+async def test_bytes_behind_an_answer_are_no_answer_to_the_next_request() -> None:
+    """A second answer, by a fault of a proxy, may be that to another client."""
+    connections = 0
+
+    async def serve(stream: trio.SocketStream) -> None:
+        nonlocal connections
+        connections += 1
+        while await stream.receive_some():
+            await stream.send_all(OK + OK.replace(b"ok", b"no"))
+
+    async with upstream(serve) as client:
+        assert [await asked(client), await asked(client)] == [b"ok", b"ok"]
+    assert connections == 2
+
+
 async def test_status_counts_without_its_body() -> None:
     async def serve(stream: trio.SocketStream) -> None:
         await stream.receive_some()
