@@ -23,4 +23,6 @@ def read_secret(path: Path, *, shared: bool = False) -> str:
         raise ConfigError(f"{path} is not a key: it contains characters other than ASCII") from error
     if len(lines) != 1:
         raise ConfigError(f"{path} must contain one key and nothing else")
+    if not lines[0].isprintable():
+        raise ConfigError(f"{path} is not a key: it contains control characters; write it as plain text")
     return lines[0]

@@ -76,6 +76,7 @@ def test_printed_settings_are_a_file_that_is_accepted(arguments: list[str], tmp_
         ("", 0o600, "must contain one key"),
         ("a b", 0o600, "must contain one key"),
         ("ä", 0o600, "characters other than ASCII"),
+        ("s\0k\0", 0o600, "contains control characters"),  # UTF-16
     ],
 )
 def test_secret_file_has_one_line_for_its_owner(tmp_path: Path, text: str, mode: int, expected: str) -> None:
