@@ -92,7 +92,8 @@ async def find_model(
             url, error=str(faults.too_slow(url, "has not described its model", LIST_SECONDS)), away=True
         )
     except UpstreamFault as fault:
-        return DiscoveredModel(url, error=str(fault), away=fault.away)
+        hint = " If it speaks TLS, use an https URL." if fault.kind == "cut" and not client.address.tls else ""
+        return DiscoveredModel(url, error=f"{fault}{hint}", away=fault.away)
 
 
 def upstream_model(

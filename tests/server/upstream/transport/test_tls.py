@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from server.upstream.discovery import find_models
 from server.upstream.transport import Address, ClientTimeouts, UpstreamClient, UpstreamFault
 from tests.server.upstream.scripted_upstream import HEAD, TIMEOUTS, chunked
 from tests.support.certificates import Certificate, certificate
@@ -81,6 +82,14 @@ async def test_certificate_is_verified_and_a_failure_named(
             await fetched(f"https://{host}:{port}")
     assert f"https://{host}:{port} cannot be reached (TLS: {cause}" in str(caught.value)
     assert (caught.value.kind, caught.value.away) == ("connect", True), "it may be renewed"
+
+
+async def test_http_url_for_tls_is_named(tmp_path: Path) -> None:
+    """The server closes the connection without an alert."""
+    async with encrypted(certificate(tmp_path), answer) as port:
+        (found,) = await find_models([UpstreamClient(Address.of(f"http://localhost:{port}"), TIMEOUTS)], None)
+    assert found.error.endswith("). If it speaks TLS, use an https URL.")
+    assert found.away, "an upstream that starts may close connections too"
 
 
 async def test_end_of_tls_within_an_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
