@@ -60,7 +60,7 @@ class SQLiteFile:
         with translated(path):
             # mode=rw creates no file.
             uri = f"{path.absolute().as_uri()}?mode=rw"
-            self._connection = sqlite3.connect(uri, BUSY_SECONDS, isolation_level=None, uri=True)
+            self._connection = sqlite3.connect(uri, timeout=BUSY_SECONDS, isolation_level=None, uri=True)
         try:
             with translated(path):
                 self._check(schema)

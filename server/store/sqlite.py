@@ -142,7 +142,7 @@ class SQLiteDatabase(Database):
             return self._opened()
 
     def _opened(self) -> sqlite3.Connection:
-        return sqlite3.connect(self._path, BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        return sqlite3.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
 
     def _prepare(self) -> bool:
         """Check, create or migrate the tables; return False if the file is damaged. Raises NewerStore, StoreError."""

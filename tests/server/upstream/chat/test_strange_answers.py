@@ -23,7 +23,7 @@ from tests.server.upstream.test_front import WEATHER
 from tests.server.upstream.test_probe import answers, capable, found
 from tests.support.helpers import post
 
-DEEP = b"[" * 6000 + b"]" * 6000
+DEEP = b"[" * 100_000 + b"]" * 100_000
 SO = delta(content="So")
 BROKEN = "does not answer as its API requires: "
 CHUNK = BROKEN + "an event is not a chunk of a chat completion "
