@@ -30,8 +30,15 @@ class Constraint(Protocol):
         """Set the logits of all forbidden tokens to minus infinity, in place; compute the mask first if needed. Raises
         GrammarError."""
 
+    def fits(self, token: int) -> bool:
+        """True if the text may go on with a token although the mask forbids it.
+
+        The mask of a text that is certain has one token: the model's own for it. Other ones split the text otherwise.
+        """
+        ...
+
     def accept(self, token: int) -> None:
-        """Advance by the token that was sampled or forced. Raises GrammarError."""
+        """Advance by the token that was sampled or forced, or fits. Raises GrammarError."""
 
     def forced(self) -> Sequence[int]:
         """Return tokens that are certain to follow, without accepting them; none if the text can continue in more than

@@ -39,6 +39,9 @@ class EagerStop:
         if preferred is not None and logits[preferred] == -np.inf:
             leave_only(logits, self._ends)
 
+    def fits(self, token: int) -> bool:
+        return self._constraint.fits(token)
+
     def forced(self) -> Sequence[int]:
         """Return the certain tokens; any end token after a complete answer, since end tokens are never delivered."""
         return [int(self._ends[0])] if self._constraint.stopped else self._constraint.forced()

@@ -108,6 +108,9 @@ class GrammarConstraint:
         self._accepted.append(token)
         return True
 
+    def fits(self, token: int) -> bool:
+        return bool(self._matcher.validate_tokens([token]))
+
     def forced(self) -> Sequence[int]:
         tokens: list[int] = self._matcher.compute_ff_tokens()
         return tokens

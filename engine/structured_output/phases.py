@@ -84,6 +84,9 @@ class FreeTextState:
     def apply_mask(self, logits: FloatArray) -> None:
         self._markers.forbid(logits)
 
+    def fits(self, token: int) -> bool:
+        return False  # each split of a text is allowed
+
     def accept(self, token: int) -> Phase:
         return self.feed(token_bytes(self._tag.vocabulary, token))
 
@@ -164,6 +167,9 @@ class ReasoningState:
         self._forbidden.forbid(logits)
         if self._tag.answer is not None:
             logits[self._tag.ends] = -np.inf
+
+    def fits(self, token: int) -> bool:
+        return False  # the marker's own tokens close the reasoning
 
     def accept(self, token: int) -> Phase:
         self._spent += 1

@@ -19,6 +19,7 @@ class Phase(Protocol):
     def mask_ready(self) -> bool: ...
     def compute_mask(self) -> None: ...
     def apply_mask(self, logits: FloatArray) -> None: ...
+    def fits(self, token: int) -> bool: ...
     def accept(self, token: int) -> "Phase": ...
     def forced(self) -> Sequence[int]: ...
 
@@ -38,6 +39,9 @@ class TagState:
 
     def apply_mask(self, logits: FloatArray) -> None:
         self._phase.apply_mask(logits)
+
+    def fits(self, token: int) -> bool:
+        return self._phase.fits(token)
 
     def accept(self, token: int) -> None:
         self._phase = self._phase.accept(token)
@@ -64,6 +68,9 @@ class CallState:
     def apply_mask(self, logits: FloatArray) -> None:
         if not self._constraint.accepting:
             self._constraint.apply_mask(logits)
+
+    def fits(self, token: int) -> bool:
+        return not self._constraint.accepting and self._constraint.fits(token)
 
     def accept(self, token: int) -> Phase:
         if not self._constraint.accepting:
@@ -104,6 +111,9 @@ class OpeningState:
         opening_logit = logits[token]
         self._answer.apply_mask(logits)
         logits[token] = opening_logit
+
+    def fits(self, token: int) -> bool:
+        return self._answer is not None and self._answer.fits(token)
 
     def accept(self, token: int) -> Phase:
         if self._answer is not None and not self._answer.try_accept(token):

@@ -32,8 +32,13 @@ class TokenGate:
         self._constraint.compute_mask()
 
     def allows(self, token: int) -> bool:
-        """True if the answer may go on with a token that the model prefers. Raises GrammarError."""
-        return self._allowed_of([token]) is not None
+        """True if the answer may go on with a token that the model prefers. Raises GrammarError.
+
+        A certain text may be split otherwise than here: the upstream has another grammar, and cannot know the split.
+        """
+        if self._allowed_of([token]) is not None:
+            return True
+        return self._constraint is not None and token not in self._ends and self._constraint.fits(token)
 
     def _allowed_of(self, tokens: list[int]) -> int | None:
         """Return the first of the tokens that is allowed if the model prefers these; None if none is."""

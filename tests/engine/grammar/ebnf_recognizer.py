@@ -217,6 +217,9 @@ class EbnfGrammar:
         stacks, pending = _after(self._ebnf, *self._state, token, self._vocabulary)
         return self._ebnf.may_begin(stacks, pending) if pending else bool(stacks)
 
+    def fits(self, token: int) -> bool:
+        return False
+
     def accept(self, token: int) -> None:
         self._state = _after(self._ebnf, *self._state, token, self._vocabulary)
 

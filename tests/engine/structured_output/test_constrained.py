@@ -84,6 +84,9 @@ class Failing:
         if not self._left:
             raise GrammarError("too many states")
 
+    def fits(self, token: int) -> bool:
+        return False
+
     def accept(self, token: int) -> None:
         self._left -= 1
 

@@ -182,6 +182,9 @@ class OnlyTokens(Struct, frozen=True):
         logits[:] = -np.inf
         logits[list(self.ids)] = allowed
 
+    def fits(self, token: int) -> bool:
+        return False
+
     def accept(self, token: int) -> None: ...
 
     def forced(self) -> Sequence[int]:
