@@ -3,7 +3,7 @@
 import argparse
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from engine.model import OptionError
@@ -28,8 +28,16 @@ log = logging.getLogger("responsed")
 class Reloading:
     """The settings in force, and how to replace them."""
 
-    def __init__(self, flags: argparse.Namespace, values: Sequence[EffectiveValue], options: HTTPOptions) -> None:
+    def __init__(
+        self,
+        flags: argparse.Namespace,
+        values: Sequence[EffectiveValue],
+        options: HTTPOptions,
+        reload_model: Callable[[Config], None] | None = None,
+    ) -> None:
+        """`reload_model` applies what concerns the model, or raises ConfigError; None if nothing does."""
         self._flags = flags
+        self._reload_model = reload_model
         self._options = options
         self._values = {value.setting.key: value.value for value in values}
 
@@ -44,6 +52,8 @@ class Reloading:
             if keys is None and app.keys is not None:
                 raise ConfigError("the API keys are gone; restart the server to serve without keys")
             options = self._new_options(config)
+            if self._reload_model is not None:
+                self._reload_model(config)
         except (ConfigError, OptionError) as error:
             log.error("the settings stay as they are: %s", error)
             return

@@ -58,10 +58,19 @@ def run(parts: DaemonParts, path: Path, loaded: Loaded) -> None:
         serve(parts, engine, details, labels)
 
 
-def serve(parts: DaemonParts, engine: Generator, source: ModelSource, labels: Mapping[str, str]) -> None:
-    """Serve what a generator generates until the daemon stops. `labels` describe the model in the metrics."""
+def serve(
+    parts: DaemonParts,
+    engine: Generator,
+    source: ModelSource,
+    labels: Mapping[str, str],
+    reload_model: Callable[[Config], None] | None = None,
+) -> None:
+    """Serve what a generator generates until the daemon stops.
+
+    `labels` describe the model in the metrics. `reload_model`: see Reloading.
+    """
     config, listening, http = parts.config, parts.listening, parts.http
-    reloading = Reloading(parts.flags, parts.values, http)
+    reloading = Reloading(parts.flags, parts.values, http, reload_model)
     with _open_store(config, listening, http) as store, marked(parts.state_dir):
         stored, metrics = AsyncStore(store) if store else None, _metrics(config, labels, http)
         app = App(config, engine, source, stored, parts.keys, metrics, parts.state_dir)

@@ -93,7 +93,7 @@ def serve(flags: argparse.Namespace) -> int:
                 upstreams, running = map(importlib.import_module, ("server.upstream", "server.cli.running"))
                 found = upstreams.connect(config)
             labels = {"model": found.registry.name, "engine": "upstream"}
-            running.serve(parts, found.generator(), found, labels)
+            running.serve(parts, found.generator(), found, labels, found.reload)
             return 0
         path = catalog.find(config.model, cache) or _pull(config.model, cache, notifier)
         _restore_default_signals()

@@ -22,7 +22,7 @@ NEEDS_RESTART: Mapping[str, str] = MappingProxyType(
         **_same("files are opened at start", "state_dir", "store", "advertise", "kv_snapshot_megabytes"),
         **_same("prompts are evaluated before the server is ready", "prewarm"),
         **_same("a conversation in progress keeps its form", "volatile", "reasoning_events"),
-        **_same("the upstreams are asked at start", "upstream", "upstream_model", "upstream_key_file"),
+        **_same("the upstreams are asked at start", "upstream", "upstream_model"),
         **_same("the upstreams are asked at start", "upstream_api", "tokenizer"),
         **_same("the upstreams are asked at start", "upstream_slots", "upstream_connect_timeout"),
         **_same("the upstreams are asked at start", "upstream_first_byte_timeout", "upstream_idle_timeout"),

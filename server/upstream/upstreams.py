@@ -34,6 +34,12 @@ class Upstreams(Struct, frozen=True):
 
     registry: Registry
 
+    def reload(self, config: Config) -> None:
+        """Read the key again. Raises ConfigError, and then changes nothing."""
+        key = upstream_key(config)
+        for replica in self.registry.replicas:
+            replica.client.key = key
+
     def open(self, config: LiveConfig, store: AsyncStore | None, work: WorkThread) -> LiveModel:
         return LiveModel(self.registry, config, store, work)
 

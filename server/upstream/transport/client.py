@@ -35,11 +35,12 @@ class ClientTimeouts(Struct, frozen=True):
 
 class UpstreamClient:
     def __init__(self, address: Address, timeouts: ClientTimeouts, key: str = "", front: str = "") -> None:
-        """`key`: API key for the upstream; empty for none. `front`: name of this server in a chain of fronts."""
+        """`key`: see the attribute. `front`: name of this server in a chain of fronts."""
         self.address = address
         self.front = front
+        self.key = key
+        """API key for the next requests; empty for none."""
         self._timeouts = timeouts
-        self._key = key
         self._tls = ssl.create_default_context() if address.tls else None
         self._idle: list[OutgoingConnection] = []
         self._headers: Headers = [
@@ -48,7 +49,6 @@ class UpstreamClient:
             (b"accept", b"application/json, text/event-stream"),
             (b"accept-encoding", b"identity"),
             (b"content-type", b"application/json"),
-            *([(b"authorization", f"Bearer {key}".encode())] if key else []),
         ]
 
     @asynccontextmanager
@@ -60,6 +60,8 @@ class UpstreamClient:
         `fronts`: names of the fronts before this one. Raises UpstreamFault, also for any status but 200.
         """
         headers = [*self._headers, (FRONTS, ", ".join([*fronts, self.front]).encode())]
+        if key := self.key:
+            headers.append((b"authorization", f"Bearer {key}".encode()))
         connection, answer = await self._answer(method, target, headers, body)
         try:
             if 300 <= answer.status < 400:
@@ -71,7 +73,7 @@ class UpstreamClient:
                 raise faults.garbage(self.address.url, "it encodes its answer, by gzip or the like, unasked")
             yield answer
         except UpstreamFault as fault:
-            fault.hide(self._key)
+            fault.hide(key)
             raise
         finally:
             if answer.complete and connection.recycle() and len(self._idle) < MAX_IDLE:

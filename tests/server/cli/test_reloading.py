@@ -30,6 +30,7 @@ RELOADED: dict[str, Any] = {
     "mcp_connector": ["mail=https://mail.example/mcp"],
     "trust_proxy": ["10.0.0.0/8"],
     "api_key_file": "other-keys",
+    "upstream_key_file": "other-key",
     "ssl_certfile": "other.crt",
     "ssl_keyfile": "other.key",
     "queue": 3,
@@ -89,7 +90,6 @@ UNCHANGED: dict[str, Any] = {
     "upstream_api": "completions",
     "tokenizer": "tokenizer.json",
     "upstream_model": "other",
-    "upstream_key_file": "key",
     "upstream_slots": 7,
     "upstream_connect_timeout": 7,
     "upstream_first_byte_timeout": 7,
@@ -108,8 +108,8 @@ def log_level() -> Iterator[None]:
     logging.getLogger().setLevel(level)
 
 
-OTHER_FILES = {"api_key_file", "ssl_certfile", "ssl_keyfile"}
-"""Settings that `tests/system/test_start.py` reloads, with their files."""
+OTHER_FILES = {"api_key_file", "ssl_certfile", "ssl_keyfile", "upstream_key_file"}
+"""Settings that `tests/system/test_start.py` and `test_upstream_key.py` reload, with their files."""
 UPSTREAM = {key for key in UNCHANGED if key.startswith("upstream_")} | {"tokenizer"}
 """Settings that have a meaning with `upstream` only, which is refused otherwise."""
 
