@@ -23,6 +23,8 @@ class AddedCall(Struct):
 
 class AddedDelta(Struct):
     content: str | None = None
+    refusal: str | None = None
+    """Text in place of the content, of OpenAI's models."""
     reasoning_content: str | None = None
     reasoning: str | None = None
     tool_calls: list[AddedCall] | None = None

@@ -147,13 +147,13 @@ class ChatReader:
             self._count(reasoning)
             yield from self._end_call()
             yield ReasoningAdded(reasoning)
-        if delta.content:
+        if text := delta.content or delta.refusal:
             self.deltas += 1
-            self._count(delta.content)
+            self._count(text)
             yield from self._end_call()
-            self._checks.text(delta.content)
+            self._checks.text(text)
             if not self._checks.drops_text:
-                yield TextAdded(delta.content, _logprobs(choice))
+                yield TextAdded(text, _logprobs(choice))
         for call in delta.tool_calls or ():
             self.deltas += 1
             yield from self._call_delta(call)
@@ -206,7 +206,7 @@ class ChatReader:
 
 
 def _has_content(delta: AddedDelta) -> bool:
-    return bool(delta.content or delta.reasoning or delta.reasoning_content or delta.tool_calls)
+    return bool(delta.content or delta.refusal or delta.reasoning or delta.reasoning_content or delta.tool_calls)
 
 
 def _logprobs(choice: ReadChoice) -> tuple[Logprob, ...]:

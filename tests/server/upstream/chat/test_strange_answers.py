@@ -81,6 +81,7 @@ READ: list[tuple[str, Play, list[str], tuple[int, int]]] = [
         ["So"],
         (9, 3),
     ),
+    ("a refusal", reads(delta(refusal="I will"), delta(refusal=" not."), end()), ["I will not."], (9, 3)),
     ("NUL", reads(delta(content="S\0o"), end()), ["S\0o"], (9, 3)),
     ("calls of one index", reads(called(0, "a", "{}"), called(0, "b", "[]"), end()), ["{}", "[]"], (9, 3)),
     ("calls in reverse", reads(called(1, "a", "{}"), called(0, "b", "[]"), end()), ["{}", "[]"], (9, 3)),

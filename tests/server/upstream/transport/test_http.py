@@ -3,9 +3,11 @@
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import trio
+from msgspec.structs import replace
 
 from server.upstream.transport import Address, ClientTimeouts, UpstreamClient, UpstreamFault
 from tests.server.upstream.scripted_upstream import (
@@ -196,3 +198,28 @@ async def test_date_to_wait_for_is_one_of_the_upstreams_clock(headers: bytes, wa
             async with client.request("GET", "/"):
                 pass
     assert (caught.value.kind, caught.value.wait) == ("http_503", wait)
+
+
+class SeveralAddresses(trio.abc.HostnameResolver):
+    """Finds three addresses for each name: one refuses connections, one does not answer, and one is right."""
+
+    async def getaddrinfo(self, host: Any, port: Any, *rest: Any, **more: Any) -> list[Any]:
+        stream = (trio.socket.AF_INET, trio.socket.SOCK_STREAM, 6, "")
+        return [(*stream, place) for place in (("127.0.0.1", 1), ("10.255.255.1", port), ("127.0.0.1", port))]
+
+    async def getnameinfo(self, sockaddr: Any, flags: int) -> tuple[str, str]:
+        raise NotImplementedError
+
+
+async def test_name_with_dead_addresses_is_reached_at_another() -> None:
+    async def serve(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(OK)
+
+    async with upstream(serve) as client:
+        client.address = replace(client.address, host="several.example")
+        before = trio.socket.set_custom_hostname_resolver(SeveralAddresses())
+        try:
+            assert await asked(client) == b"ok"
+        finally:
+            trio.socket.set_custom_hostname_resolver(before)
