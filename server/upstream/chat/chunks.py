@@ -87,7 +87,10 @@ class ReadChunk(Struct):
     @property
     def choice(self) -> ReadChoice | None:
         """The choice that was asked for: the first one."""
-        return next((each for each in self.choices or () if not each.index), None)
+        for each in self.choices or ():
+            if not each.index:
+                return each
+        return None
 
 
 decode_chunk = msgspec.json.Decoder(ReadChunk).decode

@@ -24,9 +24,10 @@ class EventData:
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield the data of each event that is complete and not empty. Raises EventTooLong."""
         data = self._with_line_feeds(data)
-        self._rest += data
-        if b"\n" in data:
-            *lines, rest = bytes(self._rest).split(b"\n")
+        if b"\n" not in data:
+            self._rest += data
+        else:
+            *lines, rest = (bytes(self._rest) + data if self._rest else data).split(b"\n")
             self._rest = bytearray(rest)
             for line in lines:
                 if event := self._line(line):
