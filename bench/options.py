@@ -106,7 +106,11 @@ def _server(group: argparse._ArgumentGroup) -> None:
         help="Server to measure: http://HOST:PORT, https://HOST:PORT or unix:PATH; http:// may be missing",
     )
     add("--serve", metavar="COMMAND", help="Start this server and stop it at the end; {port} in it is a free port")
-    add("--vs", metavar="URL|COMMAND", help="Another server to alternate and compare with; a command has a blank")
+    add(
+        "--vs",
+        metavar="URL|COMMAND",
+        help="Other server to alternate and compare with; with a space, a command",
+    )
     add(
         "--restart",
         metavar="COMMAND",
@@ -254,7 +258,7 @@ def _requests(group: argparse._ArgumentGroup) -> None:
         metavar="NAME=JSON",
         help="Send another field, such as top_k=1 (repeatable)",
     )
-    add("--no-keep-alive", action="store_true", help="Open a connection for each request, as clients do not")
+    add("--no-keep-alive", action="store_true", help="Open a connection for each request, unlike most clients")
     add(
         "--stall-timeout",
         type=count,

@@ -167,7 +167,7 @@ def _for_user(unit: str) -> str:
 
 def _commented_settings() -> str:
     """Return a configuration file that sets nothing, and names each setting with its default."""
-    lines = ["# Settings of responsed: `responsed serve --help`. Remove the # before a line to set it.\n"]
+    lines = ["# Settings of responsed: `responsed serve --help`. To set one, remove the # and add a value.\n"]
     for title, group in GROUPS.items():
         lines.append(f"\n# {title.capitalize()}\n")
         for setting in group:

@@ -21,15 +21,15 @@ RETRY_SECONDS = 30.0
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "serve": ("server.cli.serve", "Serve a model over HTTP"),
-    "check": ("server.cli.check", "Say whether `serve` would start with the same settings"),
+    "check": ("server.cli.check", "Check whether `serve` would start with the same settings"),
     "install": ("server.cli.install", "Write the files of a systemd service"),
     "uninstall": ("server.cli.install", "Remove the files that `install` wrote"),
     "pull": ("server.cli.models", "Download a model into the cache folder"),
-    "models": ("server.cli.models", "List the installed models and those to pull"),
+    "models": ("server.cli.models", "List the installed models and those that `pull` downloads"),
     "store": ("server.cli.store", "List, show and delete stored responses and conversations"),
     "bench": ("", "Measure the latency of a server"),  # `__main__` runs it
     "status": ("server.live_view", "Show a running server: slots, streams, latencies, cache, memory"),
-    "tune": ("server.cli.tune", "Measure the fastest options on this machine and write them to the file"),
+    "tune": ("server.cli.tune", "Measure the fastest options on this machine and write them to the config file"),
 }
 """The module of each command, and its line of help.
 
@@ -108,7 +108,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, nargs=0, help="Print the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     for name, (module, text) in COMMANDS.items():
-        command = commands.add_parser(name, help=text)
+        command = commands.add_parser(name, help=text, description=f"{text}.")
         if module and name in arguments[:1]:
             getattr(importlib.import_module(module), f"add_{name}")(command)
     return parser

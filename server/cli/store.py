@@ -40,8 +40,10 @@ def add_store(parser: argparse.ArgumentParser) -> None:
     shower.add_argument("id", help="Id of a response or conversation")
     purger = add("purge", _purge, "Delete entries at once, without a question")
     chosen = purger.add_mutually_exclusive_group(required=True)
-    chosen.add_argument("--id", action="append", metavar="ID", help="Delete this entry; may be repeated")
-    chosen.add_argument("--unused-days", type=_days, metavar="DAYS", help="Delete what was unused for DAYS of serving")
+    chosen.add_argument("--id", action="append", metavar="ID", help="Delete this entry (repeatable)")
+    chosen.add_argument(
+        "--unused-days", type=_days, metavar="DAYS", help="Delete entries unused for DAYS days of serving"
+    )
     chosen.add_argument("--all", action="store_true", help="Delete all entries")
     add("vacuum", _vacuum, "Rewrite the file without the space of deleted entries")
 

@@ -61,10 +61,12 @@ class Config(Struct, frozen=True):
     chat_template: Annotated[
         str | None,
         TEXT,
-        f"File with a chat template, or one of {', '.join(sorted(BUILT_IN))} (default: the model's own)",
+        f"File with a chat template, or a built-in one: {', '.join(sorted(BUILT_IN))} (default: the model's own)",
     ] = None
     threads: Annotated[
-        int, COUNT, "Threads for steps of one token (default: one less than the cores; measure: `responsed tune`)"
+        int,
+        COUNT,
+        "Threads for steps of one token; see `responsed tune` (default: one less than the cores)",
     ] = 0
     threads_batch: Annotated[
         int, COUNT, "Threads for steps of several tokens: prompts, drafts, several responses (default: all fast cores)"
@@ -73,7 +75,7 @@ class Config(Struct, frozen=True):
     kv_type: Annotated[
         str,
         one_of(KV_TYPES),
-        "Type of the KV cache; smaller types cost precision, `responsed tune` measures them (default: {})",
+        "Type of the KV cache; smaller types are less precise, and `responsed tune` compares them (default: {})",
     ] = "f16"
     sampling: SamplingParams = SamplingParams(temperature=0.8, top_p=0.95, top_k=40, min_p=0.05)
     """Sampling parameters of a request that sets none: llama.cpp's defaults. OpenAI's (temperature 1, no cut) suit
@@ -82,14 +84,16 @@ class Config(Struct, frozen=True):
     upstreams: Annotated[
         tuple[str, ...],
         UPSTREAMS,
-        "URL of a server with OpenAI's API that generates instead of a model here (repeatable)",
+        "URL of a server with OpenAI's API that generates instead of a local model (repeatable)",
         Names("upstream"),
     ] = ()
     upstream_api: Annotated[
-        str, one_of(("chat", "completions")), "Form of requests to the upstreams: messages, or tokens (default: {})"
+        str,
+        one_of(("chat", "completions")),
+        "API of the upstreams: chat gets messages, completions gets tokens (default: {})",
     ] = "chat"
     tokenizer: Annotated[
-        Path | None, PATH, "GGUF file or tokenizer.json of the upstreams' model, if they get tokens"
+        Path | None, PATH, "GGUF file or tokenizer.json of the upstreams' model, for `--upstream-api completions`"
     ] = None
     upstream_model: Annotated[
         str | None, TEXT, "Name of the model at the upstreams (default: the first that they list)"
@@ -175,7 +179,7 @@ class Config(Struct, frozen=True):
         "KV snapshots (default: a quarter of the free memory, from 64 to 4000)",
     ] = None
     max_step_ms: Annotated[
-        int, MILLISECONDS, "Longest step in milliseconds while a response streams (default: 2.5 times its usual step)"
+        int, MILLISECONDS, "Maximum milliseconds of a step while a response streams (default: 2.5 times the usual step)"
     ] = 0
     max_prompt_tokens: Annotated[
         int, TOKENS, "Maximum tokens of a prompt; 0 allows the whole context (default: {})"
@@ -196,7 +200,7 @@ class Config(Struct, frozen=True):
         int, POSITIVE, "Maximum number of open connections from one address of another machine (default: {})"
     ] = 64
     keep_alive_timeout_seconds: Annotated[
-        float, seconds(3600, 1), "Seconds that a connection may wait for its next request (default: {})"
+        float, seconds(3600, 1), "Seconds that a connection may take to send the head of its next request (default: {})"
     ] = 20.0
     write_timeout_seconds: Annotated[
         float, seconds(3600), "Seconds that a client may leave sent data unread (default: {})"
@@ -208,10 +212,10 @@ class Config(Struct, frozen=True):
     max_body_megabytes: Annotated[float, SOME_MEGABYTES, "Maximum megabytes of a request body (default: {})"] = 32
     max_json_depth: Annotated[int, whole(8, 256), "Maximum nesting depth of a JSON body (default: {})"] = 64
     websocket_ping_seconds: Annotated[
-        float, seconds(3600, 1), "Seconds of silence before the server sends a ping (default: {})"
+        float, seconds(3600, 1), "Seconds of silence on a WebSocket before the server sends a ping (default: {})"
     ] = 20.0
     websocket_idle_timeout_seconds: Annotated[
-        float, seconds(86400, 1), "Seconds without a response before a WebSocket is closed (default: {})"
+        float, seconds(86400, 1), "Seconds without a response in progress before a WebSocket is closed (default: {})"
     ] = 600.0
     body_gap_seconds: float = 20.0
     """Longest pause in seconds while a body arrives."""
@@ -242,7 +246,8 @@ class Config(Struct, frozen=True):
     kv_snapshot_megabytes: Annotated[
         int,
         MEGABYTES,
-        "Megabytes of KV cache to write at shutdown and load at the next start; 0 writes none (default: {})",
+        "Megabytes of KV cache to write when idle and at shutdown, and to load at the next start; 0 writes none "
+        "(default: {})",
         Names(former="warm_megabytes"),
     ] = 128
     snapshot_unstored: Annotated[
@@ -270,7 +275,7 @@ class Config(Struct, frozen=True):
     heartbeat_seconds: Annotated[
         float,
         seconds(3600),
-        "Seconds of silence before the first token after which a heartbeat is sent; 0 sends none (default: {})",
+        "Seconds of silence before and between the items of a stream until a heartbeat; 0 sends none (default: {})",
     ] = 10.0
     reasoning_events: Annotated[
         str, one_of(REASONING_EVENTS), "Names of the reasoning events; `auto` depends on the client (default: {})"

@@ -15,8 +15,8 @@ def _same(reason: str, *keys: str) -> dict[str, str]:
 
 NEEDS_RESTART: Mapping[str, str] = MappingProxyType(
     {
-        **_same("the model is loaded with it", "model", "context", "engine", "libllama", "chat_template"),
-        **_same("the model is loaded with it", "threads", "threads_batch", "flash_attention", "kv_type", "slots"),
+        **_same("the model is loaded with them", "model", "context", "engine", "libllama", "chat_template"),
+        **_same("the model is loaded with them", "threads", "threads_batch", "flash_attention", "kv_type", "slots"),
         **_same("addresses are bound and checked at start", "host", "port", "insecure"),
         **_same("memory is divided at start, and the unit's `MemoryMax=` counts it", "cache_megabytes"),
         **_same("files are opened at start", "state_dir", "store", "advertise", "kv_snapshot_megabytes"),
@@ -27,7 +27,7 @@ NEEDS_RESTART: Mapping[str, str] = MappingProxyType(
         **_same("the upstreams are asked at start", "upstream_slots", "upstream_connect_timeout"),
         **_same("the upstreams are asked at start", "upstream_first_byte_timeout", "upstream_idle_timeout"),
         **_same("counters begin at start", "metrics"),
-        **_same("one log has one format", "log_format"),
+        **_same("the log begins at start", "log_format"),
     }
 )
 """Key of a setting that a reload leaves alone -> reason."""

@@ -28,7 +28,7 @@ def add_status(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--url", metavar="URL", help="Address of the server, or unix:PATH (default: the one of the settings)"
     )
-    parser.add_argument("--once", action="store_true", help="Print the status once, as for pipes, and exit")
+    parser.add_argument("--once", action="store_true", help="Print the status once as text, and exit")
     parser.add_argument("--json", action="store_true", help="Print each status as a line of JSON")
     parser.set_defaults(run=status)
 
