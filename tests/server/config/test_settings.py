@@ -121,7 +121,7 @@ def test_serve_help_describes_every_setting_in_groups(
     assert heads == ["model:", "upstreams:", "network:", "limits:", "storage:", "behaviour:", "logging:"]
     flags = [re.findall(r"^  (--[\w-]+)", section, re.MULTILINE) for section in sections[3:]]
     assert flags == [[setting.flag for setting in group] for group in GROUPS.values()]
-    assert "Seconds that streams may run on after SIGTERM (default: 10)" in sections[7]
+    assert "Seconds that streams may run on after SIGTERM (default: 10)" in sections[8]
     assert re.findall(r"^  --\S+ ([A-Z]+_[A-Z]+)", "\n".join(sections), re.MULTILINE) == []
 
 
