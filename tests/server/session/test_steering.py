@@ -69,8 +69,9 @@ async def test_steered_response_ends_and_its_successor_begins(lane: str | None) 
     ) as (model, client, first):
         event = await accepted(client, first)
         assert event.get("stream_id") == lane
-        model.go()
+        model.allow(10)
         ended = (await client.until("response.incomplete"))[-1]
+        model.go()
         successor = await client.stream()
     response = successor[-1]["response"]
     assert (ended.get("stream_id"), ended["response"]["id"]) == (lane, first)
@@ -80,7 +81,7 @@ async def test_steered_response_ends_and_its_successor_begins(lane: str | None) 
     )
     cut = text(ended["response"])
     assert ("word " * 500).startswith(cut)
-    assert 0 < len(cut) < 200
+    assert 0 < len(cut) <= len("word " * 15)
     assert (text(response), response["previous_response_id"]) == ("Stop.", first)
     assert (response["instructions"], response["temperature"]) == ("Be brief.", 0)
 
