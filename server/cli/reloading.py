@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("responsed")
 
 
+def nothing_to_reload(config: Config) -> None:
+    """Leave a loaded model as it is: its settings need a restart."""
+
+
 class Reloading:
     """The settings in force, and how to replace them."""
 
@@ -33,9 +37,9 @@ class Reloading:
         flags: argparse.Namespace,
         values: Sequence[EffectiveValue],
         options: HTTPOptions,
-        reload_model: Callable[[Config], None] | None = None,
+        reload_model: Callable[[Config], None] = nothing_to_reload,
     ) -> None:
-        """`reload_model` applies what concerns the model, or raises ConfigError; None if nothing does."""
+        """`reload_model` applies the settings that concern the model, or raises ConfigError."""
         self._flags = flags
         self._reload_model = reload_model
         self._options = options
@@ -52,8 +56,7 @@ class Reloading:
             if keys is None and app.keys is not None:
                 raise ConfigError("the API keys are gone; restart the server to serve without keys")
             options = self._new_options(config)
-            if self._reload_model is not None:
-                self._reload_model(config)
+            self._reload_model(config)
         except (ConfigError, OptionError) as error:
             log.error("the settings stay as they are: %s", error)
             return

@@ -24,7 +24,7 @@ from engine.runtime import Engine, Snapshots
 from server import daemon
 from server.api import App, store_limits
 from server.cli.console import ExitStatus
-from server.cli.reloading import Reloading
+from server.cli.reloading import Reloading, nothing_to_reload
 from server.cli.serve import DaemonParts
 from server.cli.store import store_place
 from server.config import Config, ConfigError
@@ -63,7 +63,7 @@ def serve(
     engine: Generator,
     source: ModelSource,
     labels: Mapping[str, str],
-    reload_model: Callable[[Config], None] | None = None,
+    reload_model: Callable[[Config], None] = nothing_to_reload,
 ) -> None:
     """Serve what a generator generates until the daemon stops.
 
