@@ -32,7 +32,7 @@ def choices(header: Header, requested: str, library: Path | None) -> list[Backen
     if requested == model.NAME:
         return [_ctransformers(header, "it was requested")]
     try:
-        native = _llamacpp(library, "it was requested" if requested == llamacpp.NAME else "it runs today's files")
+        native = _llamacpp(library, "it was requested" if requested == llamacpp.NAME else "it reads current GGUF files")
     except EngineFault as error:
         if requested == llamacpp.NAME or library is not None:
             raise  # an explicit choice is never replaced

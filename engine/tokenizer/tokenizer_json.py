@@ -97,7 +97,7 @@ def _tokens(path: Path, file: _TokenizerFile) -> tuple[list[str], list[int]]:
         raise GGUFError(f"{path} cannot be used: its model is of the type {file.model.type!r}; only BPE is supported")
     size = 1 + max([*vocab.values(), *(each.id for each in file.added_tokens)], default=-1)
     if not 0 < size <= MAX_TOKENS:
-        raise GGUFError(f"{path} cannot be used: it has tokens up to {size - 1}")
+        raise GGUFError(f"{path} cannot be used: its token ids reach {size - 1}; the limit is {MAX_TOKENS - 1}")
     texts = [f"[PAD{id_}]" for id_ in range(size)]
     types = [int(TokenType.UNUSED)] * size
     for text, id_ in vocab.items():

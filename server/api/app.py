@@ -53,7 +53,7 @@ class App:
         """`store`: responses and conversations; None if the server stores none. `keys`: None if the server needs no
         key.
 
-        `metrics`: None if the server counts nothing. `state_dir`: folder of the key for sealed reasoning, and of the
+        `metrics`: None if the server has no metrics. `state_dir`: folder of the key for sealed reasoning, and of the
         deletions that were followed; None for a key that lasts for this run only.
         """
         self._metrics = metrics

@@ -67,7 +67,7 @@ class ApprovedCalls:
         try:
             inputs = await self._store.run(self._store.responses.calls.claim, key, owner)
         except StoreError as error:
-            log.warning("%s: that it makes a call cannot be stored: %s", response.id, error)
+            log.warning("%s: the start of an MCP call cannot be stored: %s", response.id, error)
             return None
         if inputs is None:
             return None

@@ -81,7 +81,7 @@ class StatusHandler:
 
     async def metrics(self, exchange: Exchange) -> None:
         if self._metrics is None:
-            raise NotFound("This server counts nothing; start it with --metrics true.")
+            raise NotFound("This server has no metrics; start it with --metrics true.")
         await exchange.answer(200, self._metrics.render(await self._state()), TEXT_FORMAT)
 
     async def _state(self) -> ServerState:

@@ -20,7 +20,7 @@ from server.stream import McpCallFinished, McpListStarted, StreamInput
 
 MAX_CALLS = 32
 """Calls of a response if the request has no `max_tool_calls`."""
-TOO_LONG = McpHTTPError(413, "The tool's output is too long for the model's context: call it for less.")
+TOO_LONG = McpHTTPError(413, "The tool's output is too long for the model's context: ask the tool for less.")
 NextJob: TypeAlias = Callable[[PreparedRequest, int], Awaitable[Stage]]
 """Function that returns the stage that continues a prepared request, and the number of tokens written before."""
 FirstStage: TypeAlias = Callable[[PreparedRequest, int], Awaitable[Stage]]

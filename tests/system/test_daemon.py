@@ -531,9 +531,9 @@ def test_models_lists_installed_and_available_models(
         (
             0,
             (
-                "NAME     MB  ARCHITECTURE  ENGINE                            FILE\n"
-                f"smollm2  98  llama         llamacpp (it runs today's files)  {folder / smollm2.name}\n"
-                f"broken   0   unreadable    -                                 {folder / 'broken.gguf'}\n"
+                "NAME     MB  ARCHITECTURE  ENGINE                                  FILE\n"
+                f"smollm2  98  llama         llamacpp (it reads current GGUF files)  {folder / smollm2.name}\n"
+                f"broken   0   unreadable    -                                       {folder / 'broken.gguf'}\n"
             ),
             "",
         ),

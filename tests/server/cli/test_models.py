@@ -53,5 +53,5 @@ def test_models_marks_a_projector_as_not_servable(
     model_files.spm(folder / "mmproj.gguf", architecture="clip")
     assert main(["models"]) == 0
     rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert "llamacpp (it runs today's files)" in rows["chat"]
+    assert "llamacpp (it reads current GGUF files)" in rows["chat"]
     assert "none: it is a projector for images or sound (mmproj)" in rows["mmproj"]
