@@ -74,15 +74,15 @@ def answer(loaded: Loaded, messages: Sequence[Message], *, entry: int = N_CTX, n
 @pytest.fixture(scope="module")
 def answer_of_one_thread(loaded: Loaded) -> bytes:
     loaded.model.use_threads(1, 1)
-    return answer(loaded, PARIS, n=8)
+    return answer(loaded, PARIS, n=4)
 
 
-@pytest.mark.parametrize(("decode", "batch"), [(1, 1), (1, 2), (2, 1), (2, 2)])
+@pytest.mark.parametrize(("decode", "batch"), [(1, 2), (2, 1)])
 def test_use_threads_leaves_the_logits_unchanged(
     loaded: Loaded, answer_of_one_thread: bytes, decode: int, batch: int
 ) -> None:
     loaded.model.use_threads(decode, batch)
-    answered = answer(loaded, PARIS, n=8)
+    answered = answer(loaded, PARIS, n=4)
     loaded.model.use_threads(1, 1)
     assert answered == answer_of_one_thread
 

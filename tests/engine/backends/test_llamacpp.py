@@ -22,7 +22,7 @@ from engine.runtime.engine import Engine
 from engine.tokenizer.vocabulary import Vocabulary
 
 GREEDY = SamplingParams(temperature=0, top_p=1, top_k=0, min_p=0)
-TOKENS = 16
+TOKENS = 8
 NEAR_TIE = 1.0
 """Logits. Batches of different shapes round differently: this model's logits move by up to half of one."""
 

@@ -14,7 +14,7 @@ from engine.model import FloatArray, Model
 from engine.runtime.engine import Engine
 from engine.sampling.sampler import Sampler
 
-TOKENS = 24
+TOKENS = 12
 SAMPLING = SamplingParams(1.2, 0.95, 40, 0.02, 7, presence_penalty=0.5, frequency_penalty=0.5, repeat_penalty=1.1)
 QUESTIONS = ("Tell me a story.", "Name three colours.", "Write a poem about the sea.", "Who are you?")
 

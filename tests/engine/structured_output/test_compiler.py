@@ -307,7 +307,7 @@ def test_mask_of_costly_pattern_is_found_at_every_length(
     for _ in range(2):
         constraint = grammars.json_schema(COSTLY[case]).start()
         constraint.accept(vocabulary.encode_bytes(b'"')[0])
-        for _ in range(300):
+        for _ in range(150):
             found = np.flatnonzero(constraint.allowed(vocabulary.end_tokens) & ~np.array(quotes))
             if not found.size:
                 break
