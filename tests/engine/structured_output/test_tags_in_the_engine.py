@@ -105,7 +105,7 @@ async def test_smollm2_with_structural_tags_writes_matching_texts(engine: str, s
         await nursery.start(host.run)
         async with trio.open_nursery() as asking:
             for name in cases:
-                for seed in range(6 if engine == "llamacpp" else 2):
+                for seed in range(3 if engine == "llamacpp" else 1):
                     asking.start_soon(one, host, name, seed)
         nursery.cancel_scope.cancel()
     loaded.model.close()

@@ -70,6 +70,7 @@ def test_tune_on_arm_recommends_no_type_of_weights_that_it_has_not_measured(
 ) -> None:
     assert WHEEL is not None
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    monkeypatch.setattr(tune, "PLAN", SMALL)
     path = tmp_path / "config.toml"
     assert main(["tune", "--libllama", str(WHEEL), "--config", str(path)]) == ExitStatus.OK
     assert not {"WEIGHTS", *quantizer.FILE_TYPES} & set(capsys.readouterr().out.split())
