@@ -1,13 +1,15 @@
 """Rewrite a grammar into the part of Lark that llguidance and XGrammar both read. Pure.
 
-XGrammar 0.2.8 reads `%json`, `%lark` and `<[token]>` as llguidance does. It reads no flags in regexes, no line breaks
-in them, no sets within their classes, and no `&` of terminals. The rewritten grammar allows at least the same texts.
+XGrammar 0.2.8 reads `%json`, `%lark`, `%import common` and `<[token]>` as llguidance does. It reads no flags in
+regexes, no line breaks in them, no sets within their classes, and no `&` of terminals. The rewritten grammar allows at
+least the same texts.
 """
 
 import re
 
 _PART = re.compile(
-    r'"(?:[^"\\]|\\.)*"|//[^\n]*|(?P<also> & ~?)?(?P<regex>/(?:[^/\\]|\\.)+/)|(?P<unread>[&~]|%(?!json|lark|ignore))',
+    r'"(?:[^"\\]|\\.)*"|//[^\n]*|(?P<also> & ~?)?(?P<regex>/(?:[^/\\]|\\.)+/)'
+    r"|(?P<unread>[&~]|%(?!json|lark|ignore|import\s+common\b))",
     re.DOTALL,
 )
 _CLASS = r"\[(\^?)((?:[^\[\]\\]|\\.)+)\]"

@@ -10,6 +10,7 @@ import pytest
 
 from engine.grammar import ebnf, json_directive
 from engine.grammar.ebnf import MAX_EBNF
+from engine.grammar.lark_common import COMMON
 from engine.json_schema import JSON
 from tests.engine.dialects.test_call_grammar import byte_vocabulary, walk, written
 from tests.engine.grammar.ebnf_recognizer import Ebnf, accepted
@@ -105,6 +106,18 @@ def test_regex_allows_its_texts(regex: str) -> None:
 
 
 NODE: JSON = {"type": "object", "properties": {"next": {"$ref": "#/$defs/node"}}, "maxProperties": 1}
+
+
+@pytest.mark.parametrize("name", COMMON)
+def test_common_terminal_allows_what_llguidance_allows(name: str) -> None:
+    vocabulary, grammars = byte_vocabulary(())
+    random = np.random.default_rng(1)
+    compiled = grammars.lark(f"start: {name}\n%import common.{name}")
+    for bias in range(6):
+        tokens = walk(compiled.start(), vocabulary, random, bias, most=60) or list(b"/**/" if name[:2] == "C_" else b"")
+        assert not tokens or accepted(Ebnf(compiled.ebnf), tokens, vocabulary), written(vocabulary, tokens)
+
+
 SCHEMAS: dict[str, JSON] = {
     "const": {"const": 'Q"\n\té'},
     "enum": {"enum": ["a", None, "é", True, ["b", "c"], 1.5]},

@@ -18,6 +18,7 @@ REWRITTEN = {
     r'D: /[[^a-f]&&[^"\\\x00-\x1f]]+/': r'D: /[^a-f"\\\x00-\x1f]+/',
     r'D: /[\d&&[^"\\\x00-\x1f]]/': r"D: /[\d]/",
     'start: " & ~/(?s:.)/" // & (?i:': 'start: " & ~/(?s:.)/" // & (?i:',
+    "start: A\n%import common.INT -> A": "start: A\n%import common.INT -> A",
     'start: %json {"pattern": "a&b/(?i:c)"}': 'start: %json {"pattern": "a&b/(?i:c)"}',
     # Grammars with parts that XGrammar does not read:
     "start: /(?i:a)/": "",
@@ -25,6 +26,7 @@ REWRITTEN = {
     "start: A & B": "",
     'start: "a" ~ 2': "",
     "start: %regex {}": "",
+    "start: A\n%import python.A": "",
 }
 
 
