@@ -1,7 +1,7 @@
 """Builders and writers of grammar text; they compile nothing. Imports `json_schema` and the root."""
 
-from engine.grammar.ebnf import ebnf
 from engine.grammar.json_grammar import json_directive, json_grammar
+from engine.grammar.json_patterns import name_pattern
 from engine.grammar.json_strings import inside_json_string
 from engine.grammar.lark import Notation, Rules, excluding, pattern, string_literal
 from engine.grammar.portable import portable
@@ -9,11 +9,11 @@ from engine.grammar.portable import portable
 __all__ = [
     "Notation",
     "Rules",
-    "ebnf",
     "excluding",
     "inside_json_string",
     "json_directive",
     "json_grammar",
+    "name_pattern",
     "pattern",
     "portable",
     "string_literal",

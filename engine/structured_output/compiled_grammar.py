@@ -6,7 +6,8 @@ from functools import cached_property
 
 from llguidance import LLMatcher
 
-from engine.grammar import ebnf, portable
+from engine.grammar import portable
+from engine.grammar.ebnf import ebnf
 from engine.structured_output.grammar_constraint import GrammarConstraint
 from engine.tokenizer import Vocabulary
 

@@ -31,13 +31,14 @@ DRAWN = {
     "engine.json_schema": "constraint",
     "engine.backends": "backends.ctransformers backends.llamacpp gguf model tokenizer",
     "engine.grammar": "constraint json_schema",
+    "engine.grammar.ebnf": "grammar json_schema",
     "engine.sampling": "job model",
     "engine.scheduler": "job model prefix_cache",
     "engine.notations": "grammar json_schema",
     "engine.runtime": "constraint job model platform prefix_cache sampling scheduler",
     "engine.dialects": "constraint grammar json_schema notations",
     "engine.chat_template": "dialects notations tokenizer",
-    "engine.structured_output": "constraint dialects grammar json_schema model notations tokenizer",
+    "engine.structured_output": "constraint dialects grammar grammar.ebnf json_schema model notations tokenizer",
     "engine.loader": "backends backends.ctransformers chat_template gguf model platform tokenizer",
     "server.bench_command": "",
     "server.cli.console": "",
@@ -77,7 +78,7 @@ DRAWN = {
     ),
     "server.relay": "access engine.platform generation http protocol served_model store stream",
     "server.upstream.tokens": (
-        "config engine.chat_template engine.constraint engine.grammar engine.job engine.model "
+        "config engine.chat_template engine.constraint engine.grammar.ebnf engine.job engine.model "
         "engine.structured_output engine.tokenizer http postprocessing prompt prompt_comparison served_model store "
         "stream upstream.transport"
     ),
@@ -166,6 +167,7 @@ TRIO = {
 PURE = (
     "engine.dialects",
     "engine.grammar",
+    "engine.grammar.ebnf",
     "engine.json_schema",
     "engine.notations",
     "engine.scheduler",

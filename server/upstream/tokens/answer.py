@@ -15,9 +15,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from engine.constraint import GrammarError
-from engine.job import EngineOutput, Finished, FinishReason, Job, Progress, SamplingParams, Started, Token
+from engine.job import Finished, FinishReason, Job, SamplingParams, Token
 from server.upstream.tokens.gate import TokenGate, bias
 from server.upstream.tokens.masks import Masks
+from server.upstream.tokens.outputs import AnswerOutputs
 from server.upstream.tokens.parts import AnswerParts
 from server.upstream.tokens.servers import AnswerPart, Continuation, TokenServer, continued, grammar_text
 from server.upstream.transport import REFUSALS, Attempt, OutputMismatch, UpstreamClient, UpstreamFault, faults
@@ -61,11 +62,7 @@ class TokenAnswer:
         """Prompt and answer so far."""
         self._ahead: deque[int] = deque()
         """Tokens that were certain before the stream has written them."""
-        self._unsent: list[EngineOutput] = []
-        """Tokens to deliver once the upstream has written one, so that another can be asked until then."""
-        self._writes = False
-        self._begun = False
-        self._requests = 0
+        self._outputs = AnswerOutputs(attempt, len(job.prompt))
         self._refused: list[int] | None = None
         """Tokens to choose from, after one that the grammar forbids."""
         self._grammar = ""
@@ -82,7 +79,7 @@ class TokenAnswer:
         except GrammarError as error:
             self._finished = Finished(FinishReason.GRAMMAR, str(error))
         assert self._finished is not None, "the answer has an end"
-        await self._send_all()
+        await self._outputs.send(ends=self._finished is not None)
         self._attempt.complete()
         await self._attempt.send(self._finished)
 
@@ -110,7 +107,7 @@ class TokenAnswer:
         try:
             await self._stream()
         except UpstreamFault as fault:
-            if self._writes or fault.kind not in REFUSALS:
+            if self._outputs.upstream_writes or fault.kind not in REFUSALS:
                 raise
         finally:
             self._grammar = ""
@@ -122,27 +119,27 @@ class TokenAnswer:
         async with self._asked(most, self._job.sampling, self._streams) as parts:
             while (part := await parts.next()) is not None:
                 count += len(part.tokens)
-                await self._note(part)
+                await self._outputs.note(part)
                 goes_on = await self._take_all(part.tokens)
                 if goes_on and part.finish is not None and self._finished is None:
                     await self._masks.prepare()
                     goes_on = self._end(part)
-                await self._send_all()
-                if (
-                    part.finish is not None
-                    or count >= most
-                    or not self._ends.isdisjoint(each.id for each in part.tokens)
-                ):
+                await self._outputs.send(ends=self._finished is not None)
+                if count >= most or self._is_last(part):
                     await self._read_numbers(parts)
                     return
                 if not goes_on or self._finished is not None:
                     return
 
+    def _is_last(self, part: AnswerPart) -> bool:
+        """True if no token follows the part."""
+        return part.finish is not None or not self._ends.isdisjoint(each.id for each in part.tokens)
+
     async def _read_numbers(self, parts: AnswerParts) -> None:
         """Read what follows the last token, so far as it is there soon."""
         with trio.move_on_after(DRAIN_SECONDS), suppress(UpstreamFault):
             while (part := await parts.next()) is not None:
-                await self._note(part)
+                await self._outputs.note(part)
             await parts.drain()
 
     async def _take_all(self, tokens: Sequence[Token]) -> bool:
@@ -161,21 +158,25 @@ class TokenAnswer:
         """Take a token of the stream. Return False if the stream cannot be continued."""
         if self._finished is not None:
             return True
-        if not 0 <= token.id < self._upstreams.n_vocab:
+        if not self._has(token.id):
             raise faults.garbage(self._client.address.url, f"the vocabulary has no token {token.id}")
         if self._ahead:
-            self._writes = True
+            self._outputs.upstream_writes = True
             return token.id == self._ahead.popleft()
         if not self._gate.allows(token.id):
             self._refused = self._gate.allowed
             return False
-        self._writes = True
+        self._outputs.upstream_writes = True
         if token.id in self._ends:
             self._finish(FinishReason.STOP)
         else:
             self._accept(token)
             self._force()
         return True
+
+    def _has(self, token: int) -> bool:
+        """True if the vocabulary has the token."""
+        return 0 <= token < self._upstreams.n_vocab
 
     def _end(self, part: AnswerPart) -> bool:
         """Take the last part of an answer. Return False if the answer must go on."""
@@ -210,7 +211,7 @@ class TokenAnswer:
         async with self._asked(most, self._job.sampling, most > 1, allowed) as parts:
             while (part := await parts.next()) is not None:
                 goes_on = await self._take_chosen(part, begun)
-                await self._send_all()
+                await self._outputs.send(ends=self._finished is not None)
                 if not goes_on:
                     return
             await parts.drain()
@@ -224,22 +225,27 @@ class TokenAnswer:
             if self._finished is not None or self._ahead:
                 return False
             await self._masks.prepare()
-            allows = self._gate.allows(token.id) if 0 <= token.id < self._upstreams.n_vocab else False
+            allows = self._has(token.id) and self._gate.allows(token.id)
             if len(self._tokens) > begun and self._gate.allowed != self._choice:
                 return False
             if not allows:
                 field = self._server.choice
                 raise OutputMismatch(f"The upstream ignores `{field}`, and its output does not match the grammar.")
             self._take(token)
-        self._streams = self._streams and not part.lost  # the next choice is one token, which is not streamed
-        if part.finish is FinishReason.STOP and self._finished is None and not self._end(part):
-            raise OutputMismatch("The upstream ends its output where the grammar forbids that.")
+        self._end_choice(part)
         return self._finished is None
+
+    def _end_choice(self, part: AnswerPart) -> None:
+        """Take the end of a choice's part. Raises OutputMismatch if the grammar forbids the end of the answer."""
+        if part.lost:
+            self._streams = False  # the next choice is one token, which is not streamed
+        if self._finished is None and part.finish is FinishReason.STOP and not self._end(part):
+            raise OutputMismatch("The upstream ends its output where the grammar forbids that.")
 
     def _accept(self, token: Token) -> None:
         self._gate.accept(token.id)
         self._tokens.append(token.id)
-        self._unsent.append(token)
+        self._outputs.add(token)
         if not self._left:
             self._finish(FinishReason.LENGTH)
 
@@ -271,27 +277,7 @@ class TokenAnswer:
         ends, grammar = sorted(self._ends), self._grammar
         asked = Continuation(self._tokens, max_tokens, sampling, job.top_logprobs, ends, grammar, allowed, streams)
         body = msgspec.json.encode(self._server.body(self._upstreams.model, asked, self._upstreams.refused))
-        self._requests += 1
+        self._outputs.requests += 1
         async with self._client.request("POST", self._server.target(address), body) as answer:
-            if not self._begun:
-                self._begun = True
-                await self._attempt.send(Started(0))
+            await self._outputs.start()
             yield AnswerParts(address.url, answer, self._server.reader(address.url, asked))
-
-    async def _note(self, part: AnswerPart) -> None:
-        """Pass on the numbers of the first request, whose prompt is that of the job."""
-        if self._requests > 1:
-            return
-        if part.cached is not None:
-            await self._attempt.send(Started(min(max(part.cached, 0), len(self._job.prompt))))
-        if part.evaluated is not None:
-            await self._attempt.send(Progress(min(max(part.evaluated, 0), len(self._job.prompt))))
-
-    async def _send_all(self) -> None:
-        if not self._writes and self._finished is None:
-            return
-        if self._unsent:
-            await self._attempt.begin()
-        for output in self._unsent:
-            await self._attempt.send(output)
-        self._unsent.clear()

@@ -10,7 +10,7 @@ import msgspec
 import trio
 from msgspec.structs import replace
 
-from engine.grammar import ebnf
+from engine.grammar.ebnf import ebnf
 from engine.job import SamplingParams, Token
 from engine.tokenizer import Vocabulary
 from server.upstream.tokens.gate import FULL_BIAS
@@ -83,6 +83,7 @@ class TokenProbe:
             await self._probe_harmless()
             await self._probe_decisive([each.id for each in greedy[:COMPARED]])
             await self._probe_choice()
+            await self._probe_logprobs()
             await self._probe_grammar()
         return MissingFields(frozenset(self._refused), frozenset(self._ignored))
 
@@ -120,15 +121,18 @@ class TokenProbe:
                 self._ignored.add("seed")
 
     async def _probe_choice(self) -> None:
+        """Have an unlikely token chosen, by its bias and by the server's own field."""
         id_ = self._vocabulary.encode(UNLIKELY)[-1]
         if "logit_bias" not in self._refused:
             chosen = await self._ask(1, replace(GREEDY, logit_bias={id_: FULL_BIAS}))
-            if chosen is None or [each.id for each in chosen[:1]] != [id_]:
+            if not _begins_with(id_, chosen):
                 self._ignored.add("logit_bias")
         if self._server.choice != "logit_bias":
             chosen = await self._ask(1, GREEDY, allowed=[id_])
-            if chosen is None or [each.id for each in chosen[:1]] != [id_]:
+            if not _begins_with(id_, chosen):
                 (self._refused if chosen is None else self._ignored).add(self._server.choice)
+
+    async def _probe_logprobs(self) -> None:
         likely = await self._ask(1, GREEDY, top_logprobs=1)
         if likely is None:
             self._refused.add("logprobs")
@@ -172,3 +176,8 @@ class TokenProbe:
                 text += part.text
             await parts.drain()
         return tokens, text
+
+
+def _begins_with(id_: int, tokens: Sequence[Token] | None) -> bool:
+    """True if an answer was not refused, and begins with the token."""
+    return tokens is not None and [each.id for each in tokens[:1]] == [id_]

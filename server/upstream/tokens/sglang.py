@@ -93,10 +93,8 @@ class SglangReader:
         read = _decode(data)
         meta = read.meta_info
         end = meta.finish_reason
-        if read.error is not None or (end is not None and end.type == "abort"):
-            raise faults.failed(
-                self._url, read.error or {"message": end and end.message, "code": end and end.status_code}
-            )
+        if (error := _error(read)) is not None:
+            raise faults.failed(self._url, error)
         if read.output_ids is None and read.text:
             raise ValueError("its tokens have no ids (`output_ids`)")
         tokens = self._tokens(read)
@@ -110,15 +108,26 @@ class SglangReader:
         meta = read.meta_info
         new = max(meta.completion_tokens - self._count, 0)
         self._count += new
-        ids = (read.output_ids or [])[-new:] if new else []
+        if not new:
+            return []
+        ids = (read.output_ids or [])[-new:]
         if self._asked.top_logprobs is None or not meta.output_token_logprobs:
             return [Token(id_) for id_ in ids]
-        chosen = meta.output_token_logprobs[-new:] if new else []
+        chosen = meta.output_token_logprobs[-new:]
         tops = (meta.output_top_logprobs or [])[-new:] or [None] * new
-        return [
-            Token(id_, TokenLogprobs(logprob or 0.0, _top(top or [])))
-            for id_, (logprob, _, _), top in zip(ids, chosen, tops, strict=True)
-        ]
+        return [_likely_token(*each) for each in zip(ids, chosen, tops, strict=True)]
+
+
+def _error(read: _Generated) -> Any:
+    """Return the error that ends an answer; None for an answer that goes on, or has ended well."""
+    end = read.meta_info.finish_reason
+    if read.error is None and end is not None and end.type == "abort":
+        return {"message": end.message, "code": end.status_code}
+    return read.error
+
+
+def _likely_token(id_: int, chosen: Likely, top: list[Likely] | None) -> Token:
+    return Token(id_, TokenLogprobs(chosen[0] or 0.0, _top(top or [])))
 
 
 def _top(top: list[Likely]) -> tuple[tuple[int, float], ...]:

@@ -43,7 +43,7 @@ from engine.tokenizer.vocabulary import Vocabulary
 from tests.engine.chat_template.test_template import compiled
 from tests.engine.dialects import test_dialect
 from tests.engine.dialects.test_dialect import REAL
-from tests.engine.grammar.ebnf_recognizer import Ebnf, accepted
+from tests.engine.grammar.ebnf.recognizer import Ebnf, accepted
 from tests.engine.structured_output.test_compiler import accepts
 
 OBJECT = {"type": "object"}

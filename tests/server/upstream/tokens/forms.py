@@ -13,7 +13,7 @@ from engine.constraint import Grammar
 from engine.job import FinishReason, Job, SamplingParams, Token, TokenLogprobs
 from engine.model import FloatArray
 from engine.structured_output.compiler import GrammarCompiler
-from tests.engine.grammar.ebnf_recognizer import EbnfGrammar
+from tests.engine.grammar.ebnf.recognizer import EbnfGrammar
 from tests.support.helpers import NAME
 
 VOCABULARY = scripted.vocabulary()

@@ -8,12 +8,12 @@ import re
 import numpy as np
 import pytest
 
-from engine.grammar import ebnf, json_directive
-from engine.grammar.ebnf import MAX_EBNF
-from engine.grammar.lark_common import COMMON
+from engine.grammar import json_directive
+from engine.grammar.ebnf import MAX_EBNF, ebnf
+from engine.grammar.ebnf.lark_common import COMMON
 from engine.json_schema import JSON
 from tests.engine.dialects.test_call_grammar import byte_vocabulary, walk, written
-from tests.engine.grammar.ebnf_recognizer import Ebnf, accepted
+from tests.engine.grammar.ebnf.recognizer import Ebnf, accepted
 
 WRITTEN = {
     'start: "a"? "b" <[2]> /[0-9]+/': 'root ::= "a"? "b" (Token(2) | "<|2|>") [0-9]+',

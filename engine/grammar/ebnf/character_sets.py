@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from msgspec import Struct
 
-from engine.grammar.expressions import LAST, Range, UnreadGrammar
+from engine.grammar.ebnf.expressions import LAST, Range, UnreadGrammar
 
 BEYOND_ASCII: Range = (0x80, LAST)
 _LETTERS: tuple[Range, ...] = ((65, 90), (97, 122))

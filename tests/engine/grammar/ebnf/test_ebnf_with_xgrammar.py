@@ -24,7 +24,7 @@ from tests.engine.dialects.test_call_grammar import (
     walk,
     written,
 )
-from tests.engine.grammar.test_ebnf import SCHEMAS
+from tests.engine.grammar.ebnf.test_ebnf import SCHEMAS
 from tests.engine.structured_output.test_compiler import accepts
 
 xgrammar = pytest.importorskip("xgrammar")

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 
-from engine.grammar.expressions import (
+from engine.grammar.ebnf.expressions import (
     ANY_TEXT,
     ControlToken,
     Expression,
@@ -23,9 +23,9 @@ from engine.grammar.expressions import (
     in_order,
     one_of,
 )
-from engine.grammar.lark_common import COMMON
-from engine.grammar.regex_reader import any_case, read_regex
-from engine.grammar.widened_schema import widened
+from engine.grammar.ebnf.lark_common import COMMON
+from engine.grammar.ebnf.regex_reader import any_case, read_regex
+from engine.grammar.ebnf.widened_schema import widened
 from engine.json_schema import JSON
 
 _TOKEN = re.compile(

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Set
 
 from msgspec import Struct
 
-from engine.grammar.character_sets import complement
-from engine.grammar.expressions import (
+from engine.grammar.ebnf.character_sets import complement
+from engine.grammar.ebnf.expressions import (
     Characters,
     ControlToken,
     Expression,
@@ -24,7 +24,7 @@ from engine.grammar.expressions import (
     UnreadGrammar,
     Words,
 )
-from engine.grammar.lark_reader import START, read_lark
+from engine.grammar.ebnf.lark_reader import START, read_lark
 
 MAX_EBNF = 65_536
 """Characters of a written grammar. XGrammar compiles as many in half a second."""

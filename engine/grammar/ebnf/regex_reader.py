@@ -2,7 +2,7 @@
 
 import re
 
-from engine.grammar.character_sets import (
+from engine.grammar.ebnf.character_sets import (
     EVERYTHING,
     NO_LINE_BREAK,
     NOTHING,
@@ -12,7 +12,16 @@ from engine.grammar.character_sets import (
     exactly,
     unicode_class,
 )
-from engine.grammar.expressions import LAST, Characters, Expression, Repeated, UnreadGrammar, Words, in_order, one_of
+from engine.grammar.ebnf.expressions import (
+    LAST,
+    Characters,
+    Expression,
+    Repeated,
+    UnreadGrammar,
+    Words,
+    in_order,
+    one_of,
+)
 
 _GROUP = re.compile(r"\((?:\?(?:P?<\w+>|(?P<on>[a-zA-Z]*)(?:-(?P<off>[a-zA-Z]+))?(?P<end>[:)])))?")
 _REPETITION = re.compile(r"(?:(?P<sign>[*+?])|\{(?P<least>\d*)(?P<open>,?)(?P<most>\d*)\})\??")
@@ -163,8 +172,7 @@ class _RegexReader:
         if match["class"]:
             found = unicode_class(match["long"] or match["short"])
             return ~found if match["class"] == "P" else found
-        digits = match["braced"] or match["two"] or match["four"] or match["eight"]
-        code = int(digits, 16) if digits else ord(_CONTROLS.get(match["control"], match["itself"]))
+        code = _escaped_code(match)
         if code > LAST:
             raise UnreadGrammar(self._regex)
         return exactly((code, code))
@@ -174,6 +182,12 @@ class _RegexReader:
         found = self._next() == char
         self._at += found
         return found
+
+
+def _escaped_code(match: re.Match[str]) -> int:
+    """Return the code point of an escaped character."""
+    digits = match["braced"] or match["two"] or match["four"] or match["eight"]
+    return int(digits, 16) if digits else ord(_CONTROLS.get(match["control"], match["itself"]))
 
 
 def _only(members: CharacterSet) -> tuple[int, int]:
