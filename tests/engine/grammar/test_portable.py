@@ -7,6 +7,7 @@ import pytest
 
 from engine.grammar import portable
 
+BEYOND = "\x80-\U0010ffff"
 REWRITTEN = {
     'start: "a"? <[2]> /[0-9]+/': 'start: "a"? <[2]> /[0-9]+/',
     r"start: /(?s:(\n {0,16}| ))/": r"start: /(?:(\n {0,16}| ))/",
@@ -16,7 +17,10 @@ REWRITTEN = {
     "T: /a+/ & /.{2}/": "T: /a+/",
     r'D: /[[0-9]&&[^"\\\x00-\x1f]]/': "D: /[0-9]/",
     r'D: /[[^a-f]&&[^"\\\x00-\x1f]]+/': r'D: /[^a-f"\\\x00-\x1f]+/',
-    r'D: /[\d&&[^"\\\x00-\x1f]]/': r"D: /[\d]/",
+    r'D: /[\d&&[^"\\\x00-\x1f]]/': "D: /[0-9\x80-\U0010ffff]/",
+    r"D: /\d+\w*\s/": rf"D: /[0-9{BEYOND}]+[0-9A-Za-z_{BEYOND}]*[ \t-\r{BEYOND}]/",
+    r"D: /[\w.-]\D[\W]/": rf"D: /[0-9A-Za-z_{BEYOND}.-]\D[\W]/",
+    r"D: /[^\w\\]\\d/": r"D: /[^\w\\]\\d/",
     'start: " & ~/(?s:.)/" // & (?i:': 'start: " & ~/(?s:.)/" // & (?i:',
     "start: A\n%import common.INT -> A": "start: A\n%import common.INT -> A",
     'start: %json {"pattern": "a&b/(?i:c)"}': 'start: %json {"pattern": "a&b/(?i:c)"}',
@@ -24,6 +28,7 @@ REWRITTEN = {
     "start: /(?i:a)/": "",
     "start: /[a-z--[aeiou]]/": "",
     "start: A & B": "",
+    r"start: /[^\W]/": "",
     'start: "a" ~ 2': "",
     "start: %regex {}": "",
     "start: A\n%import python.A": "",
