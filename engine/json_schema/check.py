@@ -24,7 +24,7 @@ _DEFINITIONS = ("$defs", "definitions")
 _TEXTS = ("const", "enum", "pattern", "patternProperties")
 
 
-_OPPOSITE = " unless keywords can describe the values that its schema forbids"
+_OPPOSITE = " unless the negation of its schema can be written with supported keywords"
 _UNLESS = {
     "not": _OPPOSITE,
     "if": _OPPOSITE,

@@ -76,7 +76,7 @@ async def test_formatted_answer_cut_by_limit_is_incomplete() -> None:
             "text.format.schema",
             CANNOT.format(
                 ", at `properties.a.not`: the keyword `not` is not supported"
-                " unless keywords can describe the values that its schema forbids"
+                " unless the negation of its schema can be written with supported keywords"
             ),
         ),
         (

@@ -12,7 +12,7 @@ from tests.support.helpers import encode, exchange, served
 AGENTS = {"type": "namespace", "name": "agents", "tools": [{**TIME, "parameters": BAD, "strict": True}]}
 KEYWORD = (
     "cannot be enforced, at `properties.a.not`: the keyword `not` is not supported"
-    " unless keywords can describe the values that its schema forbids."
+    " unless the negation of its schema can be written with supported keywords."
 )
 
 
