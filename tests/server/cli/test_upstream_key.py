@@ -46,5 +46,6 @@ async def test_reload_reads_the_key_of_the_upstreams_again(tmp_path: Path, caplo
             write(file, NEW)
             reloading.reload(app)
             assert await found.registry.look(replica)
+            await replica.client.close_idle()
     assert OLD not in caplog.text
     assert NEW not in caplog.text
