@@ -52,8 +52,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 SLOW_FILE = re.compile(r"^pytestmark = (\[[^]]*)?pytest\.mark\.slow\b", re.MULTILINE)
-SLOW_FIXTURES = {"smollm2", "gemma3", "cache", "cluster"}
-"""Fixtures that need a real model or a PostgreSQL, or download into the person's own cache folder."""
+SLOW_FIXTURES = {"smollm2", "gemma3", "cache", "cluster", "mcp_url"}
+"""Fixtures that need a real model, start PostgreSQL or an MCP server, or download into the person's cache folder."""
 
 
 @pytest.fixture(scope="session")
@@ -133,5 +133,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
     gc.enable()

@@ -1,8 +1,9 @@
 """MCP servers that break the protocol or overwhelm it: a response has one terminal event, and nothing leaks."""
 
+import gc
 import gzip
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -21,6 +22,13 @@ from tests.support.helpers import post, prompt_text, served, types
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 CALL = b'<tool_call>\n{"name": "calc__add", "arguments": {}}\n</tool_call>'
 SECRET = "s3cret-words"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def garbage() -> Iterator[None]:
+    """Find the open generators before tests that ignore no warning about them."""
+    yield
+    gc.collect()
 
 
 def caller(prompt: bytes) -> bytes:

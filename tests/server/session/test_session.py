@@ -389,12 +389,12 @@ async def test_reload_keeps_the_connection_and_checks_its_key_again() -> None:
 async def test_old_connection_accepts_no_request() -> None:
     model = PacedModel(endless)
     async with served(model) as running:
-        running.app.websockets.limits = WebSocketLimits(age=0.2)
+        running.app.websockets.limits = WebSocketLimits(age=0.1)
         async with await SocketClient.to(running) as client:
             model.hold()
             await client.create(input="Hi.")
             await client.until("response.in_progress")
-            await trio.sleep(0.3)
+            await trio.sleep(0.12)
             assert (await refused(client, CREATE))[:2] == (400, "websocket_connection_limit_reached")
             model.go()
             assert text((await client.until("response.completed"))[-1]["response"]) == "Hi."

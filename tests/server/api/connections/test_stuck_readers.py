@@ -40,7 +40,7 @@ async def websocket(client: Client) -> None:
     await SocketClient(client).create(**LONG)
 
 
-@pytest.mark.parametrize("ask", [sse, chat, websocket])
+@pytest.mark.parametrize("ask", [sse, *(pytest.param(ask, marks=pytest.mark.slow) for ask in (chat, websocket))])
 async def test_client_that_stops_reading_ends_its_answer_and_frees_its_slot(
     ask: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -74,7 +74,7 @@ def essence(response: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind not in ("llama.cpp", "SGLang"))) for kind in FORMS]
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind != "llama.cpp")) for kind in FORMS]
 )
 async def test_answers_are_those_of_the_embedded_engine(kind: str) -> None:
     async with served(ScriptedModel()) as embedded, token_fronting(ScriptedModel(), kind=kind) as front:
