@@ -22,6 +22,7 @@ def write(file: Path, key: str, mode: int = 0o600) -> None:
 
 
 async def test_reload_reads_the_key_of_the_upstreams_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")  # a reload sets the level, which is restored behind the test
     file, flags = tmp_path / "key", argparse.Namespace(config=None)
     write(file, OLD)
     async with served(keys={"front": OLD}) as upstream:
