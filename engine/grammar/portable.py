@@ -16,8 +16,6 @@ _CLASS = r"\[(\^?)((?:[^\[\]\\]|\\.)+)\]"
 _BOTH = re.compile(rf"\[(?:{_CLASS}|(\\.))&&\[\^((?:[^\[\]\\]|\\.)+)\]\]", re.DOTALL)
 """A class and a forbidden one, as `json_strings` and `json_patterns` write them."""
 _UNIT = re.compile(rf"{_CLASS}|\\.|(?P<flag>\(\?s:)|(?P<dot>\.)|(?P<line>\n)|(?P<unread>\(\?(?!:)|\[)", re.DOTALL)
-
-
 _SHORTHAND = re.compile(r"\\(.)", re.DOTALL)
 _BEYOND_ASCII = "\x80-\U0010ffff"
 _WIDENED = {"d": f"0-9{_BEYOND_ASCII}", "w": f"0-9A-Za-z_{_BEYOND_ASCII}", "s": rf" \t-\r{_BEYOND_ASCII}"}

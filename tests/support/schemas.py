@@ -1,10 +1,14 @@
-"""JSON schemas of many kinds, made up from a seed."""
+"""JSON schemas of many kinds, made up from a seed, and the file of real ones."""
 
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 from typing import Any, TypeAlias
 
 Schema: TypeAlias = dict[str, Any]
+
+REAL_SCHEMAS = Path(__file__).parents[3] / "shared" / "schemas" / "real-schemas.jsonl"
+"""Schemas of real tools, which lie beside a checkout or not."""
 
 WORDS = ("name", "city", "temperature", "größe", "a b", "id", "unit", 'q"uote', "items", "x", "日本")
 PATTERNS = (

@@ -1,7 +1,6 @@
 """Keywords that are rewritten, relaxed, or rejected with their place, and schemas of real tools."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -10,8 +9,8 @@ import pytest
 from engine.backends import scripted
 from engine.constraint import GrammarError
 from engine.structured_output.compiler import GrammarCompiler
+from tests.support.schemas import REAL_SCHEMAS
 
-REAL = Path(__file__).parents[4] / "shared" / "schemas" / "real-schemas.jsonl"
 MAX_REJECTED = 65
 """Rejected schemas of the thousand in that file."""
 VOCABULARY = scripted.vocabulary()
@@ -169,11 +168,11 @@ def test_json_schema_with_chain_of_500_references_compiles(grammars: GrammarComp
     grammars.json_schema({"$ref": "#/$defs/d0", "$defs": {**chain, "d500": {"type": "null"}}})
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="the file of real schemas is missing")
+@pytest.mark.skipif(not REAL_SCHEMAS.exists(), reason="the file of real schemas is missing")
 @pytest.mark.slow
 def test_json_schema_of_real_tools_is_rarely_rejected_and_admits_no_invalid_text(grammars: GrammarCompiler) -> None:
     rejected, admitted = [], []
-    for line in REAL.read_text().splitlines():
+    for line in REAL_SCHEMAS.read_text().splitlines():
         row = json.loads(line)
         try:
             grammar = grammars.json_schema(row["schema"])

@@ -1,7 +1,6 @@
 """Validation by a schema, with the package jsonschema as the oracle."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -11,8 +10,8 @@ from hypothesis import strategies as st
 
 from server.verification import VerifiedSchema
 from server.verification.patterns import compiled
+from tests.support.schemas import REAL_SCHEMAS
 
-REAL = Path(__file__).parents[4] / "shared" / "schemas" / "real-schemas.jsonl"
 NAMES = st.sampled_from(["a", "b", "c"])
 VALUES = st.recursive(
     st.none()
@@ -83,9 +82,9 @@ def test_schema_accepts_exactly_the_values_that_jsonschema_accepts(schema: Any, 
     assert (VerifiedSchema(root).fault(value, root) is None) == expected
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="the data set is missing")
+@pytest.mark.skipif(not REAL_SCHEMAS.exists(), reason="the data set is missing")
 def test_most_real_schemas_are_verified_in_full() -> None:
-    schemas = [json.loads(line) for line in REAL.read_text().splitlines()]
+    schemas = [json.loads(line) for line in REAL_SCHEMAS.read_text().splitlines()]
     whole = sum(not VerifiedSchema(each.get("schema", each)).unverified() for each in schemas)
     assert whole > 0.95 * len(schemas)
 

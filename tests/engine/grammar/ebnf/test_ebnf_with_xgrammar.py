@@ -2,7 +2,6 @@
 
 import json
 from contextlib import suppress
-from pathlib import Path
 from time import process_time
 from typing import Any
 
@@ -26,10 +25,10 @@ from tests.engine.dialects.test_call_grammar import (
 )
 from tests.engine.grammar.ebnf.test_ebnf import SCHEMAS
 from tests.engine.structured_output.test_compiler import accepts
+from tests.support.schemas import REAL_SCHEMAS
 
 xgrammar = pytest.importorskip("xgrammar")
 pytestmark = pytest.mark.slow
-REAL = Path(__file__).parents[4] / "shared" / "schemas" / "real-schemas.jsonl"
 SECONDS = 3.0
 """Seconds of the CPU to compile one grammar for a small vocabulary."""
 
@@ -71,11 +70,11 @@ def test_own_schemas_are_allowed(name: str) -> None:
     check_walks(grammar, vocabulary, compiled(grammar, vocabulary), seed=3)
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="the file of real schemas is missing")
+@pytest.mark.skipif(not REAL_SCHEMAS.exists(), reason="the file of real schemas is missing")
 @pytest.mark.parametrize("part", range(10))
 def test_real_schemas_are_allowed(part: int) -> None:
     vocabulary, grammars = byte_vocabulary(())
-    for line in REAL.read_text().splitlines()[part::10]:
+    for line in REAL_SCHEMAS.read_text().splitlines()[part::10]:
         real = json.loads(line)
         try:
             grammar = grammars.json_schema(real["schema"])
