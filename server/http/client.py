@@ -9,7 +9,7 @@ from typing import TypeAlias
 import h11
 import trio
 
-from server.http.h11_patches import apply as patch_h11
+from server.http import h11_adapter
 
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 READ_BYTES = 1 << 16
@@ -23,7 +23,7 @@ TLS_RECORDS = (b"\x15\x03", b"\x16\x03")
 
 class OutgoingConnection:
     def __init__(self, stream: trio.SocketStream | trio.SSLStream[trio.SocketStream]) -> None:
-        patch_h11()
+        h11_adapter.patch()
         self._stream = stream
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
         self._sent = False
@@ -61,8 +61,8 @@ class OutgoingConnection:
 
     def _encoded(self, method: str, target: str, headers: Headers, body: bytes) -> bytes:
         self._sent, self.silent = False, True
-        head = h11.Request(method=method, target=target, headers=[*headers, (b"content-length", b"%d" % len(body))])
-        data = self._h11.send(head) or b""
+        length = (b"content-length", b"%d" % len(body))
+        data = h11_adapter.request_head(self._h11, method, target, [*headers, length])
         data += (self._h11.send(h11.Data(body)) or b"") if body else b""
         return data + (self._h11.send(h11.EndOfMessage()) or b"")
 

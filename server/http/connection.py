@@ -8,14 +8,13 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from email.utils import formatdate
 from typing import Any, TypeAlias
 
 import h11
 import trio
 
 from server.access import Refusal
-from server.http import h11_patches
+from server.http import h11_adapter
 from server.http.drain import Drain
 from server.http.exchange import CLIENT_DISCONNECTED, JSON, Headers, Receive, Scope, Send
 from server.http.peer import peer_of
@@ -61,7 +60,7 @@ class Connection:
         self._encrypted = isinstance(stream, trio.SSLStream)
         self._socket = (stream.transport_stream if isinstance(stream, trio.SSLStream) else stream).socket
         self._drain = drain
-        h11_patches.apply()
+        h11_adapter.patch()
         self._wire = self._new_wire()
         self._head_filter = HeadFilter()
         self._method = b""
@@ -185,12 +184,10 @@ class Connection:
         await self._write(data)
 
     def _head(self, status: int, headers: list[tuple[bytes, bytes]]) -> bytes:
-        headers = [*headers, (b"date", formatdate(usegmt=True).encode())]
         if self._drain.closed or self._fault is not None or self._wire.they_are_waiting_for_100_continue:
             # A client that still waits for 100 (Continue) may or may not send its body (RFC 9110, 10.1.1).
-            headers.append((b"connection", b"close"))
-        head = h11.Response(status_code=status, headers=headers)
-        data = self._wire.send(head) or b""
+            headers = [*headers, (b"connection", b"close")]
+        data = h11_adapter.response_head(self._wire, status, headers)
         self._chunked = b"\r\ntransfer-encoding: chunked\r\n" in data.lower()
         return data
 

@@ -51,7 +51,7 @@ def checked_headers(request: h11.Request, max_bytes: int) -> Headers:
     """Return the headers. Raises h11.RemoteProtocolError for heads that h11 accepts and this server refuses."""
     if not request.http_version.startswith(b"1."):
         raise h11.RemoteProtocolError(f"HTTP/{request.http_version.decode()} is not supported; use HTTP/1.1", 505)
-    headers = list(request.headers)  # h11's own sequence takes 1 us for each access
+    headers = [(name.lower(), value) for name, value in request.headers.raw_items()]  # its own sequence is slow
     if len(request.target) + sum(len(name) + len(value) for name, value in headers) > max_bytes:
         raise h11.RemoteProtocolError(f"its head has more than {max_bytes} bytes", 431)
     names = [name for name, _ in headers]

@@ -125,7 +125,7 @@ ALONE = {
     "h11": {
         "server.http.client",
         "server.http.connection",
-        "server.http.h11_patches",
+        "server.http.h11_adapter",
         "server.http.request_head",
         "server.relay.peer",
         "server.upstream.transport.answer",

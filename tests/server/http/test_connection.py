@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import logging
-import re
 import socket
 import struct
 import time
@@ -11,17 +10,13 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-import h11
-import h11._abnf
-import h11._readers
-import h11._version
 import pytest
 import trio
 import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.http import drain, h11_patches
+from server.http import drain
 from server.http.connection import DEFAULT_OPTIONS, Application, Connection
 from server.http.drain import Drain
 from server.http.exchange import Receive, Scope, Send
@@ -141,42 +136,6 @@ async def test_connection_with_a_long_line_does_not_block_the_event_loop(sent: b
         began = time.perf_counter()
         await answers(running, sent)
         assert time.perf_counter() - began < 2
-
-
-def verdict(pattern: "re.Pattern[bytes]", data: bytes) -> list[Any] | None:
-    match = pattern.fullmatch(data)
-    return match and [match.start("field_value"), *match.groups()[:2]]
-
-
-@settings(max_examples=1000)
-@given(st.lists(st.sampled_from([b"a", b" ", b"\t", b":", b"\0", b"\xff", b"\n", b"\r", b"\x01"]), max_size=12))
-@pytest.mark.slow
-def test_header_pattern_matches_as_h11_does(parts: list[bytes]) -> None:
-    h11_patches.apply()
-    data = b"a:" + b"".join(parts)
-    theirs = re.compile(h11._abnf.header_field.encode())
-    assert verdict(h11._readers.header_field_re, data) == verdict(theirs, data)
-
-
-@settings(max_examples=1000)
-@given(st.lists(st.sampled_from([b"a", b"1", b" ", b"\t", b";", b"=", b"\0", b"\xff", b"\n"]), max_size=12))
-@pytest.mark.slow
-def test_chunk_pattern_matches_as_h11_does(parts: list[bytes]) -> None:
-    h11_patches.apply()
-    data = b"".join(parts) + b"\r\n"
-    match = h11._readers.chunk_header_re.fullmatch(data)
-    theirs = re.fullmatch(h11._abnf.chunk_header.encode(), data)
-    assert (match and match["chunk_size"]) == (theirs and theirs["chunk_size"])
-
-
-def test_h11_patches_leave_another_release_as_it_is(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    patched = h11._readers.header_field_re
-    monkeypatch.setattr(h11._version, "__version__", "0.17.0")
-    h11_patches.apply.__wrapped__()
-    assert h11._readers.header_field_re is patched
-    assert caplog.messages == ["h11 0.17.0 is not patched against slow header lines; install h11 0.16.*"]
 
 
 async def test_invalid_request_gets_an_error_with_the_reason() -> None:

@@ -1,0 +1,73 @@
+"""Around h11: linear replacements for its slow patterns, and heads without its checks of every field."""
+
+import logging
+import re
+from collections.abc import Sequence
+from email.utils import formatdate
+from functools import cache, lru_cache
+from time import time
+
+import h11
+import h11._abnf
+import h11._readers
+import h11._version
+
+TESTED = "0.16."
+"""Beginning of the h11 versions whose private patterns are known; pyproject.toml allows no others."""
+FRAMING = (b"connection", b"content-length", b"host", b"transfer-encoding", b"upgrade")
+"""Fields by which h11 follows the state of a connection."""
+
+log = logging.getLogger("responsed.http")
+
+
+@cache
+def patch() -> None:
+    """Make h11's patterns for header fields and chunk headers possessive, once a process.
+
+    h11 0.16 tries every division of a run of blanks: a line of 60 kB of blanks, followed by a byte that the pattern
+    does not allow, stops the event loop for ten seconds. A possessive pattern matches the run without backtracking.
+    Other releases of h11 stay unpatched, with a warning.
+    """
+    if not h11._version.__version__.startswith(TESTED):
+        log.warning(
+            "h11 %s is not patched against slow header lines; install h11 %s*", h11._version.__version__, TESTED
+        )
+        return
+    h11._readers.header_field_re = re.compile(h11._abnf.header_field.replace(r":[ \t]*", r":[ \t]*+").encode())
+    h11._readers.chunk_header_re = re.compile(h11._abnf.chunk_header.replace(r";.*", r";[^\r\n]*+").encode())
+
+
+def request_head(wire: h11.Connection, method: str, target: str, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """Return the head of a request, which `wire` counts as sent. Raises h11.LocalProtocolError."""
+    framing, lines = _split(headers)
+    return _joined(wire.send(h11.Request(method=method, target=target, headers=framing)), lines)
+
+
+def response_head(wire: h11.Connection, status: int, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """Return the head of a response, with its Date; `wire` counts it as sent. Raises h11.LocalProtocolError."""
+    framing, lines = _split([*headers, (b"date", _date(int(time())))])
+    return _joined(wire.send(h11.Response(status_code=status, headers=framing)), lines)
+
+
+def _split(headers: Sequence[tuple[bytes, bytes]]) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Return the fields for h11, and the lines of the other ones: h11 checks each field three times, by patterns.
+
+    Raises h11.LocalProtocolError for a line that would be two.
+    """
+    framing = [field for field in headers if field[0] in FRAMING]
+    others = [b"%b: %b\r\n" % field for field in headers if field[0] not in FRAMING]
+    lines = b"".join(others)
+    if lines.count(b"\n") != len(others) or lines.count(b"\r") != len(others) or b"\0" in lines:
+        raise h11.LocalProtocolError("a header field has a line break or a NUL")  # RFC 9110, 5.5
+    return framing, lines
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> bytes:
+    """Return the value of Date (RFC 9110, 6.6.1)."""
+    return formatdate(second, usegmt=True).encode()
+
+
+def _joined(head: bytes | None, lines: bytes) -> bytes:
+    assert head is not None, "h11 has bytes for each head"
+    return head[:-2] + lines + b"\r\n"
