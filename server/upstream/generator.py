@@ -108,7 +108,8 @@ class UpstreamGenerator:
         """
         if self._nursery is None:
             raise EngineStopped("the server is shutting down")
-        send, receive = trio.open_memory_channel[Any](OUTPUTS)
+        send: trio.MemorySendChannel[Any]
+        send, receive = trio.open_memory_channel(OUTPUTS)
         attempts = Attempts(self.replicas, self._slots, job, self._ask, send)
         self._nursery.start_soon(attempts.run)
         try:

@@ -1,6 +1,6 @@
 """The answer to a job by chat completions: one request."""
 
-from server.upstream.chat.job import Answered, Begun, ChatJob, Deltas
+from server.upstream.chat.job import Answered, ChatJob, Deltas
 from server.upstream.chat.reader import ChatReader
 from server.upstream.transport import EVENT_STREAM, Attempt, UpstreamClient, faults
 
@@ -18,7 +18,6 @@ async def ask(client: UpstreamClient, job: ChatJob, attempt: Attempt) -> None:
         if answer.content_type != EVENT_STREAM:
             said = faults.one_line(await answer.message())
             raise faults.garbage(url, f"its answer is {answer.content_type!r} instead of a stream ({said})")
-        await attempt.send(Begun())
         counted = 0
         while not reader.done:
             data = await answer.data()

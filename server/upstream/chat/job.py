@@ -12,7 +12,7 @@ from server.protocol.response import Usage, counted_usage
 from server.stream import End, StreamInput, ToolCallStarted, failure
 from server.upstream.chat.chunks import ReportedUsage
 from server.upstream.chat.output_checks import OutputChecks
-from server.upstream.transport import AttemptsFailed, FirstDelta
+from server.upstream.transport import AttemptBegun, AttemptsFailed, FirstDelta
 
 MAX_COUNT = 1 << 31
 """More tokens than any answer has."""
@@ -34,10 +34,6 @@ class ChatJob(Struct, frozen=True, kw_only=True):
     checks: OutputChecks = OutputChecks()
 
 
-class Begun(Struct, frozen=True):
-    """An upstream has begun to answer."""
-
-
 class Deltas(Struct, frozen=True):
     """The next part of the answer."""
 
@@ -56,7 +52,7 @@ class Answered(Struct, frozen=True):
     stop: str | None = None
 
 
-ChatOutput: TypeAlias = Begun | FirstDelta | Deltas | Answered | AttemptsFailed
+ChatOutput: TypeAlias = AttemptBegun | FirstDelta | Deltas | Answered | AttemptsFailed
 
 
 class ChatProcessor:
@@ -90,7 +86,7 @@ class ChatProcessor:
         if self.ended:
             return []
         match output:
-            case Begun():
+            case AttemptBegun():
                 self.started = True
                 return []
             case FirstDelta(trace):
@@ -106,6 +102,7 @@ class ChatProcessor:
                 self.started = self.ended = True
                 return [End(now, self.usage, incomplete if stop is None else None, stop)]
             case AttemptsFailed(error) if not self._has_output:
+                self.started = False  # there is no usage to report
                 raise error
             case AttemptsFailed(error):  # what came before it is part of the response
                 self.ended = True

@@ -279,5 +279,4 @@ class TokenAnswer:
         body = msgspec.json.encode(self._server.body(self._upstreams.model, asked, self._upstreams.refused))
         self._outputs.requests += 1
         async with self._client.request("POST", self._server.target(address), body) as answer:
-            await self._outputs.start()
             yield AnswerParts(address.url, answer, self._server.reader(address.url, asked))

@@ -13,17 +13,10 @@ class AnswerOutputs:
         """Tokens to deliver once the upstream has written one, so that another can be asked until then."""
         self.upstream_writes = False
         """True once the upstream has written a token."""
-        self._started = False
         self.requests = 0
 
     def add(self, token: Token) -> None:
         self._tokens.append(token)
-
-    async def start(self) -> None:
-        """Report, once, that an upstream evaluates the prompt."""
-        if not self._started:
-            self._started = True
-            await self._attempt.send(Started(0))
 
     async def note(self, part: AnswerPart) -> None:
         """Pass on the numbers of the first request, whose prompt is that of the job."""

@@ -3,17 +3,21 @@
 from engine.job import EngineOutput
 from server.postprocessing import OutputProcessor
 from server.stream import StreamInput, failure
-from server.upstream.transport import AttemptsFailed, FirstDelta
+from server.upstream.transport import AttemptBegun, AttemptsFailed, FirstDelta
 
 
 class TokenProcessor(OutputProcessor):
-    def process(self, output: EngineOutput | FirstDelta | AttemptsFailed, now: int) -> list[StreamInput]:
+    def process(self, output: EngineOutput | AttemptBegun | FirstDelta | AttemptsFailed, now: int) -> list[StreamInput]:
         """Return the stream inputs for an output. Raises the error of a job that failed without any output."""
         match output:
+            case AttemptBegun():
+                self.started = True
+                return []
             case FirstDelta(trace):
                 self.upstream = trace
                 return []
             case AttemptsFailed(error) if not (self.output_tokens or self.ended):
+                self.started = False  # there is no usage to report
                 raise error
             case AttemptsFailed(error):
                 was_ended, self.ended = self.ended, True

@@ -3,7 +3,15 @@
 from server.upstream.transport import faults
 from server.upstream.transport.address import Address
 from server.upstream.transport.answer import UpstreamAnswer
-from server.upstream.transport.attempt import EVENT_STREAM, Ask, Attempt, AttemptsFailed, FirstDelta, UpstreamJob
+from server.upstream.transport.attempt import (
+    EVENT_STREAM,
+    Ask,
+    Attempt,
+    AttemptBegun,
+    AttemptsFailed,
+    FirstDelta,
+    UpstreamJob,
+)
 from server.upstream.transport.client import ClientTimeouts, UpstreamClient
 from server.upstream.transport.event_stream import EventData, EventTooLong
 from server.upstream.transport.faults import BROKEN_OFF, OutputMismatch, UpstreamFault
@@ -17,6 +25,7 @@ __all__ = [
     "Address",
     "Ask",
     "Attempt",
+    "AttemptBegun",
     "AttemptsFailed",
     "ClientTimeouts",
     "EventData",

@@ -13,6 +13,10 @@ from server.upstream.transport.client import UpstreamClient
 EVENT_STREAM = "text/event-stream"
 
 
+class AttemptBegun(Struct, frozen=True):
+    """The job has a slot, and an upstream is asked."""
+
+
 class FirstDelta(Struct, frozen=True):
     """The first part of the answer follows."""
 
