@@ -77,6 +77,10 @@ class AdmissionControl:
         """Record the tokens of a generation that ended by itself."""
         self._outputs.append(tokens)
 
+    def has_slot(self, generations: int) -> bool:
+        """True if a further request gets a slot at once, beside this number of generations."""
+        return generations < self._slots
+
     def refusal(self, caller: Caller, lane: Lane, loads: Sequence[Load], pace: Callable[[], Pace]) -> ServerBusy | None:
         """Return the error for a further request; None if it has a place. `loads` are in order of arrival.
 

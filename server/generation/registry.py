@@ -183,7 +183,7 @@ class Generations:
 
     def _refusal(self, caller: Caller, lane: Lane) -> ServerBusy | None:
         """Return the error for a further generation; None if it has a place or an abandoned one yields."""
-        if self._first_abandoned(lane) is not None:
+        if self._admission.has_slot(len(self._active)) or self._first_abandoned(lane) is not None:
             return None
         loads = [generation.load() for generation in self._active]
         return self._admission.refusal(caller, lane, loads, self._pace)
@@ -193,6 +193,8 @@ class Generations:
 
     def _make_room(self, caller: Caller, lane: Lane) -> None:
         """Cancel an abandoned generation if a further one has no place otherwise."""
+        if self._admission.has_slot(len(self._active)):
+            return
         loads = [generation.load() for generation in self._active]
         abandoned = self._first_abandoned(lane)
         if abandoned is not None and self._admission.refusal(caller, lane, loads, Pace) is not None:
