@@ -110,7 +110,7 @@ async def stream_events(
 
 async def _next_events(exchange: Exchange, generation: Generation, number: int) -> list[Event]:
     """Return the next events. Send comments while waiting in silence."""
-    while seconds := generation.comment_seconds:
+    while generation.has_nothing_after(number) and (seconds := generation.comment_seconds):
         with trio.move_on_after(seconds):
             return await generation.after(number)
         await exchange.send(sse.PING)

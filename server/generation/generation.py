@@ -183,11 +183,13 @@ class Generation:
 
     async def run(self) -> None:
         """Produce all events, exactly one of which is terminal, even after an error."""
-        async with trio.open_nursery() as nursery:
-            if not self._recorder.begun and self._spec.opening:
-                await self.begin()  # a crash must not hide the list or the call
-            if not self._recorder.begun:
+        if self._recorder.unwritten and self._spec.opening:
+            await self.begin()  # a crash must not hide the list or the call
+        if self._recorder.unwritten:
+            async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.begin)  # in parallel, so that the first token does not wait for the disk
+                last = await self._generate()
+        else:
             last = await self._generate()
         stream = self._events.stream
         events = stream.feed(last)

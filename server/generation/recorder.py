@@ -22,12 +22,12 @@ class Recorder:
         self._store = store
         self._first = first
         self._items = items
-        self.begun = False
+        self.unwritten = store is not None and first.store
+        """True if the store has no part yet of a response that it is to have."""
 
     async def begin(self) -> bool:
         """Write the unfinished response; return True if it is stored."""
-        self.begun = True
-        first = self._first
+        self.unwritten, first = False, self._first
         if self._store is None or not first.store:
             return False
         encoded = msgspec.json.encode(first)
