@@ -14,9 +14,10 @@ import trio
 from engine.job import EngineOutput, Finished, FinishReason, Job, Lane, SamplingParams
 from engine.model import Model, ModelError, ThreadCounts
 from engine.prefix_cache import CachedRun
+from engine.runtime.commands import Adopt, Adopting, Cancel, Command, Drop, LimitSteps, Submit
 from engine.runtime.host_cache import HostCache
 from engine.runtime.kv_snapshots import Snapshots
-from engine.runtime.loop import Adopt, Adopting, Cancel, Command, Drop, InferenceLoop, LimitSteps, Outputs, Submit
+from engine.runtime.loop import InferenceLoop, Outputs
 from engine.scheduler import EngineStats, Key
 
 DEFAULT_CACHE_BYTES = 256_000_000

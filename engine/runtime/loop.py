@@ -11,12 +11,11 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TypeAlias
 
-from msgspec import Struct
-
 from engine.constraint import Constraint, GrammarError
 from engine.job import EngineOutput, Finished, FinishReason, Job, StepTimes, Token
 from engine.model import BatchEntry, Model, ModelError, ThreadCounts
 from engine.prefix_cache import CachedRun
+from engine.runtime.commands import Adopt, Adopting, Cancel, Command, Drop, LimitSteps, Submit
 from engine.runtime.host_cache import HostCache
 from engine.runtime.kv_snapshots import Snapshots
 from engine.runtime.mask_thread import MaskThread
@@ -30,47 +29,6 @@ INTERNAL_ERROR = "Internal error; see the server log."
 
 log = logging.getLogger("responsed.engine")
 
-
-class Submit(Struct, frozen=True):
-    """Start a job."""
-
-    key: Key
-    job: Job
-
-
-class Cancel(Struct, frozen=True):
-    """Stop a job."""
-
-    key: Key
-
-
-class Adopt(Struct, frozen=True):
-    """Put a run of the last process into the prefix cache."""
-
-    run: CachedRun
-
-
-class Adopting(Struct, frozen=True):
-    """Announce whether further runs of the last process follow."""
-
-    active: bool
-
-
-class Drop(Struct, frozen=True):
-    """Forget the cached tokens of an affinity group, or of all that may be on the disk: a stored response was
-    deleted."""
-
-    group: str | None
-
-
-class LimitSteps(Struct, frozen=True):
-    """Set the seconds of the longest step; see `scheduler.step_budget`."""
-
-    seconds: float
-
-
-Command: TypeAlias = Submit | Cancel | Adopt | Adopting | Drop | LimitSteps | None
-"""A command for the thread; None ends it."""
 Outputs: TypeAlias = list[tuple[Key, EngineOutput]]
 
 
