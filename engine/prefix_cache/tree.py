@@ -119,14 +119,14 @@ class PrefixTree:
             return []
         return self._append(path[-1] if path else self._root, run, n, savable)
 
-    def use(self, tokens: Sequence[int], group: str = "", *, savable: bool = False, keep_until: float = 0.0) -> None:
-        """Record that these first tokens were of use to a job of an affinity group, whether it allows to write them to
-        a disk, and until when it wants them."""
+    def use(self, tokens: Sequence[int], group: str = "", savable: int = 0, *, keep_until: float = 0.0) -> None:
+        """Record that these first tokens were of use to a job of an affinity group, how many it allows to write to a
+        disk, and until when it wants them."""
         path, n = self._walk(tuple(tokens))
         self._refresh(path)
         for node in path:
             if node.end <= n:
-                node.record_use({group} if group else (), savable, keep_until)
+                node.record_use({group} if group else (), node.end <= savable, keep_until)
 
     def drop(self, group: str | None) -> None:
         """Remove the savable runs that no other affinity group had; None: all savable runs."""

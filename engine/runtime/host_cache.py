@@ -12,6 +12,10 @@ from engine.model import Model, ModelError
 from engine.prefix_cache import CachedRun, PrefixTree
 from engine.scheduler import PrefixCopy, PrefixRestore, PrefixSave, Transfer
 
+MAX_COPIES_SHARE = 0.25
+"""Share of the memory for copies of tokens that slots still have. Such a copy is of no use if the slot's next job
+continues its tokens, so it must not replace much that is nowhere else."""
+
 log = logging.getLogger("responsed.engine")
 
 
@@ -68,6 +72,10 @@ class HostCache:
                 log.warning("%d tokens do not fit into the prefix cache: a larger --cache-megabytes would help", n)
         except Exception as error:
             log.warning("a prefix of the KV cache cannot be saved: %s", error, exc_info=_unexpected(error))
+
+    def has_room_for_copies(self, tokens: int) -> bool:
+        """True if copies of that many tokens, which slots still have, replace little else."""
+        return self.tree is not None and tokens * self._bytes_per_token <= MAX_COPIES_SHARE * self._limit
 
     def savable_runs(self, unsaved: Iterable[PrefixSave], limit: int) -> list[CachedRun]:
         """Save slots, and return the most useful runs that may be written to a disk and fit into the limit."""

@@ -32,6 +32,11 @@ class PrefixReuse:
         self._mark_used = mark_used
         self._tree = tree
 
+    @property
+    def slot_tokens(self) -> int:
+        """Number of tokens in all slots."""
+        return sum(len(slot.cached_tokens) for slot in self._slots)
+
     def choose_slot(self, free: Sequence[Slot], running: RunningSequence) -> Slot:
         """Return the slot whose tokens the prompt continues.
 
@@ -81,17 +86,29 @@ class PrefixReuse:
                 yield from self.save(slot)
 
     def save(self, slot: Slot, keep: int | None = None) -> Iterator[PrefixSave]:
-        """Save the slot's tokens if the tree lacks them; if only the first `keep` are still needed, also at the
-        checkpoints after these, to which the slot can return."""
+        """Save the slot's tokens if the tree lacks them, or else record there that they were of use; if only the first
+        `keep` are still needed, also at the checkpoints after these, to which the slot can return."""
         if self._tree is None:
             return
         ends = [len(slot.cached_tokens)]
         if keep is not None and self._info.truncates:
             ends += [end for end in reversed(slot.checkpoints) if max(keep, slot.min_tokens) <= end < ends[0]]
         for end in ends:
-            tokens = tuple(slot.cached_tokens[:end])
+            tokens, savable = tuple(slot.cached_tokens[:end]), min(slot.savable_tokens, end)
             if self._tree.missing(tokens) is not None:
-                yield PrefixSave(slot.index, tokens, min(slot.savable_tokens, end), slot.affinity, slot.keep_until)
+                yield PrefixSave(slot.index, tokens, savable, slot.affinity, slot.keep_until)
+            else:
+                self._tree.use(tokens, slot.affinity, savable, keep_until=slot.keep_until)
+
+    def save_in_advance(self, max_tokens: int) -> PrefixSave | None:
+        """Return a save of a free slot of at most `max_tokens` that its next job need not carry out; None if there is
+        none. Each slot is offered once after each job, in the order in which they will be overwritten."""
+        for slot in sorted(self._slots, key=lambda slot: slot.last_used):
+            if slot.has_new_tokens and slot.running is None and len(slot.cached_tokens) <= max_tokens:
+                slot.has_new_tokens = False
+                if (save := next(self.save(slot), None)) is not None:
+                    return save
+        return None
 
     def resume_waiting(self) -> Iterator[Transfer]:
         """Let jobs continue whose donor has evaluated the common prefix, is gone or is set aside."""
@@ -128,8 +145,8 @@ class PrefixReuse:
             self._mark_used(source)
             yield PrefixCopy(source.index, slot.index, n)
         if self._tree is not None:
-            keep_until = self.keep_until(running)
-            self._tree.use(slot.cached_tokens, running.affinity, savable=running.savable, keep_until=keep_until)
+            savable = len(slot.cached_tokens) if running.savable else 0
+            self._tree.use(slot.cached_tokens, running.affinity, savable, keep_until=self.keep_until(running))
 
     def _take(self, slot: Slot, running: RunningSequence, n: int, tokens: Sequence[int], savable: int) -> None:
         """Record that the slot gets a prefix of `n` tokens."""

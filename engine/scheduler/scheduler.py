@@ -48,7 +48,7 @@ class Scheduler:
         self._lanes = Lanes(self._active)
         self._stepping: Sequence[Slot] = ()
         """Slots of the lane that has the present step."""
-        self._prefixes = PrefixReuse(info, self._slots, self._active, self._mark_used, tree)
+        self.prefixes = PrefixReuse(info, self._slots, self._active, self._mark_used, tree)
         self._budget = StepBudget(info.max_batch_tokens, max_step_seconds)
         self._streams = StreamPlanner(info, self._budget)
         self._prefill_limit = 0
@@ -78,7 +78,7 @@ class Scheduler:
     def plan(self) -> Step:
         """Return the next step; empty when idle."""
         self._lanes.promote()
-        transfers = [*self._admit(), *self._prefixes.save_checkpoints(), *self._prefixes.resume_waiting()]
+        transfers = [*self._admit(), *self.prefixes.save_checkpoints(), *self.prefixes.resume_waiting()]
         if not self._active:
             return Step()
         self._stepping = self._lanes.stepping()
@@ -155,7 +155,7 @@ class Scheduler:
         used last. `closing`: the slots are not needed any more."""
         for slot in sorted(self._slots, key=lambda slot: slot.last_used):
             if slot.savable_tokens:
-                yield from self._prefixes.save(slot, 0 if closing else None)
+                yield from self.prefixes.save(slot, 0 if closing else None)
 
     def drop(self, group: str | None) -> None:
         """Forget the tokens of idle slots of an affinity group, and write those of its running jobs to no disk.
@@ -173,11 +173,11 @@ class Scheduler:
         """Move waiting jobs into free slots; interactive ones also into slots that batch jobs leave."""
         while (lane := self._lanes.next_lane) is not None and (free := self._free_slots(lane)):
             running = self._lanes.next(lane)
-            slot = self._prefixes.choose_slot(free, running)
-            running.reused_tokens = self._prefixes.reusable_tokens(slot, running.tokens)
-            checkpoints = self._prefixes.checkpoints(slot, running)
+            slot = self.prefixes.choose_slot(free, running)
+            running.reused_tokens = self.prefixes.reusable_tokens(slot, running.tokens)
+            checkpoints = self.prefixes.checkpoints(slot, running)
             if running.reused_tokens < len(slot.cached_tokens):
-                yield from self._prefixes.save(slot, running.reused_tokens)
+                yield from self.prefixes.save(slot, running.reused_tokens)
                 del slot.cached_tokens[running.reused_tokens :]
                 slot.min_tokens = min(slot.min_tokens, running.reused_tokens)
                 slot.keep_until = 0.0
@@ -185,10 +185,10 @@ class Scheduler:
             slot.checkpoints = checkpoints
             slot.savable_tokens = sys.maxsize if running.savable else min(slot.savable_tokens, running.reused_tokens)
             slot.affinity = running.affinity
-            slot.keep_until = max(slot.keep_until, self._prefixes.keep_until(running))
+            slot.keep_until = max(slot.keep_until, self.prefixes.keep_until(running))
             self._mark_used(slot)
             self._active.append(slot)
-            yield from self._prefixes.find(slot, running)
+            yield from self.prefixes.find(slot, running)
 
     def _free_slots(self, lane: Lane) -> list[Slot]:
         """Return the slots for a job of a lane. A batch job leaves its slot to an interactive job if none is free."""
@@ -267,6 +267,7 @@ class Scheduler:
 
     def _release(self, slot: Slot) -> None:
         slot.running = None
+        slot.has_new_tokens = True
         self._active.remove(slot)
         self._mark_used(slot)
 

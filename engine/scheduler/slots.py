@@ -85,6 +85,8 @@ class Slot:
         """Affinity group of the last job; see `Job`."""
         self.keep_until = 0.0
         """Time until which the tokens should remain in the prefix cache, in the tree's clock."""
+        self.has_new_tokens = False
+        """True if a job has ended since the tokens were last saved for a free slot."""
         self.last_used = 0
         """Time of the last use, in the scheduler's clock ticks."""
 

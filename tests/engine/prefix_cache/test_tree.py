@@ -232,6 +232,13 @@ class CacheMachine(RuleBasedStateMachine):
             return max((common_length(other, prompt[:-1]) - 15 for other in self.inserted), default=0)
         return max((len(other) for other in self.inserted if prompt[:-1].startswith(other)), default=0)
 
+    @rule(tokens=TOKENS, savable=st.integers(0, 50), group=st.sampled_from("abc"))
+    def use(self, tokens: bytes, savable: int, group: str) -> None:
+        before = {run.tokens for run in self.tree.savable_runs(AMPLE)}
+        self.tree.use(tokens, group, savable)
+        added = {run.tokens for run in self.tree.savable_runs(AMPLE)} - before
+        assert all(bytes(run) == tokens[: len(run)] and len(run) <= savable for run in added)
+
     @rule(group=st.sampled_from(["a", "b", "c", None]))
     def drop(self, group: str | None) -> None:
         self.tree.drop(group)

@@ -23,7 +23,7 @@ from engine.job import (
     StepTimes,
     Token,
 )
-from engine.model import BatchEntry, FloatArray, ModelError
+from engine.model import BatchEntry, FloatArray, ModelError, SavedState
 from engine.runtime.engine import Engine, EngineStopped
 from engine.runtime.loop import INTERNAL_ERROR
 
@@ -422,3 +422,70 @@ async def test_timed_job_gets_the_times_of_each_step() -> None:
     assert kinds == [StepTimes, Started, Progress, StepTimes, Token, StepTimes, Token, StepTimes, Finished]
     moments = [moment for each in outputs if isinstance(each, StepTimes) for moment in msgspec.structs.astuple(each)]
     assert moments == sorted(moments)
+
+
+class SlowlySaving(ScriptedModel):
+    """Saves a slot once the test allows it."""
+
+    def __init__(self, n_slots: int, permits: int = 0) -> None:
+        super().__init__(n_slots=n_slots, batched=True, seconds_per_token=0.001)
+        self._permits: SimpleQueue[None] = SimpleQueue()
+        self._slots: SimpleQueue[int] = SimpleQueue()
+        self.saves = 0
+        self.allow(permits)
+
+    def allow(self, n: int) -> None:
+        for _ in range(n):
+            self._permits.put(None)
+
+    def save(self, slot: int, start: int, end: int) -> SavedState:
+        self._permits.get(timeout=PATIENCE)
+        self.saves += 1
+        self._slots.put(slot)
+        return super().save(slot, start, end)
+
+    async def saved(self, n: int) -> list[int]:
+        """Wait for the next `n` saves, and return their slots."""
+        return [await trio.to_thread.run_sync(self._slots.get) for _ in range(n)]
+
+
+async def test_idle_thread_saves_slots_and_a_job_waits_for_one_save_at_most() -> None:
+    model = SlowlySaving(n_slots=3)
+    async with running(model) as engine:
+        with generations(engine, *[job(bytes([text]) * 20) for text in b"abc"]) as three:
+            for outputs in three:
+                await heard(outputs)
+        # The thread is at its first save.
+        with engine.generate(job(b"d" * 20)) as outputs:
+            model.allow(1)
+            assert (await heard(outputs))[-1] == STOP
+            assert model.saves == 1, "the job took the slot that was saved, and did not wait for the others"
+        model.allow(3)
+        slots = await model.saved(4)
+    assert sorted(slots) == sorted([0, 1, 2, slots[0]])
+
+
+@pytest.mark.parametrize(("cache_bytes", "saves"), [(0, 0), (100, 1), (10**6, 2)])
+async def test_idle_thread_copies_slots_only_into_a_share_of_the_cache(cache_bytes: int, saves: int) -> None:
+    model = SlowlySaving(n_slots=2, permits=10)
+    engine = Engine(model, {END}, cache_bytes=cache_bytes)
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(engine.run)
+            for text in b"ab":
+                await answered(engine, job(bytes([text]) * 20))
+            await model.saved(saves)
+            await answered(engine, job(b""))
+            nursery.cancel_scope.cancel()
+    assert model.saves == saves
+
+
+async def test_idle_thread_saves_a_long_slot_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.runtime.loop.QUICK_SAVE_TOKENS", 30)
+    monkeypatch.setattr("engine.runtime.loop.LONG_SAVE_IDLE_SECONDS", 0.1)
+    model = SlowlySaving(n_slots=1, permits=2)
+    async with running(model) as engine:
+        await answered(engine, job(b"a" * 20))
+        began = trio.current_time()
+        await model.saved(1)
+        assert trio.current_time() - began >= 0.09

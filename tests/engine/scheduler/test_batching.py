@@ -77,7 +77,7 @@ class Naive:
 
     def run(self, plan: Step) -> dict[int, list[Token]]:
         for transfer in plan.transfers:
-            self._carry_out(transfer)
+            self.carry_out(transfer)
         assert len({entry.slot for entry in plan.entries}) == len(plan.entries), "one entry a slot"
         assert sum(len(entry.tokens) for entry in plan.entries) <= self.info.max_batch_tokens
         sampled = {entry.slot: self._decode(entry) for entry in plan.entries}
@@ -86,7 +86,7 @@ class Naive:
             self.forced[entry.slot] = forced_tokens([*valid, *sampled[entry.slot]]) if self.forcing else []
         return {slot: [Token(id_) for id_ in tokens] for slot, tokens in sampled.items()}
 
-    def _carry_out(self, transfer: Transfer) -> None:
+    def carry_out(self, transfer: Transfer) -> None:
         match transfer:
             case PrefixCopy(source, target, n):
                 assert self.info.copies_prefixes
@@ -270,7 +270,7 @@ PROMPTS = st.one_of(
     ),
 )
 JOBS = st.lists(st.tuples(PROMPTS, st.integers(1, 12)), min_size=1, max_size=12)
-ACTS = st.lists(st.sampled_from(["step", "add", "cancel", "fail", "undo"]), max_size=60)
+ACTS = st.lists(st.sampled_from(["step", "add", "cancel", "fail", "undo", "save"]), max_size=60)
 
 
 @pytest.mark.parametrize("rewinds", [True, False])
@@ -327,6 +327,8 @@ class PlayedEvents:
             self._add()
         elif act == "cancel":
             self._cancel()
+        elif act == "save":
+            self.save_in_advance()
         elif not self.scheduler.idle:
             {"step": self._step, "fail": self._fail, "undo": self._undo}[act]()
 
@@ -355,6 +357,11 @@ class PlayedEvents:
         if self.added:
             self.cancelled.add(key := self.data.draw(st.sampled_from(self.added)))
             self.scheduler.cancel(key)
+
+    def save_in_advance(self) -> None:
+        """Save one slot, as an idle thread does."""
+        if (save := self.scheduler.prefixes.save_in_advance(1000)) is not None:
+            self.model.carry_out(save)
 
     def _step(self) -> None:
         self._take(step(self.scheduler, self.model))

@@ -1,5 +1,7 @@
 """Reuse of cached prefixes: which slot a job takes, and which tokens it evaluates."""
 
+from typing import Any
+
 from engine.job import Job, Progress, Started
 from engine.model import BatchEntry
 from engine.scheduler.scheduler import Scheduler
@@ -92,6 +94,85 @@ def test_plan_saves_the_tokens_that_it_overwrites_and_nothing_else() -> None:
     scheduler.update(plan, model.run(plan), 0.01)
     scheduler.add(3, job(8, 8, most=1))
     assert scheduler.plan().transfers == (), "a tiny prefix is not worth it"
+
+
+def ended(scheduler: Scheduler, model: Naive, key: int, prompt: tuple[int, ...], **options: Any) -> list[PrefixSave]:
+    """Run a job for one token, and return the saves of its steps."""
+    scheduler.add(key, Job(prompt, 1, GREEDY, **options))
+    saves: list[PrefixSave] = []
+    while not scheduler.idle:
+        plan = scheduler.plan()
+        saves += [transfer for transfer in plan.transfers if isinstance(transfer, PrefixSave)]
+        scheduler.update(plan, model.run(plan), 0.01)
+    return saves
+
+
+def saved_in_advance(scheduler: Scheduler, model: Naive, max_tokens: int = 1000) -> list[int]:
+    """Save all free slots as an idle thread does, and return the slots."""
+    slots: list[int] = []
+    while (save := scheduler.prefixes.save_in_advance(max_tokens)) is not None:
+        model.carry_out(save)
+        slots.append(save.slot)
+    return slots
+
+
+def prompt(first: int) -> tuple[int, ...]:
+    return tuple(range(first, first + 40))
+
+
+def test_slots_saved_in_advance_are_not_saved_again_unless_they_change() -> None:
+    about = info(n_slots=2)
+    tree = tree_of(about)
+    scheduler, model = Scheduler(about, [], tree=tree), Naive(about, tree)
+    ended(scheduler, model, 0, prompt(100))
+    ended(scheduler, model, 1, prompt(150))
+    assert saved_in_advance(scheduler, model, max_tokens=30) == []
+    assert saved_in_advance(scheduler, model) == [0, 1], "the next job takes slot 0"
+    assert saved_in_advance(scheduler, model) == []
+    size = tree.size
+    assert ended(scheduler, model, 2, prompt(200)) == [], "slot 0 is in the tree"
+    assert ended(scheduler, model, 3, (*prompt(150), 1, 2, 3)) == [], "the job continues slot 1"
+    assert saved_in_advance(scheduler, model) == [0], "three further tokens are not worth it"
+    ended(scheduler, model, 4, (*prompt(150), *prompt(50)))
+    assert saved_in_advance(scheduler, model) == [0]
+    assert tree.size == size + 40 + 40
+
+
+def test_slot_of_a_running_job_is_not_saved_in_advance() -> None:
+    about = info(n_slots=1)
+    tree = tree_of(about)
+    scheduler, model = Scheduler(about, [], tree=tree), Naive(about, tree)
+    ended(scheduler, model, 0, prompt(100))
+    scheduler.add(1, job(*prompt(100), 1, 2))
+    step(scheduler, model)
+    assert saved_in_advance(scheduler, model) == []
+
+
+def test_copy_of_a_slot_is_evicted_before_tokens_that_left_theirs() -> None:
+    about = info(n_slots=2)
+    tree = tree_of(about, limit=2 * 40)
+    scheduler, model = Scheduler(about, [], tree=tree), Naive(about, tree)
+    for key, first in enumerate((100, 150, 200)):
+        ended(scheduler, model, key, prompt(first))
+        saved_in_advance(scheduler, model)
+    assert [tree.cached_length(prompt(first)) for first in (100, 150, 200)] == [40, 0, 40]
+    (save,) = ended(scheduler, model, 3, prompt(50))
+    assert save.tokens == prompt(150), "the copy is made again when it is needed"
+
+
+def test_unstored_tokens_saved_in_advance_become_savable_with_a_stored_job() -> None:
+    about = info(n_slots=1)
+    tree = tree_of(about)
+    scheduler, model = Scheduler(about, [], tree=tree), Naive(about, tree)
+    ended(scheduler, model, 0, prompt(100))
+    saved_in_advance(scheduler, model)
+    assert tree.savable_runs(1000) == []
+    ended(scheduler, model, 1, prompt(100), savable=True, affinity="a")
+    assert saved_in_advance(scheduler, model) == [], "they are in the tree"
+    assert [(run.tokens, run.groups) for run in tree.savable_runs(1000)] == [(prompt(100), frozenset({"", "a"}))]
+    tree.drop("a")
+    scheduler.drop("a")
+    assert ended(scheduler, model, 2, prompt(200)) == []
 
 
 def test_plan_saves_tokens_with_the_lifetime_of_their_job() -> None:
