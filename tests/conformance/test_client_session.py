@@ -12,7 +12,7 @@ import trio
 from tests.conformance.test_compatibility import table
 from tests.server.api.test_reasoning import THINKS, thinker
 from tests.server.upstream.fronts import Served
-from tests.support.helpers import NAME
+from tests.support.helpers import NAME, official_client
 
 called: set[str] = set()
 
@@ -33,7 +33,7 @@ def session(url: str, completes: bool) -> None:
 
     `completes`: False if the server continues no plain text, as before upstreams.
     """
-    with openai.OpenAI(base_url=url, api_key="none", max_retries=0, _strict_response_validation=True) as client:
+    with official_client(url, _strict_response_validation=True) as client:
         first = answers(client)
         stored(client, first)
         conversations(client)
@@ -74,8 +74,7 @@ def stored(client: openai.OpenAI, first: str) -> None:
         assert responses.input_tokens.count(model=NAME, input="Is it?").input_tokens > 0
     with method("responses.compact"):
         # The reference says "all user messages, followed by a compaction item"; the type knows no messages of users.
-        lenient = openai.OpenAI(base_url=client.base_url, api_key="none", max_retries=0)
-        with lenient:
+        with official_client(str(client.base_url)) as lenient:
             kinds = [item.type for item in lenient.responses.compact(model=NAME, input="Is it?").output]
         assert kinds == ["message", "compaction"]
     with method("responses.cancel"):

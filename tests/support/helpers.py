@@ -4,6 +4,7 @@ import contextlib
 import json
 import re
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 import msgspec
+import openai
 import trio
 from msgspec import Struct
 
@@ -473,3 +475,17 @@ def statuses(log: str) -> list[int]:
     """Return the status of each request for a response in a log of level DEBUG."""
     line = r" req_\w+ \S+ [A-Z]+ /v1/responses\S* (\d+) .*?[\d.]+ ms(?:; .*)?$"
     return [int(status) for status in re.findall(line, log, re.MULTILINE)]
+
+
+@cache
+def _unused_context() -> ssl.SSLContext:
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def official_client(url: str, *, api_key: str = "none", max_retries: int = 0, **options: Any) -> openai.OpenAI:
+    """Return openai-python's client of a server without TLS.
+
+    All share one TLS context, which no connection uses: a context of its own reads 140 certificates, in 22 ms.
+    """
+    http = openai.DefaultHttpxClient(verify=_unused_context())
+    return openai.OpenAI(base_url=url, api_key=api_key, max_retries=max_retries, http_client=http, **options)

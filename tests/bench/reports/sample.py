@@ -54,7 +54,7 @@ def records(
 
 
 def result(found: list[Record], targets: int = 2, **more: Any) -> dict[str, Any]:
-    """Return the result of records."""
+    """Return the result of records, with the fewest draws for its intervals."""
     names = list(dict.fromkeys(each.group for each in found))
     grouped = [
         {
@@ -85,7 +85,7 @@ def result(found: list[Record], targets: int = 2, **more: Any) -> dict[str, Any]
             }
             for index, groups in enumerate(grouped)
         ],
-        "ratios": {name: ratios(grouped[0][name], grouped[1][name]) for name in names} if targets > 1 else {},
+        "ratios": {name: ratios(grouped[0][name], grouped[1][name], draws=0) for name in names} if targets > 1 else {},
         "sweep": [],
         "errors": targets,
     } | more

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from engine.backends.scripted import ScriptedModel
 from engine.loader.loader import Options, load
 from engine.model import BackendOptions
-from engine.tuner import stopwatch
+from engine.tuner import divergence, stopwatch
 from engine.tuner.choice import MAX_STALL_RATIO, TIE_RATIO, Measurement, Trial, choose, choose_batch_threads
 from engine.tuner.stopwatch import MeasurementPlan
 from server.cli import main, tune
 from server.config import file
 
-SMALL = MeasurementPlan(prompt=16, steps=2, busy_steps=3, rounds=1)
+SMALL = MeasurementPlan(prompt=4, steps=2, busy_steps=3, rounds=1)
 ON, OFF = BackendOptions(), BackendOptions(flash_attention=False)
 
 
@@ -156,9 +156,16 @@ def test_measure_of_the_real_model_returns_plausible_times(engine: str, smollm2:
     assert (result.batch4_ms is None) == (engine == "ctransformers")
 
 
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `tune` measure a twentieth as many tokens; three types of the KV cache would take 20 s."""
+    monkeypatch.setattr(tune, "PLAN", SMALL)
+    monkeypatch.setattr(stopwatch, "MIN_PROMPT_TOKENS", SMALL.prompt)
+    monkeypatch.setattr(divergence, "MAX_TOKENS", 32)
+
+
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tune, "PLAN", SMALL)
+    hurry(monkeypatch)
 
 
 @pytest.mark.usefixtures("hurried")

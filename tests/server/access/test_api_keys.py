@@ -13,7 +13,7 @@ from server.access.api_keys import ANYBODY, ApiKey, ApiKeys, Caller
 from server.config.api_keys import credential, read_api_keys
 from server.config.file import ConfigError
 from server.protocol.errors import Unauthorized
-from tests.support.helpers import NAME, Client, api_keys, encode, exchange, served
+from tests.support.helpers import NAME, Client, api_keys, encode, exchange, official_client, served
 
 ANN, BOB = "ann-0123456789abcdef", "bob-0123456789abcdef"
 KEYS = {"ann": ANN, "bob": BOB}
@@ -212,7 +212,7 @@ async def test_official_client_raises_authentication_error_without_the_key() -> 
     async with served(keys=KEYS) as running:
 
         def call(key: str) -> str:
-            with openai.OpenAI(base_url=f"http://127.0.0.1:{running.port}/v1", api_key=key, max_retries=0) as client:
+            with official_client(f"http://127.0.0.1:{running.port}/v1", api_key=key) as client:
                 return client.responses.create(model=NAME, input="Hi").status or ""
 
         assert await trio.to_thread.run_sync(call, BOB) == "completed"

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import openai
 import pytest
 import trio
 from msgspec import Struct
@@ -17,7 +16,7 @@ from openai.resources.responses import Responses
 
 from engine.backends.scripted import CONTROL, ScriptedModel
 from tests.support import wire
-from tests.support.helpers import PATIENCE, Answer, Running, encode, exchange, get, post, served
+from tests.support.helpers import PATIENCE, Answer, Running, encode, exchange, get, official_client, post, served
 
 ANSWER = "Yes."
 
@@ -309,7 +308,7 @@ async def test_supported_fields_by_official_client_are_accepted(tmp_path: Path) 
 
     def use(url: str, ids: dict[str, str]) -> dict[str, str]:
         found = {}
-        with openai.OpenAI(base_url=url, api_key="none", timeout=PATIENCE, max_retries=0) as client:
+        with official_client(url, timeout=PATIENCE) as client:
             for name, row in TAKEN.items():
                 fields = {"model": "scripted", "input": "Hello"} | filled(row, ids).fields
                 known: dict[str, Any] = {each: value for each, value in fields.items() if each in OFFICIAL}

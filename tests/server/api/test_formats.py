@@ -3,13 +3,12 @@
 import json
 from typing import Annotated, Any
 
-import openai
 import pydantic
 import pytest
 import trio
 
 from engine.backends.scripted import ScriptedModel
-from tests.support.helpers import NAME, Answer, encode, exchange, post, served
+from tests.support.helpers import NAME, Answer, encode, exchange, official_client, post, served
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -153,10 +152,10 @@ class Weather(pydantic.BaseModel):
 @pytest.mark.parametrize("temperature", [0.0, 1.5])
 async def test_formatted_answer_is_parsed_by_official_client(temperature: float) -> None:
     def parse(url: str) -> Pick | None:
-        client = openai.OpenAI(base_url=url, api_key="none", max_retries=0)
-        return client.responses.parse(
-            model=NAME, input="Where?", text_format=Pick, temperature=temperature, extra_body={"seed": 3}
-        ).output_parsed
+        with official_client(url) as client:
+            return client.responses.parse(
+                model=NAME, input="Where?", text_format=Pick, temperature=temperature, extra_body={"seed": 3}
+            ).output_parsed
 
     async with served(stubborn()) as running:
         picked = await trio.to_thread.run_sync(parse, running.url)

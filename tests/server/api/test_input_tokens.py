@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import openai
 import pytest
 import trio
 from openai.types.responses import InputTokenCountResponse
@@ -12,7 +11,7 @@ from openai.types.responses import InputTokenCountResponse
 from engine.backends.scripted import ScriptedModel
 from tests.server.api.stored.test_references import reference
 from tests.server.api.stored.test_stored_responses import msg, seen
-from tests.support.helpers import NAME, Answer, Running, encode, exchange, post, served
+from tests.support.helpers import NAME, Answer, Running, encode, exchange, official_client, post, served
 
 TALK = [
     msg("developer", "Be kind."),
@@ -86,7 +85,7 @@ async def test_input_tokens_rejects_as_responses_does(body: dict[str, Any], tmp_
 
 
 def counted(url: str) -> InputTokenCountResponse:
-    with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
+    with official_client(url) as client:
         return client.responses.input_tokens.count(model=NAME, input="Hello", instructions="I", tools=[])
 
 

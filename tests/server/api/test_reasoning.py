@@ -25,7 +25,7 @@ from server.stream.inputs import (
     ToolCallStarted,
 )
 from tests.support import wire
-from tests.support.helpers import NAME, encode, exchange, frames, get, post, served, types
+from tests.support.helpers import NAME, encode, exchange, frames, get, official_client, post, served, types
 
 THINKS = (
     "{% for m in messages %}<|{{ m.role }}|>{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>"
@@ -141,7 +141,7 @@ async def test_replayed_reasoning_is_rendered() -> None:
 
 def by_the_official_client(url: str) -> openai.types.responses.Response:
     with (
-        openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client,
+        official_client(url) as client,
         client.responses.stream(model=NAME, input="Is it?") as stream,
     ):
         return stream.get_final_response()

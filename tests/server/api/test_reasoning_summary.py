@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import openai
 import pytest
 import trio
 from openai.types.responses import ResponseReasoningItem
@@ -13,7 +12,7 @@ from openai.types.responses import ResponseReasoningItem
 from tests.server.api.test_reasoning import THINKS, thinker
 from tests.server.api.tools.test_tools import evaluated
 from tests.support import wire
-from tests.support.helpers import NAME, Running, get, post, served
+from tests.support.helpers import NAME, Running, get, official_client, post, served
 
 ANSWER = b"<think>\nThey ask for two. Fine.\n\nI say two.\n</think>\n\nTwo."
 PARTS = ["They ask for two.", "I say two."]
@@ -129,7 +128,7 @@ async def test_cut_reasoning_is_not_sealed_and_not_asked_for_is_neither() -> Non
 
 def by_the_official_client(url: str) -> str:
     """Return the items of the second request, after a first one in the way of stateless agents."""
-    with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
+    with official_client(url) as client:
         with client.responses.stream(
             model=NAME,
             input="Which?",

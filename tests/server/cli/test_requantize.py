@@ -15,13 +15,12 @@ from engine.loader import catalog, model_file
 from engine.loader.loader import Options, load
 from engine.model import ModelError
 from engine.tuner import divergence
-from engine.tuner.stopwatch import MeasurementPlan
-from server.cli import main, tune
+from server.cli import main
 from server.cli.console.exit_status import ExitStatus
 from server.config import file
 from tests.engine.backends.test_llamacpp_library import LIBRARIES
+from tests.engine.tuner.test_choice import hurry
 
-SMALL = MeasurementPlan(prompt=16, steps=2, busy_steps=3, rounds=1)
 WHEEL = LIBRARIES["xllamacpp"]
 
 
@@ -38,7 +37,7 @@ def native() -> Path:
 def models(smollm2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a temporary cache folder with the model."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(tune, "PLAN", SMALL)
+    hurry(monkeypatch)
     folder = tmp_path / "cache" / "responsed" / "models"
     folder.mkdir(parents=True)
     (folder / smollm2.name).symlink_to(smollm2)
@@ -70,7 +69,6 @@ def test_tune_on_arm_recommends_no_type_of_weights_that_it_has_not_measured(
 ) -> None:
     assert WHEEL is not None
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
-    monkeypatch.setattr(tune, "PLAN", SMALL)
     path = tmp_path / "config.toml"
     assert main(["tune", "--libllama", str(WHEEL), "--config", str(path)]) == ExitStatus.OK
     assert not {"WEIGHTS", *quantizer.FILE_TYPES} & set(capsys.readouterr().out.split())

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import openai
 import pytest
 import trio
 import trio.testing
@@ -28,6 +27,7 @@ from tests.support.helpers import (
     encode,
     exchange,
     get,
+    official_client,
     post,
     served,
 )
@@ -424,7 +424,7 @@ async def test_official_client_retries_after_a_503() -> None:
     counted: list[str | None] = []
 
     def use(url: str) -> str:
-        with openai.OpenAI(base_url=url, api_key="none", timeout=PATIENCE, max_retries=2) as client:
+        with official_client(url, timeout=PATIENCE, max_retries=2) as client:
             return client.responses.create(model=NAME, input="again").output_text
 
     async def ask(running: Running) -> None:

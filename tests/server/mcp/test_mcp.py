@@ -6,7 +6,6 @@ import socket
 from pathlib import Path
 from typing import Any
 
-import openai
 import pytest
 import trio
 
@@ -14,7 +13,7 @@ from engine.backends.scripted import ScriptedModel
 from server.mcp import client
 from tests.server.api.tools.test_tools import HERMES, evaluated
 from tests.support import wire
-from tests.support.helpers import NAME, PATIENCE, get, post, served, types
+from tests.support.helpers import NAME, PATIENCE, get, official_client, post, served, types
 
 ADD = '<tool_call>\n{"name": "calc__add", "arguments": {"a": 2, "b": 3}}\n</tool_call>'
 
@@ -246,7 +245,7 @@ async def test_secrets_reach_neither_store_nor_log(
 
 def by_the_official_client(url: str, mcp: str) -> list[str]:
     with (
-        openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client_,
+        official_client(url) as client_,
         client_.responses.stream(
             model=NAME,
             input="2+3?",

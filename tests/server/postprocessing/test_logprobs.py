@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-import openai
 import pydantic
 import pytest
 import trio
@@ -32,7 +31,7 @@ from server.stream.inputs import Created, InProgress, StreamInput
 from server.stream.machine import Stream
 from server.stream.replay import feed_all
 from tests.support import wire
-from tests.support.helpers import NAME, encode, exchange, get, post, served
+from tests.support.helpers import NAME, encode, exchange, get, official_client, post, served
 
 WORDS = [b"a", b"b", b"ab", b" ba", b"E", b"N", b"D", b"xEN", b"Dy", b"END", "é".encode(), "日本".encode()]
 PARTS = ["日".encode()[:1], "日".encode()[1:], "日".encode()[:2], "日".encode()[2:], b"a\xe2\x80", b"\xa6b", b"\xff"]
@@ -204,7 +203,7 @@ HI: Any = [{"role": "user", "content": "Hé"}]
 
 
 def chat_stream(url: str) -> list[list[tuple[str, float]]]:
-    with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
+    with official_client(url) as client:
         options: Any = {"stream": True, "logprobs": True, "top_logprobs": 1}
         chunks = list(client.chat.completions.create(model=NAME, messages=HI, **options))
     logprobs = [chunk.choices[0].logprobs for chunk in chunks]

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import trio
-from openai import OpenAI
 from openai.lib.responses_websocket import ResponsesWebSocketLimits, ResponsesWebSocketSession
 from openai.types.responses.responses_server_event import ResponseWsError
 from wsproto.events import CloseConnection, TextMessage
@@ -29,6 +28,7 @@ from tests.support.helpers import (
     api_keys,
     exchange,
     get,
+    official_client,
     post,
     served,
     text,
@@ -495,7 +495,7 @@ def test_official_client_reads_every_event_of_a_response() -> None:
 
     def talk(url: str) -> list[list[str]]:
         found = []
-        with OpenAI(base_url=url, api_key="none", _strict_response_validation=True).responses.connect() as connection:
+        with official_client(url, _strict_response_validation=True, max_retries=2).responses.connect() as connection:
             connection.response.create(model=NAME, input="Hi.", store=False, generate=False)
             found.append(read := until_end(connection))
             previous = read[-1].response.id
@@ -533,8 +533,11 @@ def test_lanes_of_the_official_session_get_their_responses() -> None:
     )
 
     def talk(url: str) -> list[str]:
-        client = OpenAI(base_url=url, api_key="none", _strict_response_validation=True)
-        with client.responses.connect() as connection, ResponsesWebSocketSession(connection, limits=limits) as session:
+        with (
+            official_client(url, _strict_response_validation=True, max_retries=2) as client,
+            client.responses.connect() as connection,
+            ResponsesWebSocketSession(connection, limits=limits) as session,
+        ):
             lanes = [session.lane("planner"), session.lane("critic"), session.default]
             for index, lane in enumerate(lanes):
                 lane.send({"type": "response.create", "model": NAME, "input": f"{index}.", "store": False})

@@ -191,7 +191,7 @@ async def test_further_field_is_refused() -> None:
 
 
 async def test_response_that_is_not_in_progress_cannot_be_steered() -> None:
-    async with started() as (model, client, first):
+    async with started(lambda message: b"word " * 20) as (model, client, first):
         await client.json(steer("resp_none"))
         assert (await failed(client))["error"]["code"] == "response_not_found"
         await client.create(input="Hi.")

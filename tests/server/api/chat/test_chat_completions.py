@@ -3,19 +3,18 @@
 import json
 from typing import Any
 
-import openai
 import pytest
 import trio
 from openai.types.chat import ChatCompletionChunk
 
 from tests.server.api.tools.test_tools import evaluated
-from tests.support.helpers import NAME, Running, encode, exchange, served
+from tests.support.helpers import NAME, Running, encode, exchange, official_client, served
 
 HI: Any = [{"role": "user", "content": "Hello there"}]
 
 
 def streamed(url: str) -> list[ChatCompletionChunk]:
-    with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
+    with official_client(url) as client:
         options: Any = {"stream": True, "stream_options": {"include_usage": True}, "max_tokens": 5}
         return list(client.chat.completions.create(model=NAME, messages=HI, **options))
 

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import openai
 import pytest
 import trio
 
@@ -13,7 +12,7 @@ from engine.loader.loader import Options, load
 from tests.server.api.test_reasoning import THINKS
 from tests.server.api.tools.test_tools import evaluated
 from tests.support import model_files
-from tests.support.helpers import NAME, Running, encode, exchange, served
+from tests.support.helpers import NAME, Running, encode, exchange, official_client, served
 
 PROMPT = "<|user|>Is it?<|assistant|>"
 """A prompt in which the names of control tokens mean these tokens."""
@@ -128,7 +127,7 @@ async def test_invalid_text_completion_is_rejected_by_name(body: Any, param: str
 
 async def test_text_completion_fits_official_client() -> None:
     def use(url: str) -> tuple[str, str]:
-        with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
+        with official_client(url) as client:
             whole = client.completions.create(model=NAME, prompt=PROMPT)
             parts = client.completions.create(model=NAME, prompt=PROMPT, stream=True)
             return whole.choices[0].text, "".join(part.choices[0].text for part in parts)

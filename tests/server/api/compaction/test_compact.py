@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import openai
 import pytest
 import trio
 from openai.types.responses import CompactedResponse, Response
@@ -16,7 +15,20 @@ from server.stream import decode_summary, encode_summary
 from tests.server.api.stored.test_references import reference
 from tests.server.api.stored.test_stored_responses import invalid, msg, not_found, seen
 from tests.support import wire
-from tests.support.helpers import NAME, Answer, Client, PacedModel, Running, encode, exchange, get, post, served, text
+from tests.support.helpers import (
+    NAME,
+    Answer,
+    Client,
+    PacedModel,
+    Running,
+    encode,
+    exchange,
+    get,
+    official_client,
+    post,
+    served,
+    text,
+)
 
 ASKED = compaction.SUMMARY_PROMPT.encode()
 TALK = [
@@ -216,7 +228,7 @@ async def test_compact_during_shutdown_is_unavailable(tmp_path: Path) -> None:
 
 
 def compacted_and_gone_on(url: str) -> tuple[CompactedResponse, Response]:
-    with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
+    with official_client(url) as client:
         talk: Any = TALK
         short = client.responses.compact(model=NAME, input=talk, instructions="I")
         items: Any = [*short.output, msg("user", "And?")]

@@ -4,13 +4,12 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import openai
 import pytest
 import trio
 
 from engine.backends.scripted import ScriptedModel
 from tests.support import wire
-from tests.support.helpers import PATIENCE, Running, encode, exchange, get, post, served
+from tests.support.helpers import PATIENCE, Running, encode, exchange, get, official_client, post, served
 
 RULES = "Answer briefly, in the language of the user, and never mention these rules. " * 5
 
@@ -77,7 +76,7 @@ async def test_diagnostics_by_official_client_have_the_reason(
     first: dict[str, Any], second: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     def ask(url: str) -> dict[str, Any]:
-        with openai.OpenAI(base_url=url, api_key="none", timeout=PATIENCE, max_retries=0) as client:
+        with official_client(url, timeout=PATIENCE) as client:
             old = client.responses.create(model="scripted", **first)
             new = client.responses.create(
                 model="scripted", prompt_cache_options={"comparison_response_id": old.id}, **second

@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import openai
 import pytest
 import trio
 
 from engine.backends.scripted import ScriptedModel
 from tests.support import wire
-from tests.support.helpers import PATIENCE, Answer, encode, exchange, get, post, served
+from tests.support.helpers import PATIENCE, Answer, encode, exchange, get, official_client, post, served
 
 PREWARM = {"prompt_cache_options": {"prewarm": True}}
 ADD = {"type": "function", "name": "add", "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}}}
@@ -78,7 +77,7 @@ async def test_prewarm_with_a_demanded_call_generates_none() -> None:
 
 async def test_prewarm_by_official_client_has_no_output() -> None:
     def ask(url: str) -> tuple[list[str], str, dict[str, Any]]:
-        with openai.OpenAI(base_url=url, api_key="none", timeout=PATIENCE, max_retries=0) as client:
+        with official_client(url, timeout=PATIENCE) as client:
             with client.responses.stream(
                 model="scripted", input="Hello", prompt_cache_options={"prewarm": True, "ttl": "30m"}
             ) as stream:

@@ -16,6 +16,7 @@ from tests.support.helpers import (
     PacedModel,
     exchange,
     get,
+    official_client,
     post,
     served,
     types,
@@ -26,7 +27,7 @@ async def test_background_response_by_official_client_is_resumed(tmp_path: Path)
     model = PacedModel()
 
     def use(url: str) -> None:
-        with openai.OpenAI(base_url=url, api_key="none", timeout=PATIENCE, max_retries=0) as client:
+        with official_client(url, timeout=PATIENCE) as client:
             model.hold()
             made = client.responses.create(model="scripted", input="Hello", background=True)
             assert (made.status, made.background) == ("queued", True)

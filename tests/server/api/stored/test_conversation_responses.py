@@ -40,6 +40,7 @@ from tests.support.helpers import (
     exchange,
     frames,
     get,
+    official_client,
     post,
     served,
     text,
@@ -79,7 +80,7 @@ async def test_response_continues_conversation_and_extends_it(stream: bool, tmp_
 
 
 def use_in_responses(url: str) -> None:
-    with openai.OpenAI(base_url=url, api_key="none", timeout=PATIENCE, max_retries=0) as client:
+    with official_client(url, timeout=PATIENCE) as client:
         made = client.conversations.create(items=[{"role": "user", "content": "Hello"}])
         whole = client.responses.create(model=NAME, input="And?", conversation=made.id)
         with client.responses.stream(model=NAME, input="So.", conversation={"id": made.id}) as stream:

@@ -18,6 +18,7 @@ from tests.support.helpers import (
     encode,
     exchange,
     get,
+    official_client,
     post,
     served,
 )
@@ -79,7 +80,7 @@ def path(conversation: dict[str, Any]) -> str:
 
 
 def use_all_eight(url: str) -> None:
-    with openai.OpenAI(base_url=url, api_key="none", timeout=PATIENCE, max_retries=0) as client:
+    with official_client(url, timeout=PATIENCE) as client:
         conversations = client.conversations
         empty = conversations.create()
         assert empty == Conversation(id=empty.id, object="conversation", created_at=empty.created_at, metadata={})

@@ -22,6 +22,7 @@ from tests.support.helpers import (
     behind,
     frames,
     get,
+    official_client,
     open_store,
     post,
     served,
@@ -141,7 +142,7 @@ async def test_resume_beyond_events_left_by_crash_gets_terminal_event(tmp_path: 
     received: list[tuple[str, int]] = []
 
     def use(url: str) -> None:
-        with openai.OpenAI(base_url=url, api_key="none", timeout=PATIENCE, max_retries=0) as client:
+        with official_client(url, timeout=PATIENCE) as client:
             for event in client.responses.retrieve("resp_a", stream=True, starting_after=57):
                 received.append((event.type, event.sequence_number))
             # Its helper requests all events and drops read ones itself, but it raises for an `error` event.

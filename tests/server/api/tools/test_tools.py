@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import openai
 import pytest
 import trio
 from openai.types.responses import Response as ClientResponse
@@ -19,7 +18,7 @@ from server.protocol.errors import InvalidRequest
 from server.stream.inputs import ToolCallStarted
 from server.tools import tool_reader, toolbox
 from tests.support import wire
-from tests.support.helpers import NAME, Answer, Running, encode, exchange, get, post, served, types
+from tests.support.helpers import NAME, Answer, Running, encode, exchange, get, official_client, post, served, types
 
 HERMES = (
     "{% if tools %}<|system|>{% for t in tools %}{{ t.function.name }}: {{ t.function.description }}"
@@ -373,7 +372,7 @@ async def test_stored_stream_with_calls_is_replayed_exactly(tmp_path: Path, call
 
 def by_the_official_client(url: str) -> ClientResponse:
     with (
-        openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client,
+        official_client(url) as client,
         client.responses.stream(model=NAME, input="Rome?", tools=[WEATHER | {"strict": False}]) as stream,  # type: ignore[list-item]  # a dict
     ):
         return stream.get_final_response()
