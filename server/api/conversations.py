@@ -12,7 +12,7 @@ from server.http import ITEM_BYTES, Bodies, Exchange, WorkThread
 from server.preprocessing import References, conversation_not_found
 from server.prompt import InputReader
 from server.prompt.items import stored_items
-from server.protocol import request
+from server.protocol import decoding
 from server.protocol.errors import InvalidRequest, NotFound
 from server.protocol.request import Listing, TypeAndRole
 from server.protocol.stored_objects import Addition, Change, Creation, Deleted
@@ -50,7 +50,7 @@ class ConversationsHandler:
 
     async def create(self, exchange: Exchange) -> None:
         body = await self._body(exchange) or b"{}"
-        creation = await self._work.run(len(body), request.read, body, _creation)
+        creation = await self._work.run(len(body), decoding.read, body, _creation)
         if self._store is None:
             raise InvalidRequest("This server stores no conversations: start it with --store PATH.")
         metadata = msgspec.json.encode(creation.metadata or {})
@@ -63,7 +63,7 @@ class ConversationsHandler:
         await exchange.answer(200, _encode(await self._conversation(conversation_id)))
 
     async def update(self, exchange: Exchange, conversation_id: str) -> None:
-        change = request.read(await self._body(exchange), _change)
+        change = decoding.read(await self._body(exchange), _change)
         if change.metadata is UNSET:
             raise InvalidRequest("`metadata` is missing: send the new metadata.", param="metadata")
         metadata = msgspec.json.encode(change.metadata or {})
@@ -82,7 +82,7 @@ class ConversationsHandler:
 
     async def add_items(self, exchange: Exchange, conversation_id: str) -> None:
         body = await self._body(exchange)
-        addition = await self._work.run(len(body), request.read, body, _addition)
+        addition = await self._work.run(len(body), decoding.read, body, _addition)
         if not addition.items:
             raise InvalidRequest("`items` is missing or empty: send the items to add.", param="items")
         store = self._required(conversation_id)
@@ -94,7 +94,7 @@ class ConversationsHandler:
         await exchange.answer(200, _encode_items(new, more=False))
 
     async def list_items(self, exchange: Exchange, conversation_id: str) -> None:
-        listing = request.query(exchange.query, Listing)
+        listing = decoding.query(exchange.query, Listing)
         store = self._required(conversation_id)
         now, newest_first = time.monotonic(), listing.order == "desc"
         try:
@@ -153,7 +153,7 @@ class ConversationsHandler:
 def _stored_items(items: Sequence[Raw]) -> list[StoredItem]:
     """Return items for the store. Raises InvalidRequest for an item that a response could not read later."""
     for index, raw in enumerate(items):
-        if request.part(raw, TypeAndRole, place := f"items[{index}]") == TypeAndRole():
+        if decoding.part(raw, TypeAndRole, place := f"items[{index}]") == TypeAndRole():
             raise InvalidRequest(f"`{place}` has neither `type` nor `role`.", param=place)
     for _ in InputReader().entries(items, "items"):
         pass

@@ -12,7 +12,7 @@ from server.api.streaming import stream_events
 from server.generation import Generations
 from server.http import Exchange
 from server.prompt.items import stored_items
-from server.protocol import request, sse
+from server.protocol import decoding, sse
 from server.protocol.errors import ApiError, InvalidRequest, NotFound
 from server.protocol.request import Listing, Retrieval
 from server.protocol.sse import Encode
@@ -55,7 +55,7 @@ class StoredResponsesHandler:
         self._relay = relay
 
     async def retrieve(self, exchange: Exchange, response_id: str) -> None:
-        retrieval = request.query(exchange.query, Retrieval)
+        retrieval = decoding.query(exchange.query, Retrieval)
         if (generation := self._generations.find(response_id)) is not None:
             if retrieval.stream:
                 await stream_events(exchange, generation, retrieval.starting_after, encode=self._encoder(exchange))
@@ -115,7 +115,7 @@ class StoredResponsesHandler:
         return await exchange.answer(200, found.response)
 
     async def input_items(self, exchange: Exchange, response_id: str) -> None:
-        listing = request.query(exchange.query, Listing)
+        listing = decoding.query(exchange.query, Listing)
         found = await self._found(response_id)
         stored = found.stored if isinstance(found, RunningElsewhere) else found
         earlier = [] if self._store is None else await _previous_items(self._store, stored)

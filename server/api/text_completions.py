@@ -7,7 +7,7 @@ from server.generation import Generations
 from server.http import Exchange
 from server.preprocessing import BodyReader, SpecBuilder
 from server.prompt import PreparedRequest, options
-from server.protocol import fields
+from server.protocol import decoding, fields
 from server.protocol import request as schema
 from server.protocol.chat_request import ChatStreamOptions, includes_usage
 from server.protocol.errors import InvalidRequest
@@ -46,7 +46,7 @@ KNOWN = frozenset(CompletionRequest.__struct_fields__)
 
 def decode(body: bytes) -> CompletionRequest:
     """Return the decoded body. Raises InvalidRequest, naming the field."""
-    request = schema.with_limits(schema.read(body, _request), "max_tokens")
+    request = schema.with_limits(decoding.read(body, _request), "max_tokens")
     fields.refuse_fields(body, REFUSED)
     if not request.prompt:
         raise InvalidRequest("`prompt` is missing: send a text or a list of token ids.", param="prompt")

@@ -8,8 +8,9 @@ import msgspec
 from msgspec import Raw, Struct
 
 from server.protocol.builtin_calls import McpListedTool
+from server.protocol.decoding import part
 from server.protocol.errors import InvalidRequest
-from server.protocol.request import TypeAndRole, part
+from server.protocol.request import TypeAndRole
 from server.stream import ArgumentsAdded, McpCallFinished, StreamInput, ToolCallEnded, ToolCallStarted
 
 DENIED = "The user did not approve this call."

@@ -21,8 +21,9 @@ from server.mcp.conversation_items import (
     listed_tools,
 )
 from server.protocol.builtin_calls import McpCall, McpListedTool
+from server.protocol.decoding import part
 from server.protocol.errors import ConnectorFailed, InvalidRequest
-from server.protocol.request import TypeAndRole, part
+from server.protocol.request import TypeAndRole
 from server.protocol.response import Response
 from server.stream import McpCallFinished, McpToolsListed, StreamInput
 

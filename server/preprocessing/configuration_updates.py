@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from msgspec import Raw, Struct
 from msgspec.structs import replace
 
+from server.protocol.decoding import part
 from server.protocol.formats import Format, TextOptions
-from server.protocol.request import Effort, ReasoningOptions, Request, TypeAndRole, part
+from server.protocol.request import Effort, ReasoningOptions, Request, TypeAndRole
 
 
 class ReasoningUpdate(Struct, frozen=True):

@@ -30,12 +30,13 @@ from server.protocol.chat_request import (
     ChatTool,
     InputFormat,
 )
+from server.protocol.decoding import part
 from server.protocol.errors import InvalidRequest
 from server.protocol.fields import is_null
 from server.protocol.formats import PLAIN, Format, JsonFormat, SchemaFormat, TextOptions
 from server.protocol.input_items import as_text, replayed_text
 from server.protocol.prompt_cache import CacheOptions, ResponseCacheOptions
-from server.protocol.request import NULL, ReasoningOptions, Request, part, sampling_fields
+from server.protocol.request import NULL, ReasoningOptions, Request, sampling_fields
 from server.tools import NO_TOOLS, Toolbox
 
 

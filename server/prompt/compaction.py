@@ -17,9 +17,10 @@ from server.prompt import truncation
 from server.prompt.compacted_history import MAX_USER_CHARACTERS, MAX_USER_MESSAGES
 from server.prompt.items import stored_items, summary
 from server.prompt.truncation import TokenCounter
+from server.protocol.decoding import part
 from server.protocol.errors import ApiError, InvalidRequest
 from server.protocol.output_items import CompactionItem, OutputMessage
-from server.protocol.request import Request, SamplingFields, TypeAndRole, part
+from server.protocol.request import Request, SamplingFields, TypeAndRole
 from server.protocol.response import Response, Usage, total_usage
 from server.stream import encode_summary
 

@@ -9,8 +9,9 @@ from msgspec.structs import replace
 from engine.chat_template import RESERVED
 from engine.job import SamplingParams
 from server.protocol import prompt_cache
+from server.protocol.decoding import part
 from server.protocol.errors import InvalidRequest
-from server.protocol.request import ReasoningOptions, Request, TypeAndRole, part
+from server.protocol.request import ReasoningOptions, Request, TypeAndRole
 from server.tools import Toolbox, additional_tools
 from server.tools import toolbox as tools
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from server.protocol import fields, formats
+from server.protocol import decoding, fields, formats
 from server.protocol import request as schema
 from server.protocol.formats import PlainFormat
 from server.protocol.prompt_cache import CacheOptions, Retention
@@ -165,7 +165,7 @@ REFUSED = {
 
 def decode(body: bytes) -> ChatRequest:
     """Decode a body. Raises InvalidRequest, which names the field."""
-    request = schema.with_limits(schema.read(body, _request), "max_tokens", "max_completion_tokens")
+    request = schema.with_limits(decoding.read(body, _request), "max_tokens", "max_completion_tokens")
     fields.refuse_fields(body, REFUSED)
     return request
 

@@ -1,13 +1,17 @@
-"""Conversion of msgspec's validation errors to errors that name the field. Pure."""
+"""Decode bodies, queries and parts of bodies. The errors name the field. Pure."""
 
 import itertools
 import re
+from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
 
 from server.protocol.errors import InvalidRequest
+
+T = TypeVar("T")
 
 MAX_KEY_CHARACTERS = 64
 """Characters of a key in an error message."""
@@ -16,6 +20,42 @@ MAX_CHECKED_ENTRIES = 4096
 # msgspec's messages end with the place: " - at `$.input[0].role`", " - at `key` in `$.metadata`".
 _ENTRY = re.compile(r" - at `(?:key` in `\$\.(\w+)|\$\.(\w+)\[\.\.\.\])`\Z")
 _fields = msgspec.json.Decoder(dict[str, Raw])
+_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+"""Decoders of parts by their types: each takes as long to make as to use."""
+
+
+def read(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
+    """Decode a body that was cleaned by `server.http.bodies`. Raises InvalidRequest, which names the field."""
+    if not body:
+        raise InvalidRequest("The body is empty; send a JSON object.")
+    return _decode(decoder, body, "")
+
+
+def query(parameters: Mapping[str, str], kind: type[T]) -> T:
+    """Decode the query of a URL. Raises InvalidRequest, which names the parameter."""
+    try:
+        return msgspec.convert(parameters, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise invalid_request(error) from error
+
+
+def part(raw: Raw, kind: type[T], place: str) -> T:
+    """Decode an item or part of a known type. Raises InvalidRequest, which names `place`."""
+    decoder: msgspec.json.Decoder[T] | None = _decoders.get(kind)
+    if decoder is None:
+        decoder = _decoders[kind] = msgspec.json.Decoder(kind)
+    return _decode(decoder, bytes(raw), place)
+
+
+def _decode(decoder: msgspec.json.Decoder[T], data: bytes, place: str) -> T:
+    try:
+        return decoder.decode(data)
+    except msgspec.ValidationError as error:
+        raise invalid_request(error, place, decoder.type, data) from error
+    except RecursionError as error:
+        raise InvalidRequest("The body is nested too deeply; send flatter JSON.") from error
+    except msgspec.DecodeError as error:
+        raise InvalidRequest(f"The body is not valid JSON: {error}.") from error
 
 
 def invalid_request(

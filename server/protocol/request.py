@@ -3,19 +3,18 @@
 Items and parts are decoded one by one, by their `type`, so that an unknown one does not invalidate the others.
 """
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
-from server.protocol.decoding import invalid_request
+from server.protocol.decoding import read
 from server.protocol.errors import InvalidRequest
 from server.protocol.fields import REFUSED, refuse_fields
 from server.protocol.formats import PLAIN, Format, TextOptions
 from server.protocol.prompt_cache import Breakpoint, ResponseCacheOptions, Retention
 
-T = TypeVar("T")
+S = TypeVar("S", bound=Struct)
 NULL = msgspec.Raw(b"null")
 NULL_DEFAULT: Any = msgspec.field(default_factory=lambda: NULL)
 """Default of raw fields. It is a factory, since msgspec's JSON Schema cannot show a raw default."""
@@ -197,8 +196,6 @@ class TypeAndRole(Struct, frozen=True):
 
 
 _request = msgspec.json.Decoder(Request)
-_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
-"""Decoders of parts by their types: each takes as long to make as to use."""
 KNOWN = frozenset(Request.__struct_fields__)
 MEMBERS = {
     "background_options": frozenset(BackgroundOptions.__struct_fields__),
@@ -220,16 +217,6 @@ def decode(body: bytes) -> Request:
     return request
 
 
-def read(body: bytes, decoder: msgspec.json.Decoder[T]) -> T:
-    """Decode a body that was cleaned by `server.http.bodies`. Raises InvalidRequest, which names the field."""
-    if not body:
-        raise InvalidRequest("The body is empty; send a JSON object.")
-    return _decode(decoder, body, "")
-
-
-S = TypeVar("S", bound=Struct)
-
-
 def with_limits(request: S, *fields: str) -> S:
     """Return the request with None for limits of -1. Raises InvalidRequest for a limit of 0."""
     for field in fields:
@@ -239,30 +226,3 @@ def with_limits(request: S, *fields: str) -> S:
         if limit == -1:
             request = msgspec.structs.replace(request, **{field: None})
     return request
-
-
-def query(parameters: Mapping[str, str], kind: type[T]) -> T:
-    """Decode the query of a URL. Raises InvalidRequest, which names the parameter."""
-    try:
-        return msgspec.convert(parameters, kind, strict=False)
-    except msgspec.ValidationError as error:
-        raise invalid_request(error) from error
-
-
-def part(raw: msgspec.Raw, kind: type[T], place: str) -> T:
-    """Decode an item or part of a known type. Raises InvalidRequest, which names `place`."""
-    decoder: msgspec.json.Decoder[T] | None = _decoders.get(kind)
-    if decoder is None:
-        decoder = _decoders[kind] = msgspec.json.Decoder(kind)
-    return _decode(decoder, bytes(raw), place)
-
-
-def _decode(decoder: msgspec.json.Decoder[T], data: bytes, place: str) -> T:
-    try:
-        return decoder.decode(data)
-    except msgspec.ValidationError as error:
-        raise invalid_request(error, place, decoder.type, data) from error
-    except RecursionError as error:
-        raise InvalidRequest("The body is nested too deeply; send flatter JSON.") from error
-    except msgspec.DecodeError as error:
-        raise InvalidRequest(f"The body is not valid JSON: {error}.") from error

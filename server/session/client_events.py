@@ -6,8 +6,8 @@ from typing import TypeAlias
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from server.protocol.decoding import read
 from server.protocol.errors import InvalidRequest
-from server.protocol.request import read
 
 STREAM_ID = re.compile(r"[A-Za-z0-9_.-]{1,256}")
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 
 from msgspec import Raw, Struct
 
-from server.protocol.request import TypeAndRole, part
+from server.protocol.decoding import part
+from server.protocol.request import TypeAndRole
 
 SEARCH = "tool_search_output"
 KINDS = ("additional_tools", SEARCH)

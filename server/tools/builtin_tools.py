@@ -11,8 +11,9 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from engine.chat_template import Tool
+from server.protocol.decoding import part
 from server.protocol.fields import is_null
-from server.protocol.request import NULL, part
+from server.protocol.request import NULL
 from server.protocol.tools import ApplyPatchTool, LocalShellTool, ShellTool, ToolSearchTool
 from server.stream import BuiltinName
 

@@ -4,8 +4,8 @@ from typing import Any, TypeAlias
 
 from msgspec import UNSET, Raw, Struct
 
+from server.protocol.decoding import part
 from server.protocol.errors import InvalidRequest
-from server.protocol.request import part
 from server.protocol.tools import (
     BUILTIN_CHOICES,
     AllowedTools,

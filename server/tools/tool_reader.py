@@ -12,9 +12,10 @@ from msgspec import UNSET, Meta, Raw, Struct
 from msgspec.structs import replace
 
 from engine.chat_template import Tool
+from server.protocol.decoding import part
 from server.protocol.errors import InvalidRequest
 from server.protocol.fields import is_null
-from server.protocol.request import NULL, TypeAndRole, part
+from server.protocol.request import NULL, TypeAndRole
 from server.protocol.tools import CustomTool, FunctionTool, McpServerTool, NamespaceTool, ToolEcho
 from server.stream import McpName, ToolCallStarted
 from server.tools.builtin_tools import BuiltinTool, builtin_tool

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 from msgspec import Raw, Struct
 
+from server.protocol.decoding import part
 from server.protocol.fields import is_null
-from server.protocol.request import NULL, part
+from server.protocol.request import NULL
 
 DIRECT = "direct"
 """Caller that is the model itself; the others are programs that OpenAI runs."""

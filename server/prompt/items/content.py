@@ -9,6 +9,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from server.protocol.decoding import part
 from server.protocol.errors import InvalidRequest
 from server.protocol.fields import is_null
 from server.protocol.input_items import (
@@ -20,7 +21,7 @@ from server.protocol.input_items import (
     as_text,
     replayed_parts,
 )
-from server.protocol.request import TypeAndRole, part
+from server.protocol.request import TypeAndRole
 
 PLACEHOLDERS = {
     "input_image": "[image omitted: this model reads text]",

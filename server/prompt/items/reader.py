@@ -14,6 +14,7 @@ from server.prompt.items import hosted_items, summary
 from server.prompt.items.content import ContentReader
 from server.prompt.items.entries import ItemPlace, Output, PromptEntry, ReasoningEntry, id_text
 from server.prompt.items.references import kind_of, newest_of_user
+from server.protocol.decoding import part
 from server.protocol.errors import InvalidRequest
 from server.protocol.input_items import (
     InputCompactionItem,
@@ -25,7 +26,7 @@ from server.protocol.input_items import (
     as_text,
     replayed_text,
 )
-from server.protocol.request import TypeAndRole, part
+from server.protocol.request import TypeAndRole
 from server.stream import decode_summary
 from server.tools import qualified_name
 

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from server.protocol.decoding import part
 from server.protocol.errors import InvalidRequest
 from server.protocol.input_items import ItemReference
-from server.protocol.request import TypeAndRole, part
+from server.protocol.request import TypeAndRole
 
 
 def references(raws: Sequence[msgspec.Raw], name: str) -> dict[int, str]:
