@@ -1,119 +1,70 @@
-"""Render chat messages to prompt tokens with the model's own template.
-
-A template is untrusted input from a downloaded file. minijinja exposes no Python objects to it, and its fuel bounds the
-time of a rendering. Fuel does not bound memory in minijinja 3.0 and only partly in 3.1, so `loader.probe` renders every
-template once in a child process with little memory before a model is served.
-"""
+"""Turn chat messages into prompt tokens with the model's own template, and choose the parser of the answer."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
 from functools import cached_property
-from typing import Any, NoReturn
+from typing import Any
 
-import minijinja
 from msgspec.structs import replace
 
-from engine.chat_template import jinja
 from engine.chat_template.capabilities import TemplateCapabilities
 from engine.chat_template.capability_probe import detect_capabilities, reads_back
+from engine.chat_template.compiled_template import CompiledTemplate, TemplateEndless, TemplateError
 from engine.chat_template.efforts import effort_variables
+from engine.chat_template.jinja import METHOD
 from engine.chat_template.message import Message, Tool
 from engine.chat_template.past_calls import calls_writer
 from engine.chat_template.rendering import adapt_messages
-from engine.chat_template.sources import PLAIN
-from engine.chat_template.values import Clean, Turn, WriteCalls, clean_variables, tool_variables, with_tools
+from engine.chat_template.values import Clean, WriteCalls, clean_variables, tool_variables, with_tools
 from engine.dialects import Dialect, Parser, ReasoningTags, detect_dialect, with_generic
 from engine.notations import Offered, marks
 from engine.tokenizer import Progress, Vocabulary, no_progress
 
-MAX_SOURCE = 64 * 1024
-"""Maximum characters of a template; the largest known ones have 20,000."""
-FUEL = 1_000_000
-"""minijinja instructions for one rendering, about 20 ms. Two thousand messages take a tenth. minijinja 3.1 also charges
-for long texts that a template builds."""
-
-TOO_MUCH = "needs too much time or memory"
-"""Predicate of the error for a template that runs out of fuel, or of the probe's memory."""
-
 NONCHARACTER = "\ufdd0"
 """First candidate for a mark: Unicode reserves it for uses inside a program."""
 
-LAST_WORDS = 24
-"""Tokens at a prompt's end that are searched for an opening marker of reasoning."""
-
-
-class TemplateError(Exception):
-    """The template is broken, or refuses the conversation. The message is one sentence for the user."""
-
-
-class TemplateEndless(TemplateError):
-    """The rendering ran out of fuel."""
-
+TAIL_TOKENS = 24
+"""Number of tokens at a prompt's end that are searched for an opening marker of reasoning."""
 
 NO_VARIABLES: Mapping[str, Any] = {}
 RESERVED = frozenset(
     (
         *("messages", "tools", "functions", "datetime", "add_generation_prompt", "bos_token", "eos_token"),
         *("raise_exception", "strftime_now", "dict", "namespace", "range", "chat_template", "tokenize"),
-        *("continue_final_message", "return_dict", "return_tensors", jinja.METHOD),
+        *("continue_final_message", "return_dict", "return_tensors", METHOD),
     )
 )
 """Names that the server or the template engine sets, and arguments of transformers' `apply_chat_template`."""
 
 
 class ChatTemplate:
-    """A compiled template, with the vocabulary that encodes its text."""
+    """The model's chat template, with the vocabulary that encodes its text."""
 
     def __init__(self, source: str | None, vocabulary: Vocabulary) -> None:
         """Compile a template. Without `source`, or if it is blank, the prompt is the plain texts. Raises
         TemplateError."""
-        source = source if source and not source.isspace() else None
-        if source is not None and len(source) > MAX_SOURCE:
-            raise TemplateError(
-                f"the model's chat template has {len(source)} characters; at most {MAX_SOURCE} are read"
-            )
+        self._compiled = CompiledTemplate(source, vocabulary)
         self._vocabulary = vocabulary
         self.dialect = detect_dialect(source)
         """Dialect of the model's answers."""
         self._control_marks = marks(vocabulary.control_ids)
         self.marks = {vocabulary.control_ids[name]: mark for name, mark in self._control_marks.items()}
         """Control token -> the character that stands for it in texts for `Parser.feed`."""
-        self._environment = minijinja.Environment(
-            fuel=FUEL,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            debug=False,
-            filters=jinja.FILTERS,
-            tests=jinja.TESTS,
-            globals={
-                "raise_exception": _raise_exception,
-                "strftime_now": _strftime_now,
-                "dict": jinja.new_dict,
-                jinja.METHOD: jinja.method,
-                "bos_token": vocabulary.name_of(vocabulary.bos),
-                "eos_token": vocabulary.name_of(vocabulary.eos),
-            },
-        )
-        try:
-            self._environment.add_template("chat", PLAIN if source is None else jinja.readable(source))
-        except minijinja.TemplateError as error:
-            raise TemplateError(f"the model's chat template cannot be read: {_first_line(error)}") from error
 
     @cached_property
     def capabilities(self) -> TemplateCapabilities:
         """Return the template's capabilities. Its format of calls counts only if the dialect reads it."""
         detected = self._detected
-        is_known = reads_back(self._try_render, detected, self.dialect)
+        is_known = reads_back(self._compiled.try_render, detected, self.dialect)
         return detected if is_known else replace(detected, tools=False, form=None)
 
     @cached_property
     def _detected(self) -> TemplateCapabilities:
         """Detect capabilities at first use: `engine.loader.probe` first renders the template in a child process."""
-        return detect_capabilities(self._try_render, self.dialect)
+        return detect_capabilities(self._compiled.try_render, self.dialect)
 
     @property
     def unread(self) -> bool:
@@ -147,7 +98,7 @@ class ChatTemplate:
         if not self.dialect.reasoning_tags:
             return None
         vocabulary = self._vocabulary
-        last = b"".join(vocabulary.bytes_of(id_) or vocabulary.name_of(id_).encode() for id_ in prompt[-LAST_WORDS:])
+        last = b"".join(vocabulary.bytes_of(id_) or vocabulary.name_of(id_).encode() for id_ in prompt[-TAIL_TOKENS:])
         text = last.decode(errors="replace").rstrip()
         return next((think for think in self.dialect.reasoning_tags if text.endswith(think.open)), None)
 
@@ -217,32 +168,13 @@ class ChatTemplate:
             more = clean_variables(variables, clean)
         thinking = effort_variables(effort, self.capabilities.efforts) if effort else {}
         turns = adapt_messages(messages, self.capabilities, clean, self.write_calls)
-        return self._render(turns, **{**thinking, **more, **functions})
+        return self._compiled.render(turns, **{**thinking, **more, **functions})
 
     def _break(self, text: str, mark: str) -> str:
         # Names may overlap, and a pass breaks only the first of them, so repeat until none is left.
         while self._vocabulary.control.search(text):
             text = self._vocabulary.control.sub(lambda name: name[0][:1] + mark + name[0][1:], text)
         return text
-
-    def _try_render(self, turns: list[Turn], **variables: Any) -> str | None:
-        try:
-            return self._render(turns, **variables)
-        except TemplateEndless:
-            raise
-        except TemplateError:
-            return None
-
-    def _render(self, turns: list[Turn], **variables: Any) -> str:
-        always = {"messages": turns, "add_generation_prompt": True, "tools": None, "documents": None}
-        try:
-            return self._environment.render_template("chat", **{**always, **_family_variables(), **variables})
-        except minijinja.TemplateError as error:
-            if error.kind == "OutOfFuel":
-                raise TemplateEndless(f"the model's chat template {TOO_MUCH}") from error
-            raise TemplateError(f"the model's chat template refuses this conversation: {_first_line(error)}") from error
-        except (_RaisedByTemplate, *jinja.HELPER_ERRORS) as error:
-            raise TemplateError(f"the model's chat template refuses this conversation: {error}") from error
 
 
 @contextmanager
@@ -251,24 +183,6 @@ def _nested_too_deeply() -> Iterator[None]:
         yield
     except RecursionError as error:
         raise TemplateError("the parameters of a function are nested too deeply") from error
-
-
-def _family_variables() -> dict[str, str]:
-    """Return variables that only one family reads (Firefunction): no functions, and a date that lets prompts share a
-    prefix."""
-    return {"functions": "[]", "datetime": _strftime_now("%Y-%m-%d")}
-
-
-class _RaisedByTemplate(Exception):
-    """Raised by a template that calls `raise_exception`."""
-
-
-def _raise_exception(message: str) -> NoReturn:
-    raise _RaisedByTemplate(message)
-
-
-def _strftime_now(form: str) -> str:
-    return datetime.now().strftime(form)
 
 
 def _unused_character(texts: Sequence[str]) -> str:
@@ -281,7 +195,3 @@ def _unused_character(texts: Sequence[str]) -> str:
     if unused is None:
         raise TemplateError("the conversation has every private-use character and names of control tokens: remove one")
     return unused
-
-
-def _first_line(error: minijinja.TemplateError) -> str:
-    return str(error.detail or error).splitlines()[0]

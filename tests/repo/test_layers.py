@@ -137,7 +137,7 @@ ALONE = {
         "engine.structured_output.compiler",
         "engine.structured_output.grammar_constraint",
     },
-    "minijinja": {"engine.chat_template.template"},
+    "minijinja": {"engine.chat_template.compiled_template"},
     "sqlite3": {"server.store.errors", "server.store.open_stores", "server.store.sqlite"},
     "threading": {"server.systemd.notifier"},
     "tokenizers": {"engine.tokenizer.encoders"},

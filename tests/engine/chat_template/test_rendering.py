@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from engine.chat_template import ChatTemplate, TemplateError
 from engine.chat_template.capabilities import ArgumentsForm, TemplateCapabilities
 from engine.chat_template.message import Call, Message
 from engine.chat_template.rendering import adapt_messages
-from engine.chat_template.template import ChatTemplate, TemplateError
 from engine.chat_template.values import Turn
 from tests.engine.chat_template.test_template import FILES, FOLDER, NO_FILES, compiled, parts, rendered, vocabulary_with
 

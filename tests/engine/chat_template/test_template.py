@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedEnvironment
 
 from engine.backends import scripted
-from engine.chat_template import sources
+from engine.chat_template import ChatTemplate, TemplateEndless, TemplateError, sources
+from engine.chat_template.compiled_template import FUEL, MAX_SOURCE
 from engine.chat_template.message import Call, Message, Tool
 from engine.chat_template.rendering import adapt_messages
-from engine.chat_template.template import FUEL, MAX_SOURCE, ChatTemplate, TemplateEndless, TemplateError
 from engine.gguf import reader
 from engine.gguf.header import Header, MetadataEntry, Value
 from engine.loader.model_file import read

@@ -12,8 +12,8 @@ import pytest
 
 from engine.backends.ctransformers import model
 from engine.backends.llamacpp import library as libllama
+from engine.chat_template import TemplateError
 from engine.chat_template.message import Message
-from engine.chat_template.template import TemplateError
 from engine.gguf.header import GGUFError
 from engine.loader import loader, machine
 from engine.loader.loader import DEFAULT_MAX_CONTEXT, Loaded, Options, load, thread_counts
