@@ -4,7 +4,7 @@ from engine.notations.argument_schema import UNDECLARED, ArgumentSchema, argumen
 from engine.notations.call_format import GENERIC_FORMAT, OBJECT, CallFormat, Function, Write, json_arguments
 from engine.notations.element_writers import element_arguments
 from engine.notations.elements import elements
-from engine.notations.gemma import FUNCTION_GEMMA, GEMMA_4, gemma
+from engine.notations.gemma import FUNCTION_GEMMA, GEMMA_4, gemma, gemma_arguments
 from engine.notations.json_objects import (
     SEPARATORS,
     Offered,
@@ -31,7 +31,6 @@ from engine.notations.parsed import (
 from engine.notations.python_calls import pythonic
 from engine.notations.scanner import ReaderSteps, Scanner, marks
 from engine.notations.spelling import element_spelling, gemma_spelling, pythonic_spelling, tagged_spelling
-from engine.notations.value_writers import gemma_arguments
 
 __all__ = [
     "FUNCTION_GEMMA",

@@ -13,7 +13,8 @@ from engine.json_schema import JSON
 from engine.notations.argument_schema import DEFINITIONS, ArgumentSchema, Parameter, Schema, choices
 from engine.notations.call_format import Function, Write, json_arguments, json_text
 from engine.notations.parameters import Tags
-from engine.notations.value_writers import items_of, python_value, text_of
+from engine.notations.python_calls import python_value
+from engine.notations.value_writers import items_of, text_of
 
 
 def tagged_arguments(tags: Tags, parameter: str, cdata: bool = False, python: bool = False) -> Write:

@@ -1,14 +1,20 @@
-"""Read calls as in Python. Pure.
+"""Read calls as in Python, and write grammars for such values. Pure.
 
-The type of a value is not written, so it is inferred once the value is complete.
+The type of a value is not written, so the reader infers it once the value is complete.
 """
+
+from collections.abc import Sequence
+from typing import ClassVar
 
 import msgspec
 
+from engine.grammar import Rules, excluding, pattern, string_literal
+from engine.notations.argument_schema import ENFORCED, Schema, length_of
 from engine.notations.json_objects import Offered, Read
 from engine.notations.json_values import ObjectEmitter, discard, emit_arguments, emit_value, in_json, infer_value
 from engine.notations.parsed import TextDelta, ToolCallEnd, ToolCallStart
 from engine.notations.scanner import ReaderSteps, Scanner, cleaned
+from engine.notations.value_writers import ValueWriter, repeated
 
 
 def pythonic(end: str = "") -> Read:
@@ -94,3 +100,60 @@ def _decoded_start(literal: str) -> str:
 
 _MAX_ESCAPE = 10
 """Characters of the longest escape in Python, as in `\\U0001f600`."""
+
+
+def python_value(
+    schema: Schema, whole: Schema, rules: Rules, forbidden: Sequence[str] = (), texts: bool = False
+) -> str | None:
+    """Return an expression for a value as Python writes it, without the texts `forbidden`; None if there is none.
+
+    Without `texts`, the value itself is not a text.
+    """
+    kinds = schema.get("type")
+    if texts or kinds is None:
+        return _Python(whole, rules, forbidden).value(schema)
+    others = [kind for kind in (kinds if isinstance(kinds, list) else [kinds]) if kind != "string"]
+    return _Python(whole, rules, forbidden).value({**schema, "type": others}) if others else None
+
+
+class _Python(ValueWriter):
+    """Writes what `repr` writes."""
+
+    name = "python_value"
+    comma = '", "'
+    words: ClassVar = {True: "True", False: "False", None: "None"}
+
+    def __init__(self, whole: Schema, rules: Rules, forbidden: Sequence[str]) -> None:
+        super().__init__(whole, rules)
+        self._forbidden = forbidden
+
+    def key(self, name: str) -> str:
+        return f'{string_literal(repr(name))} ": "'
+
+    def any_key(self) -> str:
+        return f'{self._text()} ": "'
+
+    def text(self, schema: Schema) -> str | None:
+        return self._text(repeated(*length)) if (length := length_of(schema)) is not None else None
+
+    def constant_text(self, value: str) -> str | None:
+        written = repr(value)
+        return string_literal(written) if not any(each in written for each in self._forbidden) else None
+
+    def number(self, kind: str, schema: Schema) -> str | None:
+        return pattern(_PYTHON_NUMBERS[kind]) if not schema.keys() & ENFORCED - {"type"} else None
+
+    def _text(self, length: str = "*") -> str:
+        single, double = (
+            excluding(self._forbidden, pattern(rf"{quote}([^{quote}\\]|{_PYTHON_ESCAPE}){length}{quote}"))
+            for quote in "'\""
+        )
+        return f"({self._rules.terminal(single)} | {self._rules.terminal(double)})"
+
+
+_PYTHON_NUMBERS = {
+    "integer": "-?(0|[1-9][0-9]{0,17})",
+    "number": r"-?(0|[1-9][0-9]{0,15})(\.[0-9]{1,17})?([eE][+-]?[0-9]{1,2})?",
+}
+"""Numbers that Python reads without loss."""
+_PYTHON_ESCAPE = r"""\\([\\'"nrt]|x[0-9a-f]{2}|u([0-9a-ce-f][0-9a-f]{3}|d[0-7][0-9a-f]{2}))"""

@@ -1,10 +1,10 @@
-"""Write grammars for values in notations that resemble JSON: Gemma's, which `gemma` reads, and Python's. Pure."""
+"""Write grammars for values in notations that resemble JSON: the base of Gemma's and of Python's. Pure."""
 
 import json
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
-from engine.grammar import Rules, excluding, pattern, string_literal
+from engine.grammar import Rules, pattern, string_literal
 from engine.json_schema import JSON
 from engine.notations.argument_schema import (
     DEFINITIONS,
@@ -17,7 +17,6 @@ from engine.notations.argument_schema import (
     length_of,
     parameters,
 )
-from engine.notations.call_format import Function, Write, json_arguments
 
 
 def items_of(schema: Schema, item: Callable[[Parameter], str | None]) -> list[tuple[str, bool]] | None:
@@ -30,38 +29,14 @@ def items_of(schema: Schema, item: Callable[[Parameter], str | None]) -> list[tu
 
 def text_of(schema: Schema) -> str | None:
     """Return a terminal for a text; None if the schema constrains more than its length."""
-    return pattern(f".{_repeated(*length)}") if (length := length_of(schema)) is not None else None
+    return pattern(f".{repeated(*length)}") if (length := length_of(schema)) is not None else None
 
 
-def _repeated(least: int, most: int | None) -> str:
+def repeated(least: int, most: int | None) -> str:
     return f"{{{least},{'' if most is None else most}}}"
 
 
-def gemma_arguments(quote: str) -> Write:
-    """Return a writer of `{key:<|"|>text<|"|>,other:3}`. `quote` is the token for a quotation mark."""
-
-    def write(function: Function, rules: Rules) -> str:
-        own = None if function.lark else _Gemma(function.schema, rules, quote).object(function.schema)
-        return own or json_arguments(function, rules)
-
-    return write
-
-
-def python_value(
-    schema: Schema, whole: Schema, rules: Rules, forbidden: Sequence[str] = (), texts: bool = False
-) -> str | None:
-    """Return an expression for a value as Python writes it, without the texts `forbidden`; None if there is none.
-
-    Without `texts`, the value itself is not a text.
-    """
-    kinds = schema.get("type")
-    if texts or kinds is None:
-        return _Python(whole, rules, forbidden).value(schema)
-    others = [kind for kind in (kinds if isinstance(kinds, list) else [kinds]) if kind != "string"]
-    return _Python(whole, rules, forbidden).value({**schema, "type": others}) if others else None
-
-
-class _Values:
+class ValueWriter:
     """Writes the values of one schema; None for a value that the notation can't express."""
 
     name = ""
@@ -184,84 +159,6 @@ class _Values:
         least, most = bounds
         if most == 0:
             return '"[]"'
-        more = f"({self.comma} {value}){_repeated(max(least - 1, 0), most and most - 1)}"
+        more = f"({self.comma} {value}){repeated(max(least - 1, 0), most and most - 1)}"
         items = value if most == 1 else f"{value} {more}"
         return f'"[" {items} "]"' if least else f'"[" ({items})? "]"'
-
-
-class _Gemma(_Values):
-    name = "gemma_value"
-
-    def __init__(self, whole: Schema, rules: Rules, quote: str) -> None:
-        super().__init__(whole, rules)
-        self._mark = quote
-        self._quote = rules.literal(quote)
-
-    def _ordered(self, items: list[tuple[str, bool]]) -> list[tuple[str, bool]]:
-        """Order parameters by their names, as the template does."""
-        return sorted(items, key=lambda item: item[0].lower())
-
-    def key(self, name: str) -> str:
-        return string_literal(f"{name}:")
-
-    def any_key(self) -> str:
-        return f'{pattern("[A-Za-z0-9_.-]+")} ":"'
-
-    def text(self, schema: Schema) -> str | None:
-        text = text_of(schema)
-        return text and f"{self._quote} {self._rules.until(self._mark, text)}"
-
-    def constant_text(self, value: str) -> str | None:
-        return f"{self._quote} {string_literal(value)} {self._quote}" if self._mark not in value else None
-
-    def number(self, kind: str, schema: Schema) -> str | None:
-        keywords = schema.keys() & ENFORCED - {"type"}
-        return (
-            self._rules.json({key: schema[key] for key in keywords} | {"type": kind}) if keywords <= _NUMBERS else None
-        )
-
-
-_NUMBERS = frozenset(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "format"))
-
-
-class _Python(_Values):
-    """Writes what `repr` writes."""
-
-    name = "python_value"
-    comma = '", "'
-    words: ClassVar = {True: "True", False: "False", None: "None"}
-
-    def __init__(self, whole: Schema, rules: Rules, forbidden: Sequence[str]) -> None:
-        super().__init__(whole, rules)
-        self._forbidden = forbidden
-
-    def key(self, name: str) -> str:
-        return f'{string_literal(repr(name))} ": "'
-
-    def any_key(self) -> str:
-        return f'{self._text()} ": "'
-
-    def text(self, schema: Schema) -> str | None:
-        return self._text(_repeated(*length)) if (length := length_of(schema)) is not None else None
-
-    def constant_text(self, value: str) -> str | None:
-        written = repr(value)
-        return string_literal(written) if not any(each in written for each in self._forbidden) else None
-
-    def number(self, kind: str, schema: Schema) -> str | None:
-        return pattern(_PYTHON_NUMBERS[kind]) if not schema.keys() & ENFORCED - {"type"} else None
-
-    def _text(self, length: str = "*") -> str:
-        single, double = (
-            excluding(self._forbidden, pattern(rf"{quote}([^{quote}\\]|{_PYTHON_ESCAPE}){length}{quote}"))
-            for quote in "'\""
-        )
-        return f"({self._rules.terminal(single)} | {self._rules.terminal(double)})"
-
-
-_PYTHON_NUMBERS = {
-    "integer": "-?(0|[1-9][0-9]{0,17})",
-    "number": r"-?(0|[1-9][0-9]{0,15})(\.[0-9]{1,17})?([eE][+-]?[0-9]{1,2})?",
-}
-"""Numbers that Python reads without loss."""
-_PYTHON_ESCAPE = r"""\\([\\'"nrt]|x[0-9a-f]{2}|u([0-9a-ce-f][0-9a-f]{3}|d[0-7][0-9a-f]{2}))"""
