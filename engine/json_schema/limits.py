@@ -1,6 +1,7 @@
-"""Limits of numbers, as llguidance enforces them: it has floats and 64-bit integers. Pure."""
+"""Limits of numbers, as llguidance enforces them (it has floats and 64-bit integers), and of lengths. Pure."""
 
 import math
+from collections.abc import Mapping
 from decimal import Decimal
 from itertools import pairwise
 
@@ -11,6 +12,19 @@ MAX_PERIOD = 10_000
 states take llguidance 7 s and half a GB, and its own limits don't count them."""
 
 LIMITS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+OPPOSITES: Mapping[str, tuple[str, str, int]] = {
+    "minimum": ("number", "exclusiveMaximum", 0),
+    "maximum": ("number", "exclusiveMinimum", 0),
+    "exclusiveMinimum": ("number", "maximum", 0),
+    "exclusiveMaximum": ("number", "minimum", 0),
+    "minLength": ("string", "maxLength", -1),
+    "maxLength": ("string", "minLength", 1),
+    "minItems": ("array", "maxItems", -1),
+    "maxItems": ("array", "minItems", 1),
+    "minProperties": ("object", "maxProperties", -1),
+    "maxProperties": ("object", "minProperties", 1),
+}
+"""Limit -> the type that it limits, the keyword of the opposite limit, and the difference of the two limits."""
 _LARGEST_FLOAT = 2**63 - 1024
 """Largest float below 2**63."""
 
@@ -51,3 +65,11 @@ def gaps(type_: str, values: list[int | float]) -> list[JSON]:
         limits = {"exclusiveMinimum": least, "exclusiveMaximum": most}
         found.append({"type": type_, **{key: value for key, value in limits.items() if math.isfinite(value)}})
     return found
+
+
+def opposites(key: str, limit: JSON) -> list[JSON] | None:
+    """Return the schemas of the values that a limit forbids; None if the limit is malformed."""
+    if not isinstance(limit, int | float) or isinstance(limit, bool):
+        return None
+    type_, opposite, step = OPPOSITES[key]
+    return [] if step < 0 and limit < 1 else [{"type": type_, opposite: limit + step}]

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import chain, combinations
 
 from engine.json_schema.formats import with_exact_format
-from engine.json_schema.limits import gaps
+from engine.json_schema.limits import OPPOSITES, gaps, opposites
 from engine.json_schema.references import Document
 from engine.json_schema.texts import other_texts
 from engine.json_schema.values import (
     ENFORCED,
     JSON,
     TYPES,
+    TYPES_OF_KEYWORDS,
     Schema,
     is_listed,
     is_number,
@@ -65,7 +66,7 @@ def complement(schema: JSON, whole: Schema, document: Document, depth: int = 0) 
 
 def _without_keyword(key: str, schema: Schema, whole: Schema, document: Document, depth: int) -> list[JSON] | None:
     """Return alternatives for the values of `whole` that one keyword forbids; None if they cannot be written."""
-    types = _TYPES_OF_KEYWORDS.get(key, frozenset(TYPES)) & types_of(whole)
+    types = TYPES_OF_KEYWORDS.get(key, frozenset(TYPES)) & types_of(whole)
     if not types:
         return []
     negate = _NEGATIONS.get(key)
@@ -240,23 +241,10 @@ def _nothing(at: _Negated) -> list[JSON] | None:
     return []
 
 
-def _limit(key: str, type_: str, opposite: str, step: int = 0) -> Callable[[_Negated], list[JSON] | None]:
-    """Return the function that negates a limit: `step` lies between it and the opposite limit."""
-
-    def negated(at: _Negated) -> list[JSON] | None:
-        value = at.schema[key]
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            return None
-        return [] if step < 0 and value < 1 else [{"type": type_, opposite: value + step}]
-
-    return negated
+def _not_limit(key: str) -> Callable[[_Negated], list[JSON] | None]:
+    return lambda at: opposites(key, at.schema[key])
 
 
-_ARRAY_KEYWORDS = ("contains", "minContains", "maxContains", "unevaluatedItems")
-_OBJECT_KEYWORDS = (
-    *("minProperties", "maxProperties", "propertyNames", "unevaluatedProperties"),
-    *("dependencies", "dependentRequired", "dependentSchemas"),
-)
 _NEGATIONS: Mapping[str, Callable[[_Negated], list[JSON] | None]] = {
     "type": _not_type,
     "const": _not_listed,
@@ -275,26 +263,6 @@ _NEGATIONS: Mapping[str, Callable[[_Negated], list[JSON] | None]] = {
     "definitions": _nothing,
     "items": lambda at: [] if at.schema["items"] in (True, {}) else None,
     "format": lambda at: [] if "format" not in with_exact_format({"format": at.schema["format"]}) else None,
-    "minimum": _limit("minimum", "number", "exclusiveMaximum"),
-    "maximum": _limit("maximum", "number", "exclusiveMinimum"),
-    "exclusiveMinimum": _limit("exclusiveMinimum", "number", "maximum"),
-    "exclusiveMaximum": _limit("exclusiveMaximum", "number", "minimum"),
-    "minLength": _limit("minLength", "string", "maxLength", -1),
-    "maxLength": _limit("maxLength", "string", "minLength", 1),
-    "minItems": _limit("minItems", "array", "maxItems", -1),
-    "maxItems": _limit("maxItems", "array", "minItems", 1),
-    "minProperties": _limit("minProperties", "object", "maxProperties", -1),
-    "maxProperties": _limit("maxProperties", "object", "minProperties", 1),
+    **{key: _not_limit(key) for key in OPPOSITES},
 }
 """Functions that return alternatives for the values that a keyword forbids. Other keywords cannot be negated."""
-_TYPES_OF_KEYWORDS: Mapping[str, frozenset[str]] = {
-    key: frozenset(types.split())
-    for types, keys in {
-        "number integer": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
-        "string": ("minLength", "maxLength", "pattern", "format"),
-        "array": ("items", "prefixItems", "additionalItems", "minItems", "maxItems", "uniqueItems", *_ARRAY_KEYWORDS),
-        "object": ("required", "properties", "patternProperties", "additionalProperties", *_OBJECT_KEYWORDS),
-    }.items()
-    for key in keys
-}
-"""Types to which a keyword applies. Other keywords apply to all."""

@@ -34,6 +34,23 @@ UNSUPPORTED = frozenset(
 
 ENFORCED = SUPPORTED | UNSUPPORTED
 
+_ARRAY_KEYWORDS = ("contains", "minContains", "maxContains", "unevaluatedItems")
+_OBJECT_KEYWORDS = (
+    *("minProperties", "maxProperties", "propertyNames", "unevaluatedProperties"),
+    *("dependencies", "dependentRequired", "dependentSchemas"),
+)
+TYPES_OF_KEYWORDS: Mapping[str, frozenset[str]] = {
+    key: frozenset(types.split())
+    for types, keys in {
+        "number integer": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
+        "string": ("minLength", "maxLength", "pattern", "format"),
+        "array": ("items", "prefixItems", "additionalItems", "minItems", "maxItems", "uniqueItems", *_ARRAY_KEYWORDS),
+        "object": ("required", "properties", "patternProperties", "additionalProperties", *_OBJECT_KEYWORDS),
+    }.items()
+    for key in keys
+}
+"""Types to which a keyword applies. Other keywords apply to all."""
+
 
 def without(schema: Schema, *keys: str) -> Schema:
     """Return the schema without some of its keywords."""
