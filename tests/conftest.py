@@ -111,6 +111,13 @@ def mcp_url() -> Iterator[str]:
         process.wait()
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return the number of processes for `-n auto`: one per core, and one more with slow tests, a quarter of whose time
+    is waiting."""
+    return len(os.sched_getaffinity(0)) + (config.option.markexpr != "not slow")
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Ignore files of slow tests where only the fast ones run: importing them takes a second."""
     if config.option.markexpr != "not slow" or collection_path.suffix != ".py":
