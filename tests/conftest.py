@@ -115,7 +115,7 @@ def mcp_url() -> Iterator[str]:
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Return the number of processes for `-n auto`: one per core, and one more with slow tests, a quarter of whose time
     is waiting."""
-    return len(os.sched_getaffinity(0)) + (config.option.markexpr != "not slow")
+    return len(os.sched_getaffinity(0)) + int(config.option.markexpr != "not slow")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
