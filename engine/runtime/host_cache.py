@@ -73,6 +73,10 @@ class HostCache:
         except Exception as error:
             log.warning("a prefix of the KV cache cannot be saved: %s", error, exc_info=_unexpected(error))
 
+    def tokens_in(self, size: int) -> int:
+        """Return the tokens whose state has so many bytes; those of a context before any state was saved."""
+        return int(size / self._bytes_per_token) if self._bytes_per_token else self._model.info.n_ctx
+
     def has_room_for_copies(self, tokens: int) -> bool:
         """True if copies of that many tokens, which slots still have, replace little else."""
         return self.tree is not None and tokens * self._bytes_per_token <= MAX_COPIES_SHARE * self._limit

@@ -23,8 +23,8 @@ from engine.runtime.step_threads import StepThreads
 from engine.runtime.token_picker import TokenPicker
 from engine.scheduler import Counters, Key, Scheduler, Step
 
-QUICK_SAVE_TOKENS = 512
-"""Maximum tokens of a slot that is saved as soon as the thread is idle: 2 to 12 ms for SmolLM2."""
+QUICK_SAVE_BYTES = 12 << 20
+"""Maximum bytes of a slot that is saved as soon as the thread is idle, in 2 to 12 ms: 512 tokens of SmolLM2."""
 LONG_SAVE_IDLE_SECONDS = 1.0
 """Idle seconds after which longer slots are saved. The next turn of an agent comes earlier, and would wait for it."""
 SNAPSHOT_IDLE_SECONDS = 30.0
@@ -112,7 +112,8 @@ class InferenceLoop:
         Slots are saved so that the next job need not wait until its slot is.
         """
         prefixes = self._scheduler.prefixes
-        for seconds, max_tokens in ((0.0, QUICK_SAVE_TOKENS), (LONG_SAVE_IDLE_SECONDS, self._model.info.n_ctx)):
+        quick, long = self._cache.tokens_in(QUICK_SAVE_BYTES), self._model.info.n_ctx
+        for seconds, max_tokens in ((0.0, quick), (LONG_SAVE_IDLE_SECONDS, long)):
             yield seconds
             while self._cache.has_room_for_copies(prefixes.slot_tokens):
                 if (save := prefixes.save_in_advance(max_tokens)) is None:

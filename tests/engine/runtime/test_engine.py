@@ -481,11 +481,13 @@ async def test_idle_thread_copies_slots_only_into_a_share_of_the_cache(cache_byt
 
 
 async def test_idle_thread_saves_a_long_slot_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.runtime.loop.QUICK_SAVE_TOKENS", 30)
+    monkeypatch.setattr("engine.runtime.loop.QUICK_SAVE_BYTES", 30)
     monkeypatch.setattr("engine.runtime.loop.LONG_SAVE_IDLE_SECONDS", 0.1)
     model = SlowlySaving(n_slots=1, permits=2)
     async with running(model) as engine:
         await answered(engine, job(b"a" * 20))
+        await model.saved(1)  # from here on, the bytes of a token are known
+        await answered(engine, job(b"b" * 20))
         began = trio.current_time()
         await model.saved(1)
         assert trio.current_time() - began >= 0.09
