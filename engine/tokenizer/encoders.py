@@ -166,6 +166,12 @@ def own_encoder(header: Header, encode: Encode) -> Encode | None:
     return encode if name in PRE_TOKENIZERS else with_short_runs(encode)
 
 
+def has_words(header: Header, entries: TokenEntries) -> bool:
+    """True if no token crosses the edge of a word; see `pieces.words_of`."""
+    known = header.text("tokenizer.ggml.pre", "default") in PRE_TOKENIZERS
+    return header.text("tokenizer.ggml.model") == "gpt2" and known and not _user_defined(entries)
+
+
 def pieces_of(header: Header, entries: TokenEntries) -> Callable[[Sequence[str]], Pieces]:
     """Return a function that makes the rule for cutting texts from the texts of all tokens, once one is long."""
     user_defined = _user_defined(entries)

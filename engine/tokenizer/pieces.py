@@ -39,6 +39,11 @@ def whole(text: str, least: int) -> Iterator[str]:
     yield text
 
 
+def words_of(text: str) -> list[str]:
+    """Return all pieces of a text by the rule of byte-level BPE without user-defined tokens."""
+    return _WORD_EDGE.split(text)
+
+
 def word_pieces(user_defined: Iterable[str]) -> Pieces:
     """Return the rule of byte-level BPE. User-defined tokens are matched before words are."""
     crossed = {pair for token in user_defined for pair in pairwise(token)}

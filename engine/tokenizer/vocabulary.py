@@ -7,11 +7,12 @@ from functools import cached_property, lru_cache, partial
 from typing import TypeAlias
 
 from engine.gguf import GGUFError, Header
-from engine.tokenizer.encoders import KINDS, Encode, Native, own_encoder, pieces_of
+from engine.tokenizer.encoders import KINDS, Encode, Native, has_words, own_encoder, pieces_of
 from engine.tokenizer.entries import TokenType, token_entries
 from engine.tokenizer.packed import PackedBytes
 from engine.tokenizer.pieces import Pieces
 from engine.tokenizer.token_index import TokenIndex
+from engine.tokenizer.word_cache import WordCache
 
 # Names that end a turn or a text in some model family, for files that declare only one of them as `eos`.
 _END_NAMES = frozenset(
@@ -69,6 +70,7 @@ class Vocabulary:
         self._encode: Encode | None = None
         self._build: Callable[[], Encode] | None = partial(encoder, header, entries, native)
         self._own: Callable[[Encode], Encode | None] | None = partial(own_encoder, header)
+        self._has_words = has_words(header, entries)
         self._make_pieces = pieces_of(header, entries)
         self._add_bos = bool(header.flag("tokenizer.ggml.add_bos_token", adds_bos))
         self._cached_encode = lru_cache(MAX_CACHED_TEXTS)(lambda text: array("i", self.encode(text)))
@@ -79,7 +81,8 @@ class Vocabulary:
         encode = self._own(own) if own and self._own else None
         if encode is None and self._build is not None:
             encode = self._build()
-        self._encode = encode or self._encode
+        if encode is not None:
+            self._encode = WordCache(encode, self.bytes_of) if self._has_words else encode
         self._build = self._own = None
 
     @property
