@@ -23,8 +23,11 @@ from engine.runtime.step_threads import StepThreads
 from engine.runtime.token_picker import TokenPicker
 from engine.scheduler import Counters, Key, Scheduler, Step
 
+QUICK_SAVE_IDLE_SECONDS = 0.01
+"""Idle seconds after which slots are saved. The next request of a client that sends one after the other comes within 3
+ms, and a copy meanwhile delays its first byte by 15 %."""
 QUICK_SAVE_BYTES = 12 << 20
-"""Maximum bytes of a slot that is saved as soon as the thread is idle, in 2 to 12 ms: 512 tokens of SmolLM2."""
+"""Maximum bytes of a slot that is saved then, in 2 to 12 ms: 512 tokens of SmolLM2."""
 LONG_SAVE_IDLE_SECONDS = 1.0
 """Idle seconds after which longer slots are saved. The next turn of an agent comes earlier, and would wait for it."""
 SNAPSHOT_IDLE_SECONDS = 30.0
@@ -113,7 +116,7 @@ class InferenceLoop:
         """
         prefixes = self._scheduler.prefixes
         quick, long = self._cache.tokens_in(QUICK_SAVE_BYTES), self._model.info.n_ctx
-        for seconds, max_tokens in ((0.0, quick), (LONG_SAVE_IDLE_SECONDS, long)):
+        for seconds, max_tokens in ((QUICK_SAVE_IDLE_SECONDS, quick), (LONG_SAVE_IDLE_SECONDS, long)):
             yield seconds
             while self._cache.has_room_for_copies(prefixes.slot_tokens):
                 if (save := prefixes.save_in_advance(max_tokens)) is None:

@@ -439,13 +439,13 @@ class SlowlySaving(ScriptedModel):
             self._permits.put(None)
 
     def save(self, slot: int, start: int, end: int) -> SavedState:
+        self._slots.put(slot)
         self._permits.get(timeout=PATIENCE)
         self.saves += 1
-        self._slots.put(slot)
         return super().save(slot, start, end)
 
-    async def saved(self, n: int) -> list[int]:
-        """Wait for the next `n` saves, and return their slots."""
+    async def begun(self, n: int) -> list[int]:
+        """Wait for the beginning of the next `n` saves, and return their slots."""
         return [await trio.to_thread.run_sync(self._slots.get) for _ in range(n)]
 
 
@@ -455,13 +455,13 @@ async def test_idle_thread_saves_slots_and_a_job_waits_for_one_save_at_most() ->
         with generations(engine, *[job(bytes([text]) * 20) for text in b"abc"]) as three:
             for outputs in three:
                 await heard(outputs)
-        # The thread is at its first save.
+        slots = await model.begun(1)
         with engine.generate(job(b"d" * 20)) as outputs:
             model.allow(1)
             assert (await heard(outputs))[-1] == STOP
             assert model.saves == 1, "the job took the slot that was saved, and did not wait for the others"
         model.allow(3)
-        slots = await model.saved(4)
+        slots += await model.begun(3)
     assert sorted(slots) == sorted([0, 1, 2, slots[0]])
 
 
@@ -474,7 +474,7 @@ async def test_idle_thread_copies_slots_only_into_a_share_of_the_cache(cache_byt
             await nursery.start(engine.run)
             for text in b"ab":
                 await answered(engine, job(bytes([text]) * 20))
-            await model.saved(saves)
+            await model.begun(saves)
             await answered(engine, job(b""))
             nursery.cancel_scope.cancel()
     assert model.saves == saves
@@ -486,8 +486,8 @@ async def test_idle_thread_saves_a_long_slot_after_a_pause(monkeypatch: pytest.M
     model = SlowlySaving(n_slots=1, permits=2)
     async with running(model) as engine:
         await answered(engine, job(b"a" * 20))
-        await model.saved(1)  # from here on, the bytes of a token are known
+        await model.begun(1)  # from here on, the bytes of a token are known
         await answered(engine, job(b"b" * 20))
         began = trio.current_time()
-        await model.saved(1)
+        await model.begun(1)
         assert trio.current_time() - began >= 0.09
