@@ -18,6 +18,7 @@ from engine.loader import kv_cache
 from engine.loader.machine import free_memory, memory, resident
 from engine.model import BackendOptions, ModelError, TooLittleMemory
 from engine.platform import instruction_sets
+from engine.wording import counted
 
 CONTEXT_STEP = 256
 """llama.cpp rounds a slot's context up to a multiple of this."""
@@ -74,7 +75,7 @@ class Footprint(Struct, frozen=True):
         return self.total - self.weights * self.pageable
 
     def __str__(self) -> str:
-        cache = f"KV cache {_size(self.kv_cache)} ({self.n_slots} slots of {self.n_ctx}, {self.kv_type})"
+        cache = f"KV cache {_size(self.kv_cache)} ({counted(self.n_slots, 'slot')} of {self.n_ctx}, {self.kv_type})"
         parts = f"weights {_size(self.weights)}, {cache}, buffers {_size(self.buffers)}"
         prefixes = f", prefix cache {_size(self.prefix_cache)}" if self.prefix_cache else ""
         return f"{parts}, process {_size(self.process)}{prefixes}"

@@ -19,6 +19,7 @@ from engine.loader.probe_record import ProbeCache
 from engine.loader.rewritten_copy import compatible_weights
 from engine.model import BackendOptions, EngineFault, Model, ModelError, OptionError, ThreadCounts
 from engine.tokenizer import Encode, Vocabulary
+from engine.wording import counted
 
 DEFAULT_MAX_CONTEXT = 8192
 """Maximum tokens of a slot by default: models are trained on up to 128k, for which small machines lack the memory."""
@@ -32,7 +33,7 @@ UNKNOWN_CALL_FORMAT = (
 )
 """Warning, with the name of the template."""
 
-STARTED = "%s runs %s (%s): %d slots of %d tokens; threads: %d for one token, %d for several"
+STARTED = "%s runs %s (%s): %s of %d tokens; threads: %d for one token, %d for several"
 
 log = logging.getLogger("responsed.engine")
 
@@ -150,7 +151,7 @@ class _File:
 
     def facts(self) -> Iterator[str]:
         """Yield the chosen sizes and the chat template."""
-        yield f"slots: {self._options.n_slots}, of {self._n_ctx} tokens; they fit into memory"
+        yield f"memory: enough for {counted(self._options.n_slots, 'slot')} of {self._n_ctx} tokens"
         yield f"threads: {self._threads.decode} for a single token, {self._threads.batch} for several"
         dialect = self.texts()[1].tool_dialect.name
         yield f"its chat template works; tool calls are parsed in the format {dialect!r}"
@@ -230,7 +231,7 @@ class _File:
             model.close()
             raise error
         model.use_threads(counts.decode, counts.batch)
-        sizes = (options.n_slots, self._n_ctx, counts.decode, counts.batch)
+        sizes = (counted(options.n_slots, "slot"), self._n_ctx, counts.decode, counts.batch)
         log.info(STARTED, choice.engine, path.name, choice.reason, *sizes)
         return model
 
@@ -248,9 +249,9 @@ def thread_counts(decode: int = 0, batch: int = 0) -> ThreadCounts:
     cores = machine.cores()
     for requested, flag in ((decode, "--threads"), (batch, "--threads-batch")):
         if requested > cores:
-            counted = "1 core" if cores == 1 else f"{cores} cores"
+            all_cores = counted(cores, "core")
             raise OptionError(
-                f"{requested} threads on {counted} would wait for each other: choose {flag} up to {cores}"
+                f"{requested} threads on {all_cores} would wait for each other: choose {flag} up to {cores}"
             )
     fast = machine.fast_cores()
     return ThreadCounts(decode or max(1, min(fast, cores - 1)), batch or fast, decode > 0, batch > 0)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 from engine.model import BackendOptions
+from engine.wording import counted
 
 MAX_STALL_RATIO = 3.0
 """Largest acceptable ratio of the busy 99th percentile to the usual token time.
@@ -24,7 +25,7 @@ class Trial(Struct, frozen=True):
     weights: str = "as it is"
 
     def __str__(self) -> str:
-        plain = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
+        plain = counted(self.threads, "thread")
         return plain if self.backend_options.flash_attention else f"{plain} without flash attention"
 
 

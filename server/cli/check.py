@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from engine.loader import catalog, inspect
+from engine.wording import counted
 from server.cli.console import ExitStatus
 from server.cli.errors import STATUS_BY_ERROR, exit_status
 from server.cli.serve import check_database, check_mcp, check_writable, options
@@ -44,7 +45,7 @@ def check(flags: argparse.Namespace) -> int:
 
 def _keys(config: Config) -> Iterator[str]:
     keys = api_keys(config)
-    yield "none: anybody who reaches the address may call" if keys is None else f"{len(keys)} keys"
+    yield "none: anybody who reaches the address may call" if keys is None else counted(len(keys), "key")
 
 
 def _certificate(config: Config) -> Iterator[str]:
@@ -54,7 +55,7 @@ def _certificate(config: Config) -> Iterator[str]:
 def _mcp(config: Config) -> Iterator[str]:
     check_mcp(config)
     allowed = len(config.allow_mcp) + len(config.mcp_connectors)
-    yield f"{allowed} servers are allowed" if allowed else "no servers are allowed"
+    yield f"{counted(allowed, 'server')} allowed" if allowed else "no server allowed"
 
 
 def _address(config: Config) -> Iterator[str]:
@@ -108,7 +109,7 @@ def _store(config: Config) -> Iterator[str]:
     else:
         try:
             with open_inventory(place) as inventory:
-                yield f"{place} has {len(inventory.entries())} responses and conversations"
+                yield f"{place} has {counted(len(inventory.entries()), 'entry', 'entries')}"
         except OlderStore as error:  # `serve` makes the tables
             yield str(error)
         except NewerStore:

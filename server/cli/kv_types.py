@@ -9,6 +9,7 @@ from engine import backends
 from engine.loader import Options, context, kv_cache, load, model_file
 from engine.model import KV_TYPES, BackendOptions, ModelError
 from engine.tuner import choice, divergence, stopwatch
+from engine.wording import counted
 from server.cli import requantize
 from server.cli.console import print_table
 from server.config import Config
@@ -41,6 +42,6 @@ def compare(path: Path, config: Config, threads: int, plan: stopwatch.Measuremen
         size = kv_cache.n_bytes(header, served[0] * served[1], kind) / 1e6
         distance = divergence.mean_divergence(predictions[0], predicted)
         rows.append((kind, f"{size:.0f}", *requantize.speeds(each), f"{distance:.4f}"))
-    print(f"\nKV cache of {served[0]} slots of {served[1]} tokens, with flash attention:\n")
+    print(f"\nKV cache of {counted(served[0], 'slot')} of {served[1]} tokens, with flash attention:\n")
     print_table(rows)
     print("\n`--kv-type TYPE`, or kv_type in the file, selects one")

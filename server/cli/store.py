@@ -12,6 +12,7 @@ import msgspec
 
 from engine.loader import catalog
 from engine.runtime import Snapshots
+from engine.wording import counted
 from server.cli.console import ExitStatus, print_error, print_table
 from server.cli.serve import check_database
 from server.config import DATABASES, Config, ConfigError, settings
@@ -166,7 +167,7 @@ def _row(entry: Entry) -> tuple[str, ...]:
 
 def _count(entries: Iterable[Entry]) -> str:
     kinds = [entry.kind for entry in entries]
-    return f"{kinds.count('response')} responses and {kinds.count('conversation')} conversations"
+    return " and ".join(counted(kinds.count(kind), kind) for kind in ("response", "conversation"))
 
 
 def _days(text: str) -> float:

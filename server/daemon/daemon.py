@@ -9,6 +9,7 @@ from functools import partial
 
 import trio
 
+from engine.wording import counted
 from server.api import App
 from server.config import Config, read_prewarm_files
 from server.daemon.prewarm import prewarm
@@ -109,7 +110,7 @@ async def _report_status(app: App, notifier: Notifier, idle: str) -> None:
         await trio.sleep(STATUS_SECONDS)
         before, began = began, trio.current_time()
         rate, tokens = (app.generated_tokens - tokens) / (began - before), app.generated_tokens
-        busy = f"{app.running} responses, {app.waiting} waiting, {rate:.0f} tokens/s"
+        busy = f"{counted(app.running, 'response')}, {app.waiting} waiting, {rate:.0f} tokens/s"
         notifier.status(busy if app.running or app.waiting else idle)
 
 

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from engine.job import Lane
 from engine.scheduler import EngineStats
+from engine.wording import counted
 from server.access import Caller
 from server.protocol.errors import ServerBusy
 
@@ -98,12 +99,10 @@ class AdmissionControl:
         seconds = min(max(math.ceil(self._seconds_until_slot(present, pace())), 1), MAX_RETRY_SECONDS)
         if waiting >= self.queue:
             reason = "queue_full"
-            message = f"All {self._slots} slots are in use, and {waiting} requests wait for one"
+            message = f"No slot is free ({counted(self._slots, 'slot')} in use, {counted(waiting, 'request')} waiting)"
         else:
             reason = "key_share"
-            message = (
-                f"{queued} requests of the API key `{caller.name}` wait for a slot, which is its share of the queue"
-            )
+            message = f"The API key `{caller.name}` has its share of the queue ({counted(queued, 'request')} waiting)"
         return ServerBusy(f"{message}; try again in {seconds} s.", retry_after=seconds, reason=reason)
 
     def _queued_of(self, caller: Caller, present: Sequence[Load]) -> int:

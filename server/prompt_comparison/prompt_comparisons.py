@@ -9,6 +9,7 @@ from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
 from engine.tokenizer import Vocabulary
+from engine.wording import counted
 from server.http import WorkThread
 from server.prompt import PreparedRequest, options
 from server.prompt_comparison.comparison import NewPrompt, common_length, compare, repeated_tokens
@@ -154,6 +155,6 @@ def _note(found: CacheComparison, repeated: int) -> str:
 def _place(found: CacheComparison) -> str:
     place = found.difference
     if place is None:
-        return f"after {found.reusable_tokens} tokens"
+        return f"after {counted(found.reusable_tokens, 'token')}"
     item = "" if place.item is None else f", item {place.item} ({place.type})"
-    return f"in `{place.field}`{item}, {place.character} characters in"
+    return f"in `{place.field}`{item}, {counted(place.character, 'character')} in"

@@ -148,8 +148,8 @@ class UsageIndex:
         self._unlogged += n_evicted
         if self._unlogged and now >= self._next_line:
             log.info(
-                "evicted %d stored responses and conversations, the least recently used, down to %d entries, %g MB and "
-                "%g days",
+                "evicted %d of the stored responses and conversations, the least recently used, "
+                "down to %d entries, %g MB and %g days",
                 self._unlogged,
                 self.limits.count,
                 self.limits.megabytes,

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
+from engine.wording import counted
 from server.store import calls, conversations, eviction
 from server.store.calls import CallRecords
 from server.store.conversations import Conversations, StoredItem, split
@@ -254,7 +255,7 @@ class Store:
             f"SELECT id, first, cues FROM responses WHERE response IS NULL AND {self._database.orphaned}"
         )
         if unfinished:
-            log.warning("a process did not shut down: %d unfinished responses have failed", len(unfinished))
+            log.warning("a process did not shut down: %s failed", counted(len(unfinished), "unfinished response"))
         for response_id, first, begun in unfinished:
             try:
                 response, inputs = self._interrupted(first, begun)

@@ -16,6 +16,8 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
+from engine.wording import counted
+
 PREFIX = "running-"
 """Beginning of a mark's name; the process number follows."""
 SYSTEMD_RESULT = "ended"
@@ -92,7 +94,7 @@ def cause(mark: RunMark, boot: str, oom_kills: int | None, result: str) -> str:
     if mark.boot and boot and mark.boot != boot:
         return "the machine has started again since"
     if mark.oom_kills is not None and oom_kills is not None and oom_kills > mark.oom_kills:
-        return f"the kernel's OOM killer ended {oom_kills - mark.oom_kills} process(es) since"
+        return f"the kernel's OOM killer ended {counted(oom_kills - mark.oom_kills, 'process', 'processes')} since"
     return ""
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import Any, TypeAlias
 
+from engine.wording import counted
 from server.verification import patterns
 from server.verification.prefixes import prefixes
 from server.verification.unverified import unverified
@@ -149,7 +150,7 @@ class VerifiedSchema:
         for name in schema.get("required") or ():
             if name not in value:
                 yield f"the property {name!r} is missing"
-        yield from size_faults(len(value), schema, "Properties", "properties")
+        yield from size_faults(len(value), schema, "Properties", "property", "properties")
         yield from self._properties(value, schema, depth)
         yield from self._dependents(value, schema, depth)
 
@@ -171,7 +172,7 @@ class VerifiedSchema:
                 yield from filter(None, [self.fault(value, each, depth)])
 
     def _array(self, value: list[Any], schema: Mapping[str, Any], depth: int) -> Iterator[str]:
-        yield from size_faults(len(value), schema, "Items", "items")
+        yield from size_faults(len(value), schema, "Items", "item")
         first, rest = _items(schema)
         for index, part in enumerate(value):
             if (fault := self.fault(part, first[index] if index < len(first) else rest, depth)) is not None:
@@ -181,7 +182,7 @@ class VerifiedSchema:
         if "contains" in schema:
             count = sum(self.fault(part, schema["contains"], depth) is None for part in value)
             if not schema.get("minContains", 1) <= count <= schema.get("maxContains", count):
-                yield f"{count} items match `contains`"
+                yield f"`contains` matches {counted(count, 'item')}"
 
 
 def _items(schema: Mapping[str, Any]) -> tuple[list[Schema], Schema]:

@@ -4,6 +4,7 @@ import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from engine.wording import counted
 from server.verification import patterns
 
 TYPES: Mapping[str, Callable[[Any], bool]] = {
@@ -43,14 +44,14 @@ def _is_of(types: Iterable[str], value: Any) -> bool:
     return any(TYPES[each](value) for each in types if each in TYPES)
 
 
-def size_faults(size: int, schema: Mapping[str, Any], suffix: str, name: str) -> Iterator[str]:
+def size_faults(size: int, schema: Mapping[str, Any], suffix: str, name: str, plural: str = "") -> Iterator[str]:
     """Compare a number of items, properties or characters with its limits: `minItems` for the suffix `Items`."""
     if not schema.get(f"min{suffix}", 0) <= size <= schema.get(f"max{suffix}", size):
-        yield f"it has {size} {name}"
+        yield f"it has {counted(size, name, plural)}"
 
 
 def text_faults(value: str, schema: Mapping[str, Any]) -> Iterator[str]:
-    yield from size_faults(len(value), schema, "Length", "characters")
+    yield from size_faults(len(value), schema, "Length", "character")
     if isinstance(pattern := schema.get("pattern"), str):
         regex = patterns.compiled(pattern)
         if regex is not None and not regex.search(value):

@@ -21,12 +21,13 @@ DRAWN = {
     "engine.gguf": "",
     "engine.model": "",
     "engine.platform": "",
-    "engine.backends.llamacpp": "model platform",
+    "engine.wording": "",
+    "engine.backends.llamacpp": "model platform wording",
     "engine.constraint": "model",
     "engine.prefix_cache": "model",
     "engine.tokenizer": "gguf",
-    "engine.tuner": "model",
-    "engine.backends.ctransformers": "gguf model platform tokenizer",
+    "engine.tuner": "model wording",
+    "engine.backends.ctransformers": "gguf model platform tokenizer wording",
     "engine.job": "constraint",
     "engine.json_schema": "constraint",
     "engine.backends": "backends.ctransformers backends.llamacpp gguf model tokenizer",
@@ -39,14 +40,14 @@ DRAWN = {
     "engine.dialects": "constraint grammar json_schema notations",
     "engine.chat_template": "dialects notations tokenizer",
     "engine.structured_output": "constraint dialects grammar grammar.ebnf json_schema model notations tokenizer",
-    "engine.loader": "backends backends.ctransformers chat_template gguf model platform tokenizer",
+    "engine.loader": "backends backends.ctransformers chat_template gguf model platform tokenizer wording",
     "server.bench_command": "",
     "server.cli.console": "",
     "server.protocol": "",
-    "server.store": "",
+    "server.store": "engine.wording",
     "server.stream.decoders": "",
-    "server.systemd": "",
-    "server.verification": "",
+    "server.systemd": "engine.wording",
+    "server.verification": "engine.wording",
     "server.version": "",
     "server.access": "protocol",
     "server.stream.completions": "protocol",
@@ -54,7 +55,9 @@ DRAWN = {
     "server.stream": "protocol stream.decoders",
     "server.postprocessing": "engine.dialects engine.job engine.notations engine.tokenizer protocol stream",
     "server.config": "access engine.chat_template engine.job engine.model engine.platform",
-    "server.generation": "access engine.job engine.runtime engine.scheduler postprocessing protocol store stream",
+    "server.generation": (
+        "access engine.job engine.runtime engine.scheduler engine.wording postprocessing protocol store stream"
+    ),
     "server.mcp": "protocol store stream",
     "server.tools": (
         "engine.chat_template engine.constraint engine.dialects engine.json_schema engine.notations protocol stream"
@@ -64,7 +67,7 @@ DRAWN = {
     "server.prompt": "engine.chat_template engine.job prompt.items protocol stream tools",
     "server.http": "access listening protocol websocket",
     "server.page": "http",
-    "server.prompt_comparison": "engine.tokenizer http prompt protocol store",
+    "server.prompt_comparison": "engine.tokenizer engine.wording http prompt protocol store",
     "server.upstream.transport": "access engine.job http postprocessing protocol",
     "server.served_model": (
         "config engine.chat_template engine.constraint engine.gguf engine.job engine.json_schema "
@@ -97,12 +100,11 @@ DRAWN = {
         "access config engine.job generation http mcp monitoring page preprocessing prompt prompt.items "
         "protocol relay served_model session store stream.completions websocket"
     ),
-    "server.daemon": "api config engine.job generation http listening protocol systemd",
+    "server.daemon": "api config engine.job engine.wording generation http listening protocol systemd",
     "server.cli": (
-        "access api cli.console config daemon engine.backends engine.backends.llamacpp "
-        "engine.chat_template engine.gguf engine.loader engine.model engine.platform engine.runtime "
-        "engine.tuner generation listening live_view monitoring served_model store stream systemd "
-        "upstream"
+        "access api cli.console config daemon engine.backends engine.backends.llamacpp engine.chat_template "
+        "engine.gguf engine.loader engine.model engine.platform engine.runtime engine.tuner engine.wording "
+        "generation listening live_view monitoring served_model store stream systemd upstream"
     ),
     "server.__main__": "bench_command cli",
 }

@@ -269,7 +269,7 @@ async def test_crash_under_load_leaves_its_stacks_and_no_response_in_progress(
     (tmp_path / "notify").unlink()
     with serving(tmp_path, *flags) as daemon:
         assert "probes" not in daemon.log.read_text(), "the next start is quick"
-        assert "1 unfinished responses have failed" in daemon.log.read_text()
+        assert "1 unfinished response failed" in daemon.log.read_text()
         assert f"process {ended}, since" in daemon.log.read_text()
         assert "ended abnormally" in daemon.log.read_text()
         assert (await get(daemon, f"/v1/responses/{whole['id']}")).json == whole
@@ -312,7 +312,7 @@ async def test_kernel_that_ends_a_server_out_of_memory_is_named_by_the_next_star
         (line,) = [each for each in daemon.log.read_text().splitlines() if "ended abnormally" in each]
         assert f"the last run (process {ended}, since " in line
         assert "ended abnormally: the kernel's OOM killer ended " in line
-        assert "1 unfinished responses have failed" in daemon.log.read_text()
+        assert "1 unfinished response failed" in daemon.log.read_text()
         assert (await get(daemon, f"/v1/responses/{cut_id}")).json["status"] == "failed"
 
 

@@ -21,6 +21,7 @@ import numpy as np
 
 from engine.model import BatchEntry, EngineFault, FloatArray, ModelError, ModelInfo, SavedState
 from engine.platform import explain_load_error, instruction_sets
+from engine.wording import counted
 
 if TYPE_CHECKING:
     from ctransformers.llm import LLM
@@ -61,7 +62,7 @@ class Ctransformers:
             tokens = (ctypes.c_int * n)(*entry.tokens)
             threads = self._decode_threads if n == 1 else self._batch_threads
             if not self._slots[entry.slot].ctransformers_llm_batch_eval(tokens, n, entry.position, n, threads):
-                raise ModelError(f"ctransformers could not evaluate {n} tokens at position {entry.position}")
+                raise ModelError(f"ctransformers could not evaluate {counted(n, 'token')} at position {entry.position}")
 
     def logits(self, slot: int, row: int = 0) -> FloatArray:
         pointer = self._slots[slot].ctransformers_llm_logits_data()

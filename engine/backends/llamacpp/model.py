@@ -24,6 +24,7 @@ from engine.backends.llamacpp.library import Library, errors
 from engine.backends.llamacpp.saved_state import SlotStates
 from engine.backends.llamacpp.tokenizer import NativeTokenizer
 from engine.model import BackendOptions, BatchEntry, FloatArray, ModelError, ModelInfo, SavedState, TooLittleMemory
+from engine.wording import counted
 
 NAME = "llamacpp"
 STRLEN = ctypes.CDLL(None).strlen
@@ -142,7 +143,7 @@ class LlamaCpp:
         if end < self._cached_tokens[slot] and self.info.truncates:
             self._forget(slot, end)
         if end != self._cached_tokens[slot]:
-            raise ModelError(f"slot {slot} has {self._cached_tokens[slot]} tokens, not {end}")
+            raise ModelError(f"slot {slot} has {counted(self._cached_tokens[slot], 'token')}, not {end}")
         return self._states.save(slot, start)
 
     def restore(self, slot: int, states: Sequence[SavedState], n: int) -> None:
@@ -194,11 +195,11 @@ class LlamaCpp:
 
 def _context_error(n_slots: int, n_ctx: int, error_lines: Sequence[str]) -> ModelError:
     """Return the error for a context that cannot be made."""
+    size = f"{counted(n_slots, 'slot')} of {n_ctx} tokens"
     if any(NO_MEMORY.search(line) for line in error_lines):
-        size = f"{n_slots} slots of {n_ctx} tokens"
         return TooLittleMemory(f"too little memory for {size}: choose a smaller --context or fewer --slots")
     reason = error_lines[0] if error_lines else "it gives no reason"
-    return ModelError(f"llama.cpp cannot make {n_slots} slots of {n_ctx} tokens: {reason}")
+    return ModelError(f"llama.cpp cannot make {size}: {reason}")
 
 
 class _Batch:

@@ -31,7 +31,7 @@ FAULTS: list[tuple[list[str], ExitStatus, str]] = [
         ExitStatus.USAGE,
         "failed  certificate: /none cannot be read: No such file or directory",
     ),
-    (["--allow-mcp", "http://127.0.0.1:9/mcp"], ExitStatus.OK, "ok      mcp: 1 servers are allowed"),
+    (["--allow-mcp", "http://127.0.0.1:9/mcp"], ExitStatus.OK, "ok      mcp: 1 server allowed"),
     (
         ["--store", "postgresql://127.0.0.1:1/x"],
         ExitStatus.RESOURCES,
@@ -88,7 +88,7 @@ def test_check_of_a_database_counts_its_entries(
     lines = [each for each in capsys.readouterr().out.splitlines() if "store: " in each]
     assert lines == [
         f"ok      store: {place}: the tables are missing; start the server, which makes them",
-        f"ok      store: {place} has 0 responses and conversations",
+        f"ok      store: {place} has 0 entries",
     ]
 
 

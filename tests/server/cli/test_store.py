@@ -61,7 +61,7 @@ def test_commands_work_on_a_database(
         assert run(tmp_path, "show", "resp_none") == ExitStatus.USAGE
         assert run(tmp_path, "purge", "--all") == 0
         assert capsys.readouterr().out.splitlines() == [
-            "deleted: 1 responses and 1 conversations, 0.0 MB",
+            "deleted: 1 response and 1 conversation, 0.0 MB",
             "left, since the server works on them: resp_now",
         ]
         assert run(tmp_path, "vacuum") == 0
@@ -129,11 +129,11 @@ def test_show_prints_an_entry_with_its_content(
 
 
 PURGES = [
-    (["--all"], [], "deleted: 2 responses and 1 conversations, 0.0 MB\n"),
-    (["--unused-days", "2"], ["conv", "resp_new"], "deleted: 1 responses and 0 conversations, 0.0 MB\n"),
-    (["--unused-days", "1"], ["resp_new"], "deleted: 1 responses and 1 conversations, 0.0 MB\n"),
+    (["--all"], [], "deleted: 2 responses and 1 conversation, 0.0 MB\n"),
+    (["--unused-days", "2"], ["conv", "resp_new"], "deleted: 1 response and 0 conversations, 0.0 MB\n"),
+    (["--unused-days", "1"], ["resp_new"], "deleted: 1 response and 1 conversation, 0.0 MB\n"),
     (["--unused-days", "9"], ["resp_old", "conv", "resp_new"], "deleted: 0 responses and 0 conversations, 0.0 MB\n"),
-    (["--id", "conv", "--id", "resp_old"], ["resp_new"], "deleted: 1 responses and 1 conversations, 0.0 MB\n"),
+    (["--id", "conv", "--id", "resp_old"], ["resp_new"], "deleted: 1 response and 1 conversation, 0.0 MB\n"),
     (["--all", "--json"], [], '{"deleted":["resp_new","conv","resp_old"],"in_progress":[]}\n'),
 ]
 

@@ -13,6 +13,7 @@ import trio.testing
 from engine.backends.scripted import ScriptedModel
 from engine.job import Lane
 from engine.scheduler.stats import Counters
+from engine.wording import counted
 from server.access import ANYBODY, ApiKey, Caller
 from server.generation.admission import MAX_RETRY_SECONDS, AdmissionControl, Load, Pace, measured_pace
 from server.protocol.errors import ServerBusy
@@ -89,7 +90,8 @@ def test_retry_after_estimates_when_a_slot_is_free(
     assert error is not None
     assert (error.status, error.code, error.reason, error.retry_after) == (503, "server_busy", "queue_full", seconds)
     assert error.message == (
-        f"All {slots} slots are in use, and {len(loads) - slots} requests wait for one; try again in {seconds} s."
+        f"No slot is free ({counted(slots, 'slot')} in use, {counted(len(loads) - slots, 'request')} waiting); "
+        f"try again in {seconds} s."
     )
 
 
@@ -162,7 +164,7 @@ def test_measured_pace_is_the_engines_mean() -> None:
 
 
 def busy(waiting: int) -> dict[str, Any]:
-    message = f"All 1 slots are in use, and {waiting} requests wait for one; try again in 1 s."
+    message = f"No slot is free (1 slot in use, {counted(waiting, 'request')} waiting); try again in 1 s."
     return {"error": {"message": message, "type": "server_error", "param": None, "code": "server_busy"}}
 
 

@@ -237,7 +237,7 @@ def test_unfinished_response_that_is_unreadable_is_removed(place: Place, caplog:
     keeper.close()
     assert stored_ids(store(place, interrupted=unreadable)) == []
     assert caplog.messages == [
-        "a process did not shut down: 1 unfinished responses have failed",
+        "a process did not shut down: 1 unfinished response failed",
         "removed r1, whose unfinished record is unreadable: no such field",
     ]
 
@@ -282,7 +282,8 @@ def test_evictions_have_one_line_a_minute(place: Place, caplog: pytest.LogCaptur
     for i in range(9):
         put(keeper, begun(f"r{i}"), NOW + 15 * i)
     assert caplog.messages == [
-        f"evicted {n} stored responses and conversations, the least recently used, down to 2 entries, 64 MB and 30 days"
+        f"evicted {n} of the stored responses and conversations, the least recently used, down to 2 entries, 64 MB and "
+        "30 days"
         for n in (1, 4)
     ]
 

@@ -14,7 +14,7 @@ MARK = RunMark(7, "2026-11-27T01:00:00Z", True, "boot-1", 3)
 
 CAUSES = [
     ("boot-1", 3, "", ""),
-    ("boot-1", 4, "", "the kernel's OOM killer ended 1 process(es) since"),
+    ("boot-1", 4, "", "the kernel's OOM killer ended 1 process since"),
     ("boot-1", 2, "", ""),
     ("boot-1", None, "", ""),
     ("", 3, "", ""),

@@ -169,7 +169,7 @@ async def test_status_names_running_responses_and_returns_to_the_address(
             nursery.start_soon(exchange, At(port), "POST", "/v1/responses", encode(input="Hi"))
             assert (await received(channel, "STATUS=0 responses, 1 waiting")).endswith(" 0 tokens/s")
             model.allow(1)
-            await received(channel, "STATUS=1 responses, 0 waiting")
+            await received(channel, "STATUS=1 response, 0 waiting")
             model.go()
             await received(channel, f"STATUS=listening on http://127.0.0.1:{port}")
             nursery.cancel_scope.cancel()
