@@ -59,6 +59,7 @@ def request(chat: ChatRequest) -> Request:
         prompt_cache_options=_lifetime(chat.prompt_cache_options),
         prompt_cache_retention=chat.prompt_cache_retention,
         safety_identifier=chat.safety_identifier,
+        user=chat.user,
         parallel_tool_calls=chat.parallel_tool_calls,
         tools=None if chat.tools is None else [_tool(tool) for tool in chat.tools],
         tool_choice=_choice(chat.tool_choice),

@@ -141,6 +141,7 @@ class ChatRequest(schema.RequestBody, frozen=True):
     prompt_cache_options: CacheOptions | None = None
     prompt_cache_retention: Retention | None = None
     safety_identifier: str | None = None
+    user: str | None = None
     parallel_tool_calls: bool | None = None
     reasoning_effort: schema.Effort | None = None
     tools: list[ChatTool] | None = None

@@ -145,6 +145,7 @@ REQUESTS: list[tuple[dict[str, Any], Request]] = [
             "metadata": {"a": "b"},
             "prompt_cache_key": "k",
             "safety_identifier": "s",
+            "user": "u",
             "parallel_tool_calls": False,
         },
         Request(
@@ -169,6 +170,7 @@ REQUESTS: list[tuple[dict[str, Any], Request]] = [
             metadata={"a": "b"},
             prompt_cache_key="k",
             safety_identifier="s",
+            user="u",
             parallel_tool_calls=False,
         ),
     ),
