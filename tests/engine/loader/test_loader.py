@@ -34,7 +34,8 @@ OPTIONS = Options(n_slots=2, engine="ctransformers")
 
 def ready(n_slots: int = 2, n_ctx: int = 128, threads: int = 0) -> str:
     count = threads or thread_counts().decode
-    size = f"{n_slots} slots of {n_ctx} tokens; threads: {count} for one token, {count} for several"
+    slots = "1 slot" if n_slots == 1 else f"{n_slots} slots"
+    size = f"{slots} of {n_ctx} tokens; threads: {count} for one token, {count} for several"
     return f"ctransformers runs model.gguf (it was requested): {size}"
 
 
