@@ -168,8 +168,13 @@ def own_encoder(header: Header, encode: Encode) -> Encode | None:
 
 def has_words(header: Header, entries: TokenEntries) -> bool:
     """True if no token crosses the edge of a word; see `pieces.words_of`."""
-    known = header.text("tokenizer.ggml.pre", "default") in PRE_TOKENIZERS
-    return header.text("tokenizer.ggml.model") == "gpt2" and known and not _user_defined(entries)
+    return _has_known_words(header) and not _user_defined(entries)
+
+
+def _has_known_words(header: Header) -> bool:
+    """True for byte-level BPE with a pre-tokenizer whose words are known."""
+    is_bpe = header.text("tokenizer.ggml.model") == "gpt2"
+    return is_bpe and header.text("tokenizer.ggml.pre", "default") in PRE_TOKENIZERS
 
 
 def pieces_of(header: Header, entries: TokenEntries) -> Callable[[Sequence[str]], Pieces]:
@@ -178,7 +183,7 @@ def pieces_of(header: Header, entries: TokenEntries) -> Callable[[Sequence[str]]
     if header.text("tokenizer.ggml.model") != "gpt2":
         prefixed = bool(header.flag("tokenizer.ggml.add_space_prefix", True))
         return partial(token_pieces, user_defined=user_defined, prefixed=prefixed)
-    known = header.text("tokenizer.ggml.pre", "default") in PRE_TOKENIZERS
+    known = _has_known_words(header)
     return lambda _: word_pieces(user_defined) if known else whole
 
 
