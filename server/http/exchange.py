@@ -63,8 +63,7 @@ class Exchange:
         self.path: str = scope["path"]
         self.target: str = scope["raw_path"].decode("ascii")
         """Encoded path, for the log: the decoded one may contain line breaks."""
-        query: bytes = scope.get("query_string", b"")
-        self.query = dict(parse_qsl(query.decode("latin-1"))) if query else {}
+        self.query = dict(parse_qsl(scope.get("query_string", b"").decode("latin-1")))
         self.status = 0
         self.reserved = 0
         """Bytes of memory reserved for the body."""

@@ -108,8 +108,7 @@ class UpstreamGenerator:
         """
         if self._nursery is None:
             raise EngineStopped("the server is shutting down")
-        send: trio.MemorySendChannel[Any]
-        send, receive = trio.open_memory_channel(OUTPUTS)
+        send, receive = trio.open_memory_channel[Any](OUTPUTS)
         attempts = Attempts(self.replicas, self._slots, job, self._ask, send)
         self._nursery.start_soon(attempts.run)
         try:
