@@ -1,4 +1,4 @@
-"""The ASGI application, one module an endpoint. Imports every folder but `cli`."""
+"""The ASGI application, one module for each endpoint."""
 
 from server.api.app import App
 from server.api.routes import store_limits

@@ -89,7 +89,7 @@ class StoredResponsesHandler:
         await exchange.answer(200, msgspec.json.encode(Deleted(response_id, "response")))
 
     async def _affinity_group(self, response_id: str) -> str | None:
-        """Return the affinity group that `GenerationSpecs` chose for a response; None if the store does not show it."""
+        """Return the affinity group that `SpecBuilder` chose for a response; None if the store does not show it."""
         if self._store is None:
             return None
         try:

@@ -1,4 +1,4 @@
-"""Commands of `responsed`: serve, pull, models, tune."""
+"""Commands of `responsed`; `main` lists them."""
 
 from server.cli.main import main
 

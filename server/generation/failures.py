@@ -22,7 +22,7 @@ def answer_timeout(seconds: float) -> ApiError:
 
 
 def as_api_error(error: Exception, request_id: str) -> ApiError:
-    """Return the error for the client. Log the others with the request's id."""
+    """Return the error for the client. Log all errors but ApiErrors, with the request's id."""
     match error:
         case ApiError():
             return error

@@ -1,9 +1,9 @@
-"""The seam behind which answers are generated: the embedded engine, or upstream servers (`server.upstream`).
+"""Interface of the side that generates: the embedded engine, or upstream servers (`server.upstream`).
 
-No other folder knows which one runs. A request passes the seam in two places. `server.served_model.interface` makes the
-job: prompts, grammars and tokens are matters of the side that has them. Here the job runs: its outputs go to the
-processor that the same side made for them (`server.postprocessing.processor`), which returns inputs of the stream's
-state machine. So one side has tokens and the other one deltas, and everything after the processors is the same.
+Two interfaces hide from all other folders which side it is. `server.served_model.interface` makes the job, since only
+that side knows prompts, grammars and tokens. This one runs the job: its outputs go to the processor that the same side
+made for them (`server.postprocessing.processor`), which returns inputs of the stream's state machine. So one side has
+tokens and the other one deltas, and everything after the processors is the same.
 """
 
 from collections.abc import Mapping, Sequence

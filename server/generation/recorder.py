@@ -1,4 +1,4 @@
-"""Recorder of one response: writes its begin and its end to the store."""
+"""Recorder of one response: writes its beginning and its end to the store."""
 
 import contextlib
 import logging

@@ -17,7 +17,7 @@ from server.stream import StreamInput
 
 
 class Stage(Struct, frozen=True, kw_only=True):
-    """One of several jobs of a generation, one after another."""
+    """A further job of a generation, which runs its jobs one after another."""
 
     job: GeneratorJob
     processor: Processor

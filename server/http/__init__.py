@@ -1,4 +1,4 @@
-"""HTTP over h11 and trio: connections, exchanges, routes."""
+"""HTTP over h11 and trio: connections, exchanges, routes, and connections to other servers."""
 
 from server.http.bodies import Bodies
 from server.http.client import Headers, OutgoingConnection, TLSFailed, connect

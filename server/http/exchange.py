@@ -222,7 +222,7 @@ class Exchange:
 
     @contextmanager
     def while_connected(self) -> Iterator[None]:
-        """Do the same, and raise ClientDisconnected after a block that was cancelled."""
+        """Cancel the block when the client disconnects, and raise ClientDisconnected after it."""
         with self.until_disconnect() as scope:
             yield
         if scope.cancelled_caught:

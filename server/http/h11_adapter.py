@@ -1,4 +1,4 @@
-"""Around h11: linear replacements for its slow patterns, and heads without its checks of every field."""
+"""Adapter of h11: linear replacements for its slow patterns, and heads without its checks of every field."""
 
 import logging
 import re

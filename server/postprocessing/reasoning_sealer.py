@@ -6,7 +6,7 @@ from server.stream import End, ReasoningAdded, ReasoningSealed, StreamInput, Tex
 
 
 class ReasoningSealer:
-    """For requests that include `reasoning.encrypted_content`. An item that an error cuts stays unsealed."""
+    """Sealer of the items of one response. An item that an error cuts stays unsealed."""
 
     def __init__(self, seal: Callable[[str], str]) -> None:
         self._seal = seal

@@ -1,6 +1,7 @@
 """From a body to all that generation needs: earlier items, references, tokens, constraints.
 
-Imports `config`, `generation`, `http`, `prompt`, `protocol`, `served_model`, `store` and `stream`.
+Imports `access`, `config`, `generation`, `http`, `mcp`, `postprocessing`, `prompt`, `prompt_comparison`, `protocol`,
+`served_model`, `store` and `stream`.
 """
 
 from server.preprocessing.body_reader import BodyReader, DecodedBody

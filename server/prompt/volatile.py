@@ -1,4 +1,4 @@
-r"""Move lines that change with every request, such as clocks, after the stable part of a prompt. Pure.
+"""Move lines that change with every request, such as clocks, after the stable part of a prompt. Pure.
 
 A clock in the instructions makes each prompt differ from the last one near its beginning, so that nothing after it is
 found in the KV cache. Matching lines of the leading system message move in front of the user's last message.

@@ -1,5 +1,4 @@
-"""Recent prompts, and the place at which a new one differs from them. Imports `http`, `prompt`,
-`protocol` and `store`."""
+"""Recent prompts, and the place at which a new one differs. Imports `http`, `prompt`, `protocol` and `store`."""
 
 from server.prompt_comparison.prompt_comparisons import Compared, PromptComparisons
 

@@ -1,1 +1,1 @@
-"""The wire: structs and codecs of requests, responses and events. Imports no other folder; import its modules."""
+"""The wire: structs and codecs of requests, responses and events. Import its modules; they import no other folder."""

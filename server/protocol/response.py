@@ -163,7 +163,7 @@ def extended(extensions: Extensions | UnsetType, **facts: Any) -> Extensions:
 
 
 class Response(Struct, frozen=True, kw_only=True):
-    """Response object. It echoes the effective settings; fields with a constant are not supported (yet)."""
+    """Response object. It echoes the effective settings."""
 
     id: str
     object: Literal["response"] = "response"

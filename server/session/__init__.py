@@ -1,6 +1,6 @@
 """WebSocket mode of the Responses API: requests of one connection, answered in lanes.
 
-Imports `generation`, `http`, `preprocessing`, `prompt`, `protocol` and `websocket`.
+Imports `access`, `generation`, `http`, `postprocessing`, `preprocessing`, `prompt`, `protocol` and `websocket`.
 """
 
 from server.session.client_events import STREAM_ID

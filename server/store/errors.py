@@ -1,4 +1,4 @@
-"""Errors of SQLite as sentences that name the file and the remedy."""
+"""Errors of the store, and those of SQLite as sentences that name the file and the remedy."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ ADVICE = {
 
 
 class StoreError(Exception):
-    """Access to the file failed. The message is one sentence that names the file and the remedy."""
+    """Access to the database failed. The message is one sentence that names its place and the remedy."""
 
 
 class NewerStore(StoreError):

@@ -1,4 +1,4 @@
-"""systemd: the units, notifications to it, and how the last run ended. Imports nothing of ours."""
+"""systemd: the units, notifications to it, and how the last run ended. Imports no other folder of the server."""
 
 from server.systemd.last_run import marked, report_ends
 from server.systemd.notifier import Notifier

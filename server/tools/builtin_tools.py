@@ -1,7 +1,7 @@
 """Built-in tools that the client executes: to the model, functions with our descriptions. Pure.
 
 Their parameters are the object that the call's item has: `action` of the shells, `operation` of a patch, `arguments` of
-a tool search (`server.stream.builtin_calls`). A replayed call looks as the model wrote it (`server.prompt`).
+a tool search (`server.stream.open_builtin_calls`). A replayed call looks as the model wrote it (`server.prompt`).
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Upstream servers that generate instead of the embedded engine: the other side of the seam.
+"""Upstream servers that generate instead of the embedded engine, behind the same two interfaces.
 
 `Registry` has the facts about each upstream, and `LiveModel` is their model by the latest of these. It makes the job of
 a request (`server.served_model.interface`). `UpstreamGenerator` runs it (`server.generation.generator`): it chooses an
@@ -11,7 +11,7 @@ In the token form (`server.upstream.tokens`), the jobs and the processor are tho
 tokens come from an upstream.
 
 An attempt that fails before its first delta is repeated at another upstream; after that, the response ends as `failed`
-with the cause. Connections, timeouts and retries are in `client` and `attempts`, decisions in pure modules.
+with the cause. Connections and timeouts are in `server.upstream.transport`, retries in `attempts`.
 """
 
 from server.upstream.upstreams import NoUpstream, ask, connect, tokenizer

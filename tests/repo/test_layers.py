@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -280,6 +281,16 @@ def _full(name: str, importer: str) -> str:
 
 def test_folders_import_the_drawn_ones() -> None:
     assert graph() == drawn()
+
+
+@pytest.mark.parametrize("name", sorted(name for name in DRAWN.keys() & FOLDERS if name.startswith("server.")))
+def test_docstring_of_a_server_folder_names_the_folders_it_imports(name: str) -> None:
+    """A docstring without a list states nothing; a named folder stands for the folders inside it too."""
+    text = " ".join((ast.get_docstring(ast.parse(SOURCES[name].read_text())) or "").split())
+    named = re.search(r"\bImports (`.*?)\.(?: |$)", text)
+    if named is not None:
+        imported = {each.split(".")[1] for each in drawn()[name] if each.startswith("server.")} - {name.split(".")[1]}
+        assert set(re.findall(r"`(\w+)`", named[1])) == imported
 
 
 def test_folders_have_no_circle() -> None:

@@ -62,7 +62,7 @@ class ContentReader:
         return text
 
     def output_text(self, raw: msgspec.Raw) -> str:
-        """Return the text of an output, the texts of its parts, or its JSON. Skip images, since it is history."""
+        """Return the text of an output, the texts of its parts, or its JSON. A placeholder replaces each image."""
         if (parts := replayed_parts(raw)) is None:
             return as_text(raw)
         texts = [self._output_part(part) for part in parts]
