@@ -18,7 +18,7 @@ from server.http import h11_adapter
 from server.http.drain import Drain
 from server.http.exchange import CLIENT_DISCONNECTED, JSON, Headers, Receive, Scope, Send
 from server.http.peer import peer_of
-from server.http.request_head import HeadFilter, asgi_scope, checked_headers
+from server.http.request_head import FirstLine, asgi_scope, checked_headers
 from server.http.upgraded import Upgraded
 from server.listening import HTTPOptions
 from server.protocol.errors import Malformed
@@ -62,7 +62,7 @@ class Connection:
         self._drain = drain
         h11_adapter.patch()
         self._wire = self._new_wire()
-        self._head_filter = HeadFilter()
+        self._first_line = FirstLine()
         self._method = b""
         self._headers: Headers = []
         self._first = True
@@ -123,7 +123,7 @@ class Connection:
     def _next_cycle(self) -> None:
         """Begin the next request, parts of which may be in the buffer already."""
         trailing, closed = self._wire.trailing_data
-        self._head_filter = HeadFilter()
+        self._first_line = FirstLine()
         if not trailing:
             return self._wire.start_next_cycle()
         self._wire = self._new_wire()
@@ -133,11 +133,11 @@ class Connection:
         return None
 
     def _new_wire(self) -> h11.Connection:
-        return h11.Connection(h11.SERVER, max_incomplete_event_size=self._options.limits.header_bytes)
+        return h11_adapter.server_wire(self._options.limits.header_bytes)
 
     def _feed(self, data: bytes) -> None:
-        """Pass bytes from the socket to h11. Raises h11.RemoteProtocolError."""
-        if data := self._head_filter.feed(data, self._wire.their_state is h11.IDLE):
+        """Pass bytes from the socket to h11."""
+        if data := self._first_line.feed(data):
             self._wire.receive_data(data)
 
     async def _request(self) -> h11.Request | None:

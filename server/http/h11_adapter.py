@@ -1,4 +1,4 @@
-"""Adapter of h11: linear replacements for its slow patterns, and heads without its checks of every field."""
+"""Adapter of h11: linear patterns, strict ends of lines, and heads without its checks of every field."""
 
 import logging
 import re
@@ -10,6 +10,7 @@ from time import time
 import h11
 import h11._abnf
 import h11._readers
+import h11._receivebuffer
 import h11._version
 
 TESTED = "0.16."
@@ -17,7 +18,32 @@ TESTED = "0.16."
 FRAMING = (b"connection", b"content-length", b"host", b"transfer-encoding", b"upgrade")
 """Fields by which h11 follows the state of a connection."""
 
+_BARE_LF = re.compile(rb"(?<!\r)\n")
+
 log = logging.getLogger("responsed.http")
+
+
+class _StrictLines(h11._receivebuffer.ReceiveBuffer):
+    """Buffer that refuses a bare LF in a head or in trailers.
+
+    Servers disagree on whether it ends a line, and request smuggling exploits that.
+    """
+
+    def maybe_extract_lines(self) -> list[bytearray] | None:
+        """Return the lines before the first empty one; None until that has come. Raises h11.LocalProtocolError."""
+        if not self._data.startswith(b"\r\n"):
+            begin = max(0, self._multiple_lines_search - 1)  # h11 has searched the bytes before
+            end = self._data.find(b"\r\n\r\n", begin)
+            if _BARE_LF.search(self._data, begin, len(self._data) if end < 0 else end):
+                raise h11.LocalProtocolError("a line ends in a bare LF; it must end in CRLF")
+        return super().maybe_extract_lines()
+
+
+def server_wire(max_head_bytes: int) -> h11.Connection:
+    """Return a connection for requests whose lines end in CRLF."""
+    wire = h11.Connection(h11.SERVER, max_incomplete_event_size=max_head_bytes)
+    wire._receive_buffer = _StrictLines()
+    return wire
 
 
 @cache

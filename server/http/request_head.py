@@ -7,7 +7,6 @@ import h11
 
 from server.http.exchange import Headers, Scope
 
-_BARE_LF = re.compile(rb"[^\r]\n")
 _ABSOLUTE = re.compile(rb"https?://", re.IGNORECASE)
 """Beginning of a target in absolute form (RFC 9112, 3.2.2)."""
 
@@ -16,35 +15,25 @@ SINGLE = (b"authorization", b"origin", b"content-type", b"content-encoding")
 """Headers that decide about a request, and of which it may have one; h11 checks Host and Content-Length."""
 
 
-class HeadFilter:
-    """Filter between the socket and h11, from the end of a request to the end of the next request's head."""
+class FirstLine:
+    """Filter between the socket and h11: one empty line may precede a request (RFC 9112, 2.2)."""
 
     def __init__(self) -> None:
-        self._before_request = True
-        """True until the first byte of the request; one empty line may precede it (RFC 9112, 2.2)."""
+        self._has_come = False
+        """True after the first byte of the request."""
         self._pending = b""
         """Carriage return that may begin an empty line."""
-        self._ends_in_cr = False
 
-    def feed(self, data: bytes, in_head: bool) -> bytes:
-        """Return the part of `data` for h11, without an empty line before a request.
-
-        Raises h11.RemoteProtocolError for a bare LF in a head. Servers disagree on whether it ends a line, and
-        request smuggling exploits that.
-        """
+    def feed(self, data: bytes) -> bytes:
+        """Return the part of `data` for h11, without an empty line before a request."""
+        if self._has_come:
+            return data
         data, self._pending = self._pending + data, b""
-        if self._before_request and data == b"\r":
+        if data == b"\r":
             self._pending = data
             return b""
-        if self._before_request and data[:2] == b"\r\n":
-            data = data[2:]
-        if in_head and data:
-            head = data.partition(b"\r\n\r\n")[0]
-            if _BARE_LF.search(head) or (head[:1] == b"\n" and not self._ends_in_cr):
-                raise h11.RemoteProtocolError("a line ends in a bare LF; it must end in CRLF")
-            self._ends_in_cr = data[-1:] == b"\r"
-        self._before_request = False
-        return data
+        self._has_come = True
+        return data.removeprefix(b"\r\n")
 
 
 def checked_headers(request: h11.Request, max_bytes: int) -> Headers:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from server.http import drain
@@ -94,6 +94,9 @@ OPEN, CLOSED = False, True
             ([400], CLOSED),
             id="chunk",
         ),
+        pytest.param(CHUNKED + b"0\r\n\n" + GET, ([400], CLOSED), id="LF for no trailers"),
+        pytest.param(CHUNKED + b"0\r\nx: y\n\n" + GET, ([400], CLOSED), id="LF after trailers"),
+        pytest.param(CHUNKED + b"0\r\nx: y\n\r\n" + GET, ([400], CLOSED), id="LF after a trailer"),
         # Each of these ended hypercorn's own connections, and the process with them.
         pytest.param(request("GET", "/health", None, "Connection: \xff, upgrade"), ([200], OPEN), id="Connection"),
         pytest.param(
@@ -218,16 +221,18 @@ async def everything(stream: trio.SocketStream) -> bytes:
 
 
 REQUESTS = (
-    request("POST", "/one", b"first")
+    request("POST", "/one", b"\n{\n\n}")
     + request("POST", "/stream", None, "Transfer-Encoding: chunked")
     + b"3\r\nsec\r\n1;ext=1\r\no\r\n2\r\nnd\r\n0\r\ntrailer: 1\r\n\r\n"
     + request("GET", "/last", None, "Connection: close")
 )
-ANSWERS = [b"POST /one 5 first", b"POST /stream 6 second", b"GET /last 0 "]
+ANSWERS = [b"POST /one 5 \n{\n\n}", b"POST /stream 6 second", b"GET /last 0 "]
 
 
 @settings(max_examples=60)
 @given(st.lists(st.integers(1, len(REQUESTS) - 1), max_size=12))
+@example([REQUESTS.index(b"\r\n\r\n") + 2])
+@example([REQUESTS.index(b"\r\n\r\n") + 3])
 def test_requests_cut_anywhere_get_the_same_responses(cuts: list[int]) -> None:
     bounds = [0, *sorted(cuts), len(REQUESTS)]
 
