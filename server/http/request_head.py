@@ -7,8 +7,8 @@ import h11
 
 from server.http.exchange import Headers, Scope
 
-_ABSOLUTE = re.compile(rb"https?://", re.IGNORECASE)
-"""Beginning of a target in absolute form (RFC 9112, 3.2.2)."""
+_ORIGIN = re.compile(rb"https?://[^/?#]*", re.IGNORECASE)
+"""Beginning of a target in absolute form (RFC 9112, 3.2.2), up to its path."""
 
 
 SINGLE = (b"authorization", b"origin", b"content-type", b"content-encoding")
@@ -55,8 +55,9 @@ def checked_headers(request: h11.Request, max_bytes: int) -> Headers:
 
 def asgi_scope(request: h11.Request, headers: Headers, client: tuple[str, int], scheme: str) -> Scope:
     target = request.target
-    if absolute := _ABSOLUTE.match(target):
-        target = b"/" + target[absolute.end() :].partition(b"/")[2]
+    if origin := _ORIGIN.match(target):
+        target = target[origin.end() :]
+        target = target if target.startswith(b"/") else b"/" + target
     path, _, query = target.partition(b"?")
     return {
         "type": "http",

@@ -67,6 +67,7 @@ OPEN, CLOSED = False, True
         pytest.param(head("GET /health HTTP/1.0"), ([200], CLOSED), id="1.0"),
         pytest.param(head("GET /health HTTP/1.2", "Host: localhost"), ([200], OPEN), id="1.2"),
         pytest.param(head("GET http://localhost/health HTTP/1.1", "Host: localhost"), ([200], OPEN), id="absolute"),
+        pytest.param(head("GET http://localhost?/nothing HTTP/1.1", "Host: localhost"), ([200], OPEN), id="query only"),
         pytest.param(head("GET /health HTTP/1.1"), ([400], CLOSED), id="no host"),
         pytest.param(head("GET /health HTTP/2.0", "Host: localhost"), ([505], CLOSED), id="2.0"),
         pytest.param(head("HEAD /health HTTP/9.9", "Host: localhost"), ([505], CLOSED), id="9.9"),
