@@ -22,9 +22,9 @@ from server.served_model.output_constraints import ConstraintSpec, OutputConstra
 from server.served_model.reasoning_effort import reasoning_budget
 from server.tools import ANY_OBJECT, GrammarInput, Input, ToolSpec, arguments_schema, by_name, decode_schema
 
-MOST_FUNCTIONS = 32 << 20
+MAX_FUNCTION_BYTES = 32 << 20
 """Bytes of functions whose schemas were tried."""
-MOST_COMPILED = 128 << 20
+MAX_COMPILED_BYTES = 128 << 20
 """Bytes of the grammars of answers, which may have one for each tool."""
 
 
@@ -60,17 +60,17 @@ class ConstraintBuilder:
         self._template = template
         self._assembler = GrammarAssembler(vocabulary)
         self._brief = GrammarAssembler(vocabulary, self._assembler.compiler.with_short_escapes())
-        self._function = CompileCache(self._checked, InvalidRequest, _function_size, MOST_FUNCTIONS)
-        self.build = CompileCache(self._build, InvalidRequest, constraints_size, MOST_COMPILED)
-        self.tags = CompileCache(self._tag, GrammarError, lambda key, _: key.constraints.grammars.size, MOST_COMPILED)
+        self._function = CompileCache(self._checked, InvalidRequest, _function_size, MAX_FUNCTION_BYTES)
+        self.build = CompileCache(self._build, InvalidRequest, constraints_size, MAX_COMPILED_BYTES)
+        self.tags = CompileCache(self._tag, GrammarError, _tag_size, MAX_COMPILED_BYTES)
 
     def key(
-        self, constraints: OutputConstraints, prompt: Sequence[int], effort: str | None, room: int
+        self, constraints: OutputConstraints, prompt: Sequence[int], effort: str | None, max_tokens: int
     ) -> ConstraintKey | None:
-        """Return the key of the answer's tag; None if nothing is constrained. `room`: see `reasoning_budget`."""
+        """Return the key of the answer's tag; None if nothing is constrained. `max_tokens`: see `reasoning_budget`."""
         begun = self._template.thinking(prompt)
         think = begun or next(iter(self._template.dialect.reasoning_tags), None)
-        budget = reasoning_budget(effort, room)
+        budget = reasoning_budget(effort, max_tokens)
         dialect = self._template.tool_dialect if constraints.names else self._template.dialect
         ends = dialect.interruptions(constraints.names)
         reasoning = None
@@ -101,12 +101,12 @@ class ConstraintBuilder:
             (_with_skeleton, self._brief),
             (_with_any_object, self._brief),
         ):
-            tools = {tool.tool.name: weakened(tool, self._function(tool)) for tool in spec.known}
+            tools = {tool.tool.name: weakened(tool, self._function(tool)) for tool in spec.all_tools}
             try:
                 return _marked(self._grammars(spec, tools, assembler), spec, tools)
             except GrammarError as error:
                 failed = error  # all tools together are too much: those that are not strict are enforced less
-        if spec.demanded or spec.format is not None or any(tool.strict for tool in spec.offers):
+        if spec.must_call or spec.format is not None or any(tool.strict for tool in spec.specs):
             raise InvalidRequest(f"The tools in `tools` cannot be enforced: {failed}.", param="tools") from failed
         return _marked(OutputGrammars(), spec, tools)
 
@@ -114,17 +114,18 @@ class ConstraintBuilder:
         self, spec: ConstraintSpec, tools: Mapping[str, _Callable], assembler: GrammarAssembler
     ) -> OutputGrammars:
         """Raise GrammarError if the grammar of all tools together is too large."""
-        functions = [tools[tool.tool.name].function for tool in spec.offers]
+        functions = [tools[tool.tool.name].function for tool in spec.specs]
         dialect = self._template.tool_dialect if functions else self._template.dialect
-        if spec.demanded:
-            return assembler.answer(dialect, functions, spec.most)
+        if spec.must_call:
+            return assembler.answer(dialect, functions, spec.max_calls)
         if spec.format is not None:
             schema = decode_schema(spec.format)
-            is_plain = dialect.plain and not functions
-            return assembler.formatted(schema) if is_plain else assembler.answer(dialect, functions, spec.most, schema)
+            if dialect.plain and not functions:
+                return assembler.formatted(schema)
+            return assembler.answer(dialect, functions, spec.max_calls, schema)
         if functions:
-            names = {name: tools[tool.tool.name].function for name, tool in by_name(spec.offers).items()}
-            return assembler.calls(dialect, functions, names, spec.most)
+            names = {name: tools[tool.tool.name].function for name, tool in by_name(spec.specs).items()}
+            return assembler.calls(dialect, functions, names, spec.max_calls)
         if spec.uncallable is not None:
             return assembler.no_calls(self._template.tool_dialect, spec.uncallable)
         return OutputGrammars()
@@ -175,10 +176,14 @@ def _with_any_object(tool: ToolSpec, checked: _Callable) -> _Callable:
 
 def _marked(grammars: OutputGrammars, spec: ConstraintSpec, tools: Mapping[str, _Callable]) -> OutputConstraints:
     """Return the constraints with the names of the functions, and of the keywords that are not enforced."""
-    names = tuple(tool.tool.name for tool in spec.offers)
+    names = tuple(tool.tool.name for tool in spec.specs)
     loose = frozenset(name for name, checked in tools.items() if checked.unenforced)
-    unenforced = tuple(place for tool in spec.offers for place in tools[tool.tool.name].unenforced)
+    unenforced = tuple(place for tool in spec.specs for place in tools[tool.tool.name].unenforced)
     return OutputConstraints(grammars, loose, unenforced, names)
+
+
+def _tag_size(key: ConstraintKey, _: StructuralTag | None) -> int:
+    return key.constraints.grammars.size
 
 
 def _function_size(tool: ToolSpec, _: _Callable | None) -> int:

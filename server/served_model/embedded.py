@@ -21,24 +21,24 @@ class ModelDetails(LoadedModel, frozen=True):
 
 
 class EmbeddedModel:
-    def __init__(self, served: LoadedModel, config: LiveConfig, store: AsyncStore | None, work: WorkThread) -> None:
-        info = served.info
+    def __init__(self, loaded: LoadedModel, config: LiveConfig, store: AsyncStore | None, work: WorkThread) -> None:
+        info = loaded.info
         self.card = ModelCard(
-            name=served.name,
-            created=served.created,
+            name=loaded.name,
+            created=loaded.created,
             engine=info.engine,
             n_ctx=info.n_ctx,
             n_slots=info.n_slots,
             n_vocab=info.n_vocab,
             sampling=config.now.sampling,
-            reasons=bool(served.template.dialect.reasoning_tags),
-            file=served.file,
-            fallback=served.fallback,
+            reasons=bool(loaded.template.dialect.reasoning_tags),
+            file=loaded.file,
+            fallback=loaded.fallback,
         )
-        model = self._model = ServedModel(served, config.now.aliases, work)
+        model = self._model = ServedModel(loaded, config.now.aliases, work)
         self.resolve, self.effort, self.constraints = model.resolve, model.effort, model.constraints
         self._tokens = PromptTokens(config, self._model)
-        self._comparisons = PromptComparisons(served.vocabulary, store, work)
+        self._comparisons = PromptComparisons(loaded.vocabulary, store, work)
         self._volatile = volatile.patterns(config.now.volatile)
 
     @property

@@ -44,10 +44,10 @@ class LoadedModel(Struct, frozen=True):
 
 
 class ServedModel:
-    def __init__(self, served: LoadedModel, aliases: Collection[str], work: WorkThread) -> None:
-        self.served = served
+    def __init__(self, loaded: LoadedModel, aliases: Collection[str], work: WorkThread) -> None:
+        self.loaded = loaded
         self._work = work
-        self._constraints = ConstraintBuilder(served.vocabulary, served.template)
+        self._constraints = ConstraintBuilder(loaded.vocabulary, loaded.template)
         self.effort = self._constraints.effort
         self._compiling = trio.CapacityLimiter(1)
         self.aliases = aliases
@@ -56,9 +56,9 @@ class ServedModel:
         """Raises InvalidRequest, NotFound."""
         if name is None:
             return
-        if name != self.served.name and name not in self.aliases and "*" not in self.aliases:
+        if name != self.loaded.name and name not in self.aliases and "*" not in self.aliases:
             raise NotFound(
-                f"There is no model {name!r}; this server has {self.served.name!r} (--alias gives it more names).",
+                f"There is no model {name!r}; this server has {self.loaded.name!r} (--alias gives it more names).",
                 param="model",
                 code="model_not_found",
             )
@@ -79,7 +79,7 @@ class ServedModel:
         """
         if most is None:
             return await self.render(
-                messages, lambda said, tokens: tokens(said), 1, effort, tools, least_bytes, variables, bound
+                messages, lambda whole, tokens: tokens(whole), 1, effort, tools, least_bytes, variables, bound
             )
         messages = truncation.last_within(messages, self.most_bytes)
         fitted = partial(truncation.fit_last_turns, max_tokens=most)
@@ -88,7 +88,7 @@ class ServedModel:
     async def prompt_tokens(self, prompt: str | Sequence[int], bound: Progress) -> list[int]:
         """Return a prompt without a chat template. `bound`: see `tokens`. Raises InvalidRequest for unknown token
         ids."""
-        vocabulary = self.served.vocabulary
+        vocabulary = self.loaded.vocabulary
         if not isinstance(prompt, str):
             return await self._work.run(len(prompt), self._known_ids, prompt)
         self._check_size(len(prompt.encode()), self.most_bytes, "prompt")
@@ -98,7 +98,7 @@ class ServedModel:
 
     def _known_ids(self, prompt: Sequence[int]) -> list[int]:
         """Return the ids. Raises InvalidRequest for one that the model does not have."""
-        size = len(self.served.vocabulary)
+        size = len(self.loaded.vocabulary)
         if (wrong := next((id_ for id_ in prompt if not 0 <= id_ < size), None)) is not None:
             message = f"`prompt` has the token {wrong}; this model has those from 0 to {size - 1}."
             raise InvalidRequest(message, param="prompt")
@@ -107,7 +107,7 @@ class ServedModel:
     @property
     def most_bytes(self) -> int:
         """Bytes that a prompt in the context can have at most."""
-        return self.served.info.n_ctx * self.served.vocabulary.max_token_bytes
+        return self.loaded.info.n_ctx * self.loaded.vocabulary.max_token_bytes
 
     async def render(
         self,
@@ -125,7 +125,7 @@ class ServedModel:
         `effort`, `tools` and `variables`: see ChatTemplate. Raises InvalidRequest for messages that the template
         refuses, and for those that have more bytes than fit into the context and more than `least_bytes`.
         """
-        prompt = partial(self.served.template.prompt, effort=effort, tools=tools, variables=variables)
+        prompt = partial(self.loaded.template.prompt, effort=effort, tools=tools, variables=variables)
 
         def work(check: Check) -> T:
             def bounded(some: Sequence[Message]) -> list[int]:
@@ -155,13 +155,13 @@ class ServedModel:
         return await self._compiled(self._constraints.build, asked)
 
     async def grammar(
-        self, constraints: OutputConstraints, tokens: Sequence[int], effort: str | None, room: int
+        self, constraints: OutputConstraints, tokens: Sequence[int], effort: str | None, max_tokens: int
     ) -> Grammar | None:
         """Return the constraint of the job that answers the prompt `tokens`; see ConstraintBuilder.
 
         Raises InvalidRequest.
         """
-        if (key := self._constraints.key(constraints, tokens, effort, room)) is None:
+        if (key := self._constraints.key(constraints, tokens, effort, max_tokens)) is None:
             return None
         try:
             tag = await self._compiled(self._constraints.tags, key.without_budget)
@@ -179,7 +179,7 @@ class ServedModel:
         """Raise InvalidRequest for a text, of the field `name`, of more than `most` bytes."""
         if size > most:
             raise InvalidRequest(
-                f"The {name} has {size} bytes, and the model's context has {self.served.info.n_ctx} tokens. "
+                f"The {name} has {size} bytes, and the model's context has {self.loaded.info.n_ctx} tokens. "
                 f"Shorten the {name}, or start the server with a larger --context.",
                 param=name,
                 code="context_length_exceeded",

@@ -32,13 +32,13 @@ class ConstraintSpec(Struct, frozen=True):
     """JSON schema of the answer."""
     field: str
     """Field of the request that has the schema, for errors."""
-    known: tuple[ToolSpec, ...]
+    all_tools: tuple[ToolSpec, ...]
     """All tools of the request."""
-    offers: tuple[ToolSpec, ...]
+    specs: tuple[ToolSpec, ...]
     """Tools that can be called."""
-    demanded: bool
+    must_call: bool
     """True if the answer must be a call."""
-    most: int
+    max_calls: int
     """Maximum number of calls in one answer."""
     uncallable: tuple[str, ...] | None = None
     """Functions that the model knows and may not call; None if it can call some, or knows none."""
@@ -48,7 +48,7 @@ def constraint_spec(format_: Format, field: str, toolbox: Toolbox, called: Itera
     """Return what a request asks for. `called`: functions in the conversation's past calls."""
     names = None
     if not toolbox.specs:
-        found = sorted({*called, *(offer.tool.name for offer in toolbox.all_tools)})
+        found = sorted({*called, *(spec.tool.name for spec in toolbox.all_tools)})
         names = tuple(found) if found or toolbox.choice == "none" else None
     return ConstraintSpec(
         _schema(format_), field, toolbox.all_tools, toolbox.specs, toolbox.must_call, toolbox.max_calls, names
@@ -65,12 +65,12 @@ def _schema(format_: Format) -> str | None:
             return bytes(format_.schema).decode()
 
 
-def tool_size(offer: ToolSpec) -> int:
+def tool_size(spec: ToolSpec) -> int:
     """Return the bytes of one tool."""
-    written = offer.input.definition if isinstance(offer.input, GrammarInput) else ""
-    return getsizeof(offer.tool.description) + getsizeof(offer.tool.parameters) + getsizeof(written)
+    definition = spec.input.definition if isinstance(spec.input, GrammarInput) else ""
+    return getsizeof(spec.tool.description) + getsizeof(spec.tool.parameters) + getsizeof(definition)
 
 
-def constraints_size(wish: ConstraintSpec, made: OutputConstraints | None) -> int:
+def constraints_size(spec: ConstraintSpec, made: OutputConstraints | None) -> int:
     """Return the approximate bytes of a spec and its constraints."""
-    return getsizeof(wish.format) + sum(map(tool_size, wish.known)) + (0 if made is None else made.grammars.size)
+    return getsizeof(spec.format) + sum(map(tool_size, spec.all_tools)) + (0 if made is None else made.grammars.size)

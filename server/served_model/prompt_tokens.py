@@ -32,7 +32,7 @@ class PromptTokens:
         return [token for token, _ in pairs]
 
     async def _tokens(self, prepared: PreparedRequest, messages: Sequence[Message], least_bytes: int) -> list[int]:
-        request, n_ctx = prepared.request, self._model.served.info.n_ctx
+        request, n_ctx = prepared.request, self._model.loaded.info.n_ctx
         # The count of an endpoint that only counts may exceed the context.
         refuse = self.bound(prepared.field)
         tokens = await self._model.tokens(
@@ -51,4 +51,4 @@ class PromptTokens:
     def bound(self, name: str) -> Progress:
         """Return the function that refuses a count of prompt tokens beyond the limits. `name`: field of the prompt."""
         limit = self._config.now.max_prompt_tokens
-        return partial(jobs.refuse_more, n_ctx=self._model.served.info.n_ctx, name=name, limit=limit)
+        return partial(jobs.refuse_more, n_ctx=self._model.loaded.info.n_ctx, name=name, limit=limit)

@@ -11,10 +11,10 @@ TOKENS: Mapping[str, int] = {"none": 0, "minimal": 128, "low": 512, "medium": 20
 """Tokens of reasoning; higher efforts have no budget."""
 
 
-def reasoning_budget(effort: str | None, room: int) -> int | None:
+def reasoning_budget(effort: str | None, max_tokens: int) -> int | None:
     """Return the tokens after which reasoning is closed; None without an effort or with a high one.
 
-    `room`: tokens that reasoning and answer may have together; a budget is at most half of them.
+    `max_tokens`: tokens that reasoning and answer may have together; a budget is at most half of them.
     """
     tokens = TOKENS.get(effort or "")
-    return None if tokens is None else min(tokens, room // 2)
+    return None if tokens is None else min(tokens, max_tokens // 2)

@@ -30,11 +30,11 @@ class TokenPrompt:
 
         Raises InvalidRequest if the prompt leaves no space for an answer, or if a bias is for an unknown token.
         """
-        info, tokens = self._model.served.info, self.tokens
+        info, tokens = self._model.loaded.info, self.tokens
         jobs.check_bias(params.sampling, info.n_vocab)
         sampling = params.sampling
         if params.request.ignore_eos:
-            ends = dict.fromkeys(self._model.served.vocabulary.end_tokens, NEVER)
+            ends = dict.fromkeys(self._model.loaded.vocabulary.end_tokens, NEVER)
             sampling = replace(sampling, logit_bias=sampling.logit_bias | ends)
         job = jobs.job(params.request, tokens, sampling, info.n_ctx, params.limit, params.field)
         grammar = None
@@ -57,24 +57,24 @@ class TokenPrompt:
         return ()
 
     def processor(self, prepared: PreparedRequest, stops: Sequence[str]) -> OutputProcessor:
-        return OutputProcessor(self._model.served.vocabulary, len(self.tokens), stops, self._tool_calls(prepared))
+        return OutputProcessor(self._model.loaded.vocabulary, len(self.tokens), stops, self._tool_calls(prepared))
 
     async def compared(self, prepared: PreparedRequest, response_id: str, client: str, group: str) -> Compared:
         return await self._comparisons.compare(prepared, self.tokens, response_id, client, group)
 
     def _checkpoints(self, texts: Sequence[ItemText]) -> tuple[int, ...]:
         """Return the prompt's checkpoints; none if the model needs none."""
-        info, template = self._model.served.info, self._model.served.template
+        info, template = self._model.loaded.info, self._model.loaded.template
         if not info.saves_state or info.cuts_state:
             return ()
-        named = breakpoints.token_positions(self.tokens, texts, self._model.served.vocabulary.bytes_of)
+        named = breakpoints.token_positions(self.tokens, texts, self._model.loaded.vocabulary.bytes_of)
         return tuple(sorted({*checkpoints.turn_ends(self.tokens, template.marks), *named}))
 
     def _tool_calls(self, prepared: PreparedRequest) -> ToolCallMapper | None:
         """Return the mapper of reasoning and calls in the model's output; None if all output is text."""
         if prepared.plain_text:
             return None
-        template, toolbox = self._model.served.template, prepared.toolbox
+        template, toolbox = self._model.loaded.template, prepared.toolbox
         formatted = not (isinstance(prepared.request.format, PlainFormat) or toolbox.must_call)
         if (parser := template.parser(self.tokens, toolbox.argument_schemas, bare=not formatted)) is None:
             return None

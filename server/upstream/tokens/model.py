@@ -74,4 +74,4 @@ class UpstreamTokenPrompt(TokenPrompt):
         return tuple(name for name in self._lacking if name in wanted)
 
     def processor(self, prepared: PreparedRequest, stops: Sequence[str]) -> TokenProcessor:
-        return TokenProcessor(self._model.served.vocabulary, len(self.tokens), stops, self._tool_calls(prepared))
+        return TokenProcessor(self._model.loaded.vocabulary, len(self.tokens), stops, self._tool_calls(prepared))

@@ -147,7 +147,7 @@ def test_after_reasoning_grammar_excludes_further_reasoning(dialect: Dialect) ->
 def test_reasoning_budget_of_effort_none_closes_reasoning_channel() -> None:
     template = ChatTemplate("{# <|channel|> <|message|> <|call|> #}<|start|>assistant", VOCABULARY)
     builder = ConstraintBuilder(VOCABULARY, template)
-    key = builder.key(UNCONSTRAINED, template.prompt([Message("user", "Is it?")]), "none", room=100)
+    key = builder.key(UNCONSTRAINED, template.prompt([Message("user", "Is it?")]), "none", max_tokens=100)
     assert key is not None
     assert forced_and_next(builder.tags(key.without_budget).with_budget(key.budget), THOUGHT) == (
         f"{ENDED}<|channel|>final<|message|>",

@@ -17,27 +17,27 @@ from tests.support.helpers import encode
 
 
 def test_equal_tools_are_compiled_once() -> None:
-    holder = ConstraintBuilder(vocabulary := scripted.vocabulary(), ChatTemplate(HERMES, vocabulary))
+    builder = ConstraintBuilder(vocabulary := scripted.vocabulary(), ChatTemplate(HERMES, vocabulary))
     first, second = (
-        holder.build(output_constraints.constraint_spec(PLAIN, "", toolbox.toolbox(raws(WEATHER, TIME))))
+        builder.build(output_constraints.constraint_spec(PLAIN, "", toolbox.toolbox(raws(WEATHER, TIME))))
         for _ in range(2)
     )
     assert first is second
 
     refusals = []
-    for hold in (holder.build, holder.build.get):
+    for build in (builder.build, builder.build.get):
         with pytest.raises(InvalidRequest) as refused:
-            hold(output_constraints.constraint_spec(PLAIN, "", toolbox.toolbox(raws({**WEATHER, "parameters": BAD}))))
+            build(output_constraints.constraint_spec(PLAIN, "", toolbox.toolbox(raws({**WEATHER, "parameters": BAD}))))
         refusals.append((refused.value.param, str(refused.value)))
     assert refusals[0] == refusals[1]
 
 
 def test_tags_of_several_budgets_are_built_once() -> None:
-    holder = ConstraintBuilder(vocabulary := scripted.vocabulary(), ChatTemplate(THINKS, vocabulary))
-    hold = holder.build(output_constraints.constraint_spec(PLAIN, "", toolbox.toolbox(raws(WEATHER))))
-    courses = [course for room in (100, 50) if (course := holder.key(hold, [], "low", room)) is not None]
-    assert [course.budget for course in courses] == [50, 25]
-    assert holder.tags(courses[0].without_budget) is holder.tags(courses[1].without_budget)
+    builder = ConstraintBuilder(vocabulary := scripted.vocabulary(), ChatTemplate(THINKS, vocabulary))
+    built = builder.build(output_constraints.constraint_spec(PLAIN, "", toolbox.toolbox(raws(WEATHER))))
+    keys = [key for limit in (100, 50) if (key := builder.key(built, [], "low", limit)) is not None]
+    assert [key.budget for key in keys] == [50, 25]
+    assert builder.tags(keys[0].without_budget) is builder.tags(keys[1].without_budget)
 
 
 @pytest.mark.slow
@@ -47,11 +47,11 @@ def test_as_many_tools_as_allowed_can_be_compiled() -> None:
         {**TIME, "name": f"f{n}", "parameters": {"properties": {f"a_number_{n}_{m}": {} for m in range(20)}}}
         for n in range(toolbox.MAX_TOOLS)
     ]
-    holder = ConstraintBuilder(vocabulary := scripted.vocabulary(), ChatTemplate(HERMES, vocabulary))
-    hold = holder.build(output_constraints.constraint_spec(PLAIN, "", toolbox.toolbox(raws(*tools))))
-    assert (len(hold.loose), len(hold.grammars.triggers)) == (toolbox.MAX_TOOLS, 1)
+    builder = ConstraintBuilder(vocabulary := scripted.vocabulary(), ChatTemplate(HERMES, vocabulary))
+    built = builder.build(output_constraints.constraint_spec(PLAIN, "", toolbox.toolbox(raws(*tools))))
+    assert (len(built.loose), len(built.grammars.triggers)) == (toolbox.MAX_TOOLS, 1)
     with pytest.raises(InvalidRequest, match="The tools in `tools` cannot be enforced") as refused:
-        holder.build(
+        builder.build(
             output_constraints.constraint_spec(
                 PLAIN, "", toolbox.toolbox(raws(*({**tool, "strict": True} for tool in tools)))
             )
@@ -61,16 +61,16 @@ def test_as_many_tools_as_allowed_can_be_compiled() -> None:
 
 @pytest.mark.slow
 def test_compiled_grammars_over_the_memory_limit_are_evicted() -> None:
-    holder = ConstraintBuilder(vocabulary := scripted.vocabulary(), ChatTemplate(HERMES, vocabulary))
+    builder = ConstraintBuilder(vocabulary := scripted.vocabulary(), ChatTemplate(HERMES, vocabulary))
     schemas = [encode(enum=[f"{n}{'x' * 40_000}"]) for n in range(20)]
     asked = [
         output_constraints.constraint_spec(SchemaFormat("long", Raw(schema)), "", toolbox.toolbox([]))
         for schema in schemas
     ]
-    sizes = [holder.build(each).grammars.size for each in asked]
-    kept = [size for each, size in zip(asked, sizes, strict=True) if holder.build.get(each) is not None]
-    assert kept == sizes[-len(kept) :]
-    assert 0.8 * constraint_builder.MOST_COMPILED < sum(kept) < constraint_builder.MOST_COMPILED
+    sizes = [builder.build(each).grammars.size for each in asked]
+    left = [size for each, size in zip(asked, sizes, strict=True) if builder.build.get(each) is not None]
+    assert left == sizes[-len(left) :]
+    assert 0.8 * constraint_builder.MAX_COMPILED_BYTES < sum(left) < constraint_builder.MAX_COMPILED_BYTES
 
 
 def test_tools_too_large_together_get_short_escapes_before_they_lose_keywords() -> None:

@@ -6,7 +6,7 @@ from server.served_model.reasoning_effort import TOKENS, reasoning_budget
 
 
 @pytest.mark.parametrize(
-    ("effort", "room", "tokens"),
+    ("effort", "max_tokens", "tokens"),
     [
         (None, 4000, None),
         ("none", 4000, 0),
@@ -21,9 +21,9 @@ from server.served_model.reasoning_effort import TOKENS, reasoning_budget
     ],
 )
 def test_reasoning_budget_is_half_of_the_remaining_tokens_at_most(
-    effort: str | None, room: int, tokens: int | None
+    effort: str | None, max_tokens: int, tokens: int | None
 ) -> None:
-    assert reasoning_budget(effort, room) == tokens
+    assert reasoning_budget(effort, max_tokens) == tokens
 
 
 def test_reasoning_budget_grows_with_effort() -> None:
