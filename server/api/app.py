@@ -16,7 +16,7 @@ from server.api.websocket import WebSocketHandler
 from server.config import Config
 from server.generation import GenerationSummary, Generator, GeneratorJob, as_api_error, stopping
 from server.http import ClientDisconnected, Exchange, Receive, Scope, Send
-from server.monitoring import LiveStatus, Metrics
+from server.monitoring import Metrics, StatusHandler
 from server.prompt import Past, prepare
 from server.protocol import request as wire
 from server.protocol.errors import ApiError
@@ -64,8 +64,8 @@ class App:
         self._generations = self._stages.generations
         self.work = self._stages.work
         self.websockets = self._websocket_handler(config)
-        self._live = LiveStatus(engine, self._generations, self._stages.model, store, trio.current_time)
-        self._routes = routes(self._stages, metrics, self._live, self.websockets)
+        self._status = StatusHandler(engine, self._generations, self._stages.model, store, trio.current_time)
+        self._routes = routes(self._stages, metrics, self._status, self.websockets)
 
     def _websocket_handler(self, config: Config) -> WebSocketHandler:
         """Return the handler of WebSocket mode, over the stages of POST."""
@@ -185,7 +185,7 @@ class App:
 
     def _record_answer(self, summary: GenerationSummary) -> None:
         log.info(summary.line(), extra={"summary": summary})
-        self._live.record_answer(summary)
+        self._status.record_answer(summary)
         if self._metrics is not None:
             self._metrics.record_answer(summary)
 

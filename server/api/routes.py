@@ -17,7 +17,7 @@ from server.config import Config, LiveConfig
 from server.generation import ActivityCount, AdmissionControl, Generations, GenerationSummary, Generator, Timeouts
 from server.http import Bodies, Handlers, Router, WorkThread
 from server.mcp import ApprovedCalls, McpAccess, McpSessions
-from server.monitoring import LiveStatus, Metrics, StatusHandler
+from server.monitoring import HealthHandler, Metrics, StatusHandler
 from server.page import StatusPage
 from server.preprocessing import KEY_NAME, BodyReader, History, ReasoningSeal, References, RequestReader, SpecBuilder
 from server.relay import Forgetting, Relay
@@ -86,18 +86,18 @@ def _mcp_servers(config: Config) -> tuple[tuple[str, ...], dict[str, str], float
     return config.allow_mcp, connectors, config.mcp_timeout_seconds
 
 
-def routes(stages: Stages, metrics: Metrics | None, live: LiveStatus, websockets: WebSocketHandler) -> Router:
+def routes(stages: Stages, metrics: Metrics | None, status: StatusHandler, websockets: WebSocketHandler) -> Router:
     """Return the router to all endpoints."""
-    status = StatusHandler(stages.engine, stages.generations, stages.model, stages.store, metrics)
+    health = HealthHandler(stages.engine, stages.generations, stages.model, stages.store, metrics)
     models, page = ModelsHandler(stages.model), StatusPage()
     return Router(
         {
             "/": {"GET": page.retrieve, "HEAD": page.retrieve},
-            "/health": {"GET": status.health, "HEAD": status.health},
-            "/ready": {"GET": status.ready, "HEAD": status.ready},
-            "/version": {"GET": status.version, "HEAD": status.version},
-            "/metrics": {"GET": status.metrics},
-            "/status": {"GET": live.retrieve},
+            "/health": {"GET": health.health, "HEAD": health.health},
+            "/ready": {"GET": health.ready, "HEAD": health.ready},
+            "/version": {"GET": health.version, "HEAD": health.version},
+            "/metrics": {"GET": health.metrics},
+            "/status": {"GET": status.retrieve},
             "/openapi.json": {"GET": OpenAPIHandler(stages.work).retrieve},
             "/v1/models": {"GET": models.list_all, "HEAD": models.list_all},
             "/v1/models/{name...}": {"GET": models.retrieve, "HEAD": models.retrieve},

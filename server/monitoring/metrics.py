@@ -18,7 +18,7 @@ from engine.job import Lane
 from engine.scheduler import Histogram
 from server.generation import GenerationSummary
 from server.monitoring.families import Family, counter, gauge, histogram, server_families
-from server.monitoring.state import ServerState
+from server.monitoring.metrics_state import MetricsState
 
 LATENCY_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 """Upper bounds in seconds, from a cached prompt to a long one on a slow board."""
@@ -65,7 +65,7 @@ class PrometheusMetrics:
         self._output_tokens.labels(key).inc(summary.output_tokens)
         self._latencies.record(summary)
 
-    def render(self, state: ServerState) -> bytes:
+    def render(self, state: MetricsState) -> bytes:
         """Return all metrics in the text format 0.0.4."""
         self._state.present = state
         return generate_latest(self._registry)
@@ -106,7 +106,7 @@ class _State:
     """Metrics that are read when they are asked for."""
 
     def __init__(self, refused: Mapping[str, int]) -> None:
-        self.present = ServerState()
+        self.present = MetricsState()
         self._refused = refused
 
     def collect(self) -> Iterator[Family]:

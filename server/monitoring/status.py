@@ -1,101 +1,117 @@
-"""`/health`, `/ready`, `/version` and `/metrics`: the state of the server, for managers and monitoring."""
+"""`GET /status`: slots, streams, latencies, cache and memory at this moment."""
 
-import contextlib
-from typing import Literal, Protocol
+import resource
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET
+from msgspec.structs import replace
 
 from server.generation import Generations, GenerationSummary, Generator
 from server.http import Exchange
+from server.monitoring.latencies import RecentLatencies
 from server.monitoring.release import release
-from server.monitoring.state import ServerState
-from server.protocol.errors import NotFound, Unavailable
+from server.monitoring.status_body import (
+    CacheStatus,
+    EndedAnswer,
+    MemoryStatus,
+    Status,
+    StatusModel,
+    ended_answer,
+    running_stream,
+    upstream_status,
+)
 from server.served_model import AnsweringModel
-from server.store import AsyncStore, StoreError
+from server.store import AsyncStore
 
-TEXT_FORMAT = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
-"""Media type of Prometheus's text format."""
-
-
-class Metrics(Protocol):
-    """Recorder of metrics; see `metrics`."""
-
-    def record_request(self, route: str, status: int) -> None: ...
-    def record_refusal(self, reason: str) -> None: ...
-    def record_answer(self, summary: GenerationSummary) -> None: ...
-    def render(self, state: ServerState) -> bytes: ...
-
-
-class Health(Struct, frozen=True):
-    status: Literal["ok"] = "ok"
-    fallback: str | UnsetType = UNSET
-    """Reason for another engine than llama.cpp; absent if llama.cpp runs the model."""
-
-
-class Version(Struct, frozen=True):
-    version: str
-    engine: str
-    model: str
+NOT_CACHED = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
+ANSWERS = 20
+"""Number of the latest answers."""
 
 
 class StatusHandler:
+    """Memory of the last minutes, and the handler that shows it."""
+
     def __init__(
         self,
         engine: Generator,
         generations: Generations,
         model: AnsweringModel,
         store: AsyncStore | None,
-        metrics: Metrics | None,
+        clock: Callable[[], float],
     ) -> None:
+        """`clock` is that of the generations."""
         self._engine = engine
         self._generations = generations
-        self._n_slots = model.card.n_slots
-        self._store = store
-        self._metrics = metrics
-        self._health = msgspec.json.encode(Health(fallback=model.card.fallback or UNSET))
         self._model = model
+        self._store = store
+        self._clock = clock
+        self._began = time.monotonic()
+        self._latencies = RecentLatencies()
+        self._answers: deque[tuple[float, EndedAnswer]] = deque(maxlen=ANSWERS)
+        self._tokens: Counter[str] = Counter()
+        self._misses: Counter[str] = Counter()
 
-    async def health(self, exchange: Exchange) -> None:
-        """Answer whether the process works: otherwise only a restart helps."""
-        if not self._engine.running:
-            raise Unavailable("The engine has stopped: restart the server.")
-        if self._engine.stuck:
-            raise Unavailable("The model has not finished a step for too long: restart the server if this persists.")
-        await exchange.answer(200, self._health)
+    def record_answer(self, summary: GenerationSummary) -> None:
+        """Record a response that has ended."""
+        now = self._clock()
+        self._answers.appendleft((now, ended_answer(summary)))
+        for name in ("input_tokens", "cached_tokens", "evicted_tokens"):
+            self._tokens[name] += getattr(summary, name)
+        if summary.cache_miss:
+            self._misses[summary.cache_miss] += 1
+        if summary.first_token is not None:
+            at = now - summary.duration + summary.first_token
+            self._latencies.record(summary.response_id, at, summary.first_token, summary.gaps, ended=True)
+        self._latencies.forget(now)
 
-    async def ready(self, exchange: Exchange) -> None:
-        """Answer whether new requests are welcome: the server is not stopping, and the store can be written."""
-        if self._generations.stopping:
-            raise Unavailable("The server is shutting down; use another one.")
-        if self._store is not None:
-            try:
-                await self._store.run(self._store.responses.check_writable)
-            except StoreError as error:
-                raise Unavailable("The store cannot be written now: see the server log.") from error
-        await self.health(exchange)
+    async def retrieve(self, exchange: Exchange) -> None:
+        await exchange.answer(200, msgspec.json.encode(await self._status()), NOT_CACHED)
 
-    async def version(self, exchange: Exchange) -> None:
+    async def _status(self) -> Status:
+        store = None if self._store is None else await self._store.usage()
+        now, generations, stats = self._clock(), self._generations, self._engine.stats()
+        running = generations.in_progress
+        for each in running:
+            received, first = each.timings.received, each.timings.first_token
+            if first is not None:
+                self._latencies.record(each.response.id, first, first - received, each.timings.gaps, ended=False)
+        streams = tuple(running_stream(each, now) for each in running)
         card = self._model.card
-        await exchange.answer(200, msgspec.json.encode(Version(release(), card.engine, card.name)))
-
-    async def metrics(self, exchange: Exchange) -> None:
-        if self._metrics is None:
-            raise NotFound("This server has no metrics; start it with --metrics true.")
-        await exchange.answer(200, self._metrics.render(await self._state()), TEXT_FORMAT)
-
-    async def _state(self) -> ServerState:
-        store = None
-        if self._store is not None:
-            with contextlib.suppress(StoreError):
-                store = await self._store.run(self._store.responses.usage)
-        generations = self._generations
-        return ServerState(
-            self._n_slots,
+        return Status(
+            release(),
+            time.monotonic() - self._began,
+            StatusModel(card.name, card.engine, card.n_ctx, card.fallback),
+            card.n_slots,
+            sum(each.state in ("prefill", "decode") for each in streams),
+            sum(each.state == "queued" for each in streams),
             generations.queue_limit,
-            generations.running_by_lane,
-            generations.waiting_by_lane,
-            self._engine.stats(),
-            self._engine.servers(),
+            generations.generated_tokens,
+            streams,
+            self._latencies.snapshot(now),
+            CacheStatus(
+                self._tokens["input_tokens"],
+                self._tokens["cached_tokens"],
+                self._tokens["evicted_tokens"],
+                dict(self._misses),
+                stats.cache_bytes,
+                stats.cache_limit_bytes,
+                stats.cache_evictions,
+            ),
+            _memory(card.file.size),
             store,
+            tuple(replace(each, age=now - ended) for ended, each in self._answers),
+            tuple(map(upstream_status, servers)) if (servers := self._engine.servers()) else UNSET,
         )
+
+
+def _memory(model: int, statm: Path = Path("/proc/self/statm")) -> MemoryStatus:
+    """Return the memory of this process; zeros without the kernel's figures (proc(5), "statm")."""
+    try:
+        _, rss, file, *_ = (int(word) * resource.getpagesize() for word in statm.read_text().split())
+    except OSError:
+        rss = file = 0
+    return MemoryStatus(rss, file, model)

@@ -12,6 +12,7 @@ from typing import ParamSpec, TypeVar
 import trio
 
 from server.store.errors import StoreError
+from server.store.eviction import StoreUsage
 from server.store.responses import Store
 
 BEAT_SECONDS = 5.0
@@ -36,6 +37,13 @@ class AsyncStore:
     async def run(self, method: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return the result of a method of the store, or raise its exception."""
         return await trio.to_thread.run_sync(functools.partial(method, *args, **kwargs), limiter=self._limiter)
+
+    async def usage(self) -> StoreUsage | None:
+        """Return the size of the store; None if it cannot be read."""
+        try:
+            return await self.run(self.responses.usage)
+        except StoreError:
+            return None
 
     async def discard(self, response_id: str) -> None:
         """Delete a response whose end was not written. If that fails too, `keep_alive` tries again."""

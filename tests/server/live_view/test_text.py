@@ -5,7 +5,7 @@ from msgspec.structs import replace
 
 from server.live_view.text import ASCII, BLOCKS, bars, duration, lines, size
 from server.monitoring.latencies import LatencyStatus, Percentiles
-from server.monitoring.live_state import CacheStatus, EndedAnswer, MemoryStatus, RunningStream, Status, StatusModel
+from server.monitoring.status_body import CacheStatus, EndedAnswer, MemoryStatus, RunningStream, Status, StatusModel
 
 DECODE = RunningStream(
     "resp_12345678", "laptop", "/v1/responses", "stream", "interactive", "decode",

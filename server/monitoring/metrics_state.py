@@ -9,7 +9,7 @@ from server.generation import GeneratingServer
 from server.store import StoreUsage
 
 
-class ServerState(Struct, frozen=True):
+class MetricsState(Struct, frozen=True):
     slots: int = 0
     queue: int = 0
     """Requests of each lane that may wait for a slot."""

@@ -7,8 +7,8 @@ from typing import Any
 import trio
 
 from engine.backends.scripted import ScriptedModel
-from server.monitoring.live import ANSWERS, _memory
-from server.monitoring.live_state import MemoryStatus
+from server.monitoring.status import ANSWERS, _memory
+from server.monitoring.status_body import MemoryStatus
 from tests.support.helpers import Client, PacedModel, encode, exchange, get, post, served
 
 ANN = "ann-0123456789abcdef"
