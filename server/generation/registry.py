@@ -1,4 +1,4 @@
-"""Registry of all running generations."""
+"""Registry of all running generations, by the ids of their responses."""
 
 import logging
 from collections.abc import Callable, Iterator

@@ -1,8 +1,8 @@
 """Upstream servers that generate instead of the embedded engine, behind the same two interfaces.
 
-`Registry` has the facts about each upstream, and `LiveModel` is their model by the latest of these. It makes the job of
-a request (`server.served_model.interface`). `UpstreamGenerator` runs it (`server.generation.generator`): it chooses an
-upstream, and asks it over HTTP/1.1.
+`UpstreamRegistry` has the facts about each upstream, and `LiveModel` is their model by the latest of these. It makes
+the job of a request (`server.served_model.interface`). `UpstreamGenerator` runs it (`server.generation.generator`): it
+chooses an upstream, and asks it over HTTP/1.1.
 
 In the chat form (`server.upstream.chat`), messages become the body of a chat completion. `ChatReader` reads the stream,
 whose results are inputs of the stream machine already; `ChatProcessor` passes them on and counts the usage.

@@ -45,13 +45,13 @@ class UpstreamGenerator:
         replicas: Sequence[Replica],
         n_slots: int,
         ask: Ask = chat.ask,
-        look: Callable[[Replica], Awaitable[bool]] | None = None,
+        check: Callable[[Replica], Awaitable[bool]] | None = None,
         intervals: CheckIntervals = INTERVALS,
     ) -> None:
-        """`ask`: the form of the API in which they are asked. `look`: see `answers`, which is the default."""
+        """`ask`: the form of the API in which they are asked. `check`: see `answers`, which is the default."""
         self.replicas = replicas
         self._ask = ask
-        self._look = look or answers
+        self._check = check or answers
         self._intervals = intervals
         self._slots = Slots(n_slots)
         self._nursery: trio.Nursery | None = None
@@ -126,7 +126,7 @@ class UpstreamGenerator:
             if replica.healthy and replica.outputs != seen:
                 seen = replica.outputs
                 continue  # its answers show its health
-            healthy = await self._look(replica)
+            healthy = await self._check(replica)
             if healthy != replica.healthy:
                 log.warning("upstream %s %s", replica.url, "works again" if healthy else "does not answer")
             replica.healthy = healthy

@@ -12,12 +12,14 @@ from server.store import AsyncStore
 from server.tools import NO_TOOLS, Toolbox
 from server.upstream.chat import OPENAI_DEFAULTS
 from server.upstream.discovery import DEFAULT_CONTEXT
-from server.upstream.registry import Registry
+from server.upstream.registry import UpstreamRegistry
 from server.upstream.transport import faults
 
 
 class LiveModel:
-    def __init__(self, registry: Registry, config: LiveConfig, store: AsyncStore | None, work: WorkThread) -> None:
+    def __init__(
+        self, registry: UpstreamRegistry, config: LiveConfig, store: AsyncStore | None, work: WorkThread
+    ) -> None:
         self._registry = registry
         self._parts = config, store, work
         self._source = registry.source

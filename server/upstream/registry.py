@@ -19,7 +19,7 @@ from server.upstream.transport import Ask, Attempt, MissingFields, UpstreamClien
 log = logging.getLogger("responsed.upstream")
 
 
-class Registry:
+class UpstreamRegistry:
     def __init__(
         self,
         config: Config,
@@ -60,7 +60,7 @@ class Registry:
         self._update()
         return answers
 
-    async def look(self, replica: Replica) -> bool:
+    async def check(self, replica: Replica) -> bool:
         """Return whether an upstream answers, and note the facts about it if they have changed."""
         known = self._found[replica.url]
         found = await find_model(replica.client, self.config.upstream_model, self._probe, known)

@@ -16,7 +16,7 @@ from server.upstream.discovery import DiscoveredModel
 from server.upstream.forms import ChatForm, TokenForm, UpstreamForm
 from server.upstream.generator import INTERVALS, CheckIntervals, UpstreamGenerator
 from server.upstream.live_model import LiveModel
-from server.upstream.registry import Registry
+from server.upstream.registry import UpstreamRegistry
 from server.upstream.transport import Address, ClientTimeouts, MissingFields, UpstreamClient
 
 KEY_CREDENTIAL = "upstream-key"
@@ -32,7 +32,7 @@ class NoUpstream(Exception):
 class Upstreams(Struct, frozen=True):
     """The upstreams, as the rest of the server uses them."""
 
-    registry: Registry
+    registry: UpstreamRegistry
 
     def reload(self, config: Config) -> None:
         """Read the key again. Raises ConfigError, and then changes nothing."""
@@ -45,7 +45,7 @@ class Upstreams(Struct, frozen=True):
 
     def generator(self, intervals: CheckIntervals = INTERVALS) -> UpstreamGenerator:
         registry = self.registry
-        return UpstreamGenerator(registry.replicas, registry.n_slots, registry.ask, registry.look, intervals)
+        return UpstreamGenerator(registry.replicas, registry.n_slots, registry.ask, registry.check, intervals)
 
 
 def upstream_key(config: Config) -> str:
@@ -73,8 +73,8 @@ def ask(config: Config) -> list[DiscoveredModel]:
     return _started(config).found
 
 
-def _started(config: Config, lacking: MissingFields | None = None) -> Registry:
-    registry = Registry(config, _clients(config), _form(config), lacking)
+def _started(config: Config, lacking: MissingFields | None = None) -> UpstreamRegistry:
+    registry = UpstreamRegistry(config, _clients(config), _form(config), lacking)
     found = registry.start()
     if not any(each.away or not each.error for each in found):
         raise NoUpstream(f"no upstream can be used: correct --upstream, or the upstreams. {' '.join(registry.causes)}")

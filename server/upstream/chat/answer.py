@@ -17,7 +17,7 @@ async def ask(client: UpstreamClient, job: ChatJob, attempt: Attempt) -> None:
     async with client.request("POST", client.address.path + CHAT, job.body, job.fronts) as answer:
         if answer.content_type != EVENT_STREAM:
             said = faults.one_line(await answer.message())
-            raise faults.garbage(url, f"its answer is {answer.content_type!r} instead of a stream ({said})")
+            raise faults.malformed(url, f"its answer is {answer.content_type!r} instead of a stream ({said})")
         counted = 0
         while not reader.done:
             data = await answer.data()

@@ -87,11 +87,11 @@ class ChatReader:
         """Return the inputs that some bytes of the body contain. Raises UpstreamFault, OutputMismatch."""
         self._bytes += len(data)
         if self._bytes > MAX_ANSWER_BYTES:
-            raise faults.garbage(self._url, f"its answer has more than {MAX_ANSWER_BYTES} bytes")
+            raise faults.malformed(self._url, f"its answer has more than {MAX_ANSWER_BYTES} bytes")
         try:
             return [input_ for event in self._events.feed(data) for input_ in self._event(event)]
         except EventTooLong as error:
-            raise faults.garbage(self._url, "an event of its stream is too long") from error
+            raise faults.malformed(self._url, "an event of its stream is too long") from error
 
     def finish(self) -> list[StreamInput]:
         """Return the inputs at the end of the body. Raises UpstreamFault if the answer is not complete."""
@@ -112,7 +112,7 @@ class ChatReader:
         try:
             chunk = decode_chunk(data)
         except faults.DECODING_ERRORS as error:
-            raise faults.garbage(self._url, f"an event is not a chunk of a chat completion ({error})") from error
+            raise faults.malformed(self._url, f"an event is not a chunk of a chat completion ({error})") from error
         if chunk.fault is not None:
             raise faults.failed(self._url, chunk.fault)
         self.usage = chunk.usage or self.usage
@@ -140,7 +140,7 @@ class ChatReader:
 
     def _delta(self, delta: AddedDelta, choice: ReadChoice) -> Iterator[StreamInput]:
         if delta.function_call is not None:
-            raise faults.garbage(self._url, "it calls by `function_call` instead of `tool_calls`")
+            raise faults.malformed(self._url, "it calls by `function_call` instead of `tool_calls`")
         if reasoning := delta.reasoning_content or delta.reasoning:
             self.deltas += 1
             self.reasoning_deltas += 1
@@ -161,7 +161,7 @@ class ChatReader:
     def _count(self, text: str) -> None:
         self._characters += len(text)
         if self._characters > TOKEN_CHARACTERS * max(self._max_deltas, MIN_TOKENS):
-            raise faults.garbage(self._url, f"{self._max_deltas} tokens have no {self._characters} characters")
+            raise faults.malformed(self._url, f"{self._max_deltas} tokens have no {self._characters} characters")
 
     def _call_delta(self, delta: AddedCall) -> Iterator[StreamInput]:
         function = delta.function or AddedFunction()
@@ -169,7 +169,7 @@ class ChatReader:
             yield from self._next_call(delta, function.name or "")
         elif not self._order.continues(delta):
             if function.arguments:
-                raise faults.garbage(self._url, "it continues a call that has ended")
+                raise faults.malformed(self._url, "it continues a call that has ended")
             return
         if function.arguments and not self.ended_early:
             self._has_arguments = True
@@ -184,7 +184,7 @@ class ChatReader:
             self.done = self.ended_early = True
             return
         if not name:
-            raise faults.garbage(self._url, "a call has no name")
+            raise faults.malformed(self._url, "a call has no name")
         if (call := self._calls.get(name)) is None:
             raise OutputMismatch(f"The upstream's model calls {name[:100]!r}, which the request does not offer.")
         yield from self._end_call()

@@ -159,7 +159,7 @@ class TokenAnswer:
         if self._finished is not None:
             return True
         if not self._has(token.id):
-            raise faults.garbage(self._client.address.url, f"the vocabulary has no token {token.id}")
+            raise faults.malformed(self._client.address.url, f"the vocabulary has no token {token.id}")
         if self._ahead:
             self._outputs.upstream_writes = True
             return token.id == self._ahead.popleft()

@@ -14,7 +14,7 @@ class AnswerParts:
     def __init__(self, url: str, answer: UpstreamAnswer, reader: PartReader) -> None:
         """`url`: of the upstream, for errors. Raises UpstreamFault if the answer is neither a stream nor JSON."""
         if answer.content_type not in (EVENT_STREAM, JSON):
-            raise faults.garbage(url, f"its answer is {answer.content_type!r} instead of a stream or JSON")
+            raise faults.malformed(url, f"its answer is {answer.content_type!r} instead of a stream or JSON")
         self._url = url
         self._answer = answer
         self._reader = reader
@@ -47,12 +47,12 @@ class AnswerParts:
     def _feed(self, data: bytes) -> None:
         self._size += len(data)
         if self._size > MAX_ANSWER_BYTES:
-            raise faults.garbage(self._url, f"its answer has {MAX_ANSWER_BYTES} bytes without a token")
+            raise faults.malformed(self._url, f"its answer has {MAX_ANSWER_BYTES} bytes without a token")
         try:
             for event in self._events.feed(data):
                 self._add(event)
         except EventTooLong as error:
-            raise faults.garbage(self._url, "an event of its stream is too long") from error
+            raise faults.malformed(self._url, "an event of its stream is too long") from error
 
     def _add(self, data: bytes) -> None:
         if self._is_last:
@@ -60,7 +60,7 @@ class AnswerParts:
         try:
             part = self._reader.part(data)
         except faults.DECODING_ERRORS as error:
-            raise faults.garbage(self._url, f"a part of its answer has no tokens ({error})") from error
+            raise faults.malformed(self._url, f"a part of its answer has no tokens ({error})") from error
         if part.tokens:
             self._size = 0
         self._ready.append(part)

@@ -92,13 +92,13 @@ class TokenProbe:
         tokens, theirs = await self._answer(8, GREEDY)
         url = self._client.address.url
         if not tokens:
-            raise faults.garbage(url, "it returns no tokens")
+            raise faults.malformed(url, "it returns no tokens")
         if max(each.id for each in tokens) >= len(self._vocabulary):
-            raise faults.garbage(url, "it returns tokens that the file of --tokenizer does not have")
+            raise faults.malformed(url, "it returns tokens that the file of --tokenizer does not have")
         ours = b"".join(self._vocabulary.bytes_of(each.id) for each in tokens).decode(errors="replace")
         ours, theirs = (text.strip("\ufffd \n") for text in (ours, theirs))
         if theirs and not (ours.startswith(theirs) or theirs.startswith(ours)):
-            raise faults.garbage(
+            raise faults.malformed(
                 url, f"its tokens are not those of --tokenizer: it writes {theirs!r} where the file has {ours!r}"
             )
         return tokens

@@ -94,7 +94,7 @@ def broken(url: str, connection: OutgoingConnection, error: Exception) -> Upstre
     """Return the fault of a connection that the upstream has closed, or on which it sends something else than HTTP."""
     if connection.closed or isinstance(error, trio.BrokenResourceError):
         return faults.cut(url, str(error) or "the connection broke")
-    return faults.garbage(url, f"it sends no HTTP/1.1 ({error})")
+    return faults.malformed(url, f"it sends no HTTP/1.1 ({error})")
 
 
 def _seconds(date: str) -> float | None:

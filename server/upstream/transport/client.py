@@ -70,7 +70,7 @@ class UpstreamClient:
                 wait = self._timeouts.busy if answer.retry_after is None else answer.retry_after
                 raise faults.refused(self.address.url, answer.status, await answer.message(), wait)
             if answer.is_encoded:
-                raise faults.garbage(self.address.url, "it encodes its answer, by gzip or the like, unasked")
+                raise faults.malformed(self.address.url, "it encodes its answer, by gzip or the like, unasked")
             yield answer
         except UpstreamFault as fault:
             fault.hide(key)

@@ -17,7 +17,7 @@ HIDDEN = "[key]"
 MAX_QUOTED = 300
 """Characters of an upstream's own message in an error."""
 
-LOOK_SECONDS = 2
+RETRY_SECONDS = 2
 """Seconds until a retry may find an upstream: those that are away are asked every second."""
 
 
@@ -104,7 +104,7 @@ class UpstreamFault(Exception):
 
 def none_usable(causes: Iterable[str]) -> UpstreamFault:
     """Return the fault if no upstream is known to have the model."""
-    error = UpstreamBusy(f"No upstream can be used now. {' '.join(causes)}", LOOK_SECONDS)
+    error = UpstreamBusy(f"No upstream can be used now. {' '.join(causes)}", RETRY_SECONDS)
     return UpstreamFault("unusable", error, retries=False)
 
 
@@ -123,7 +123,7 @@ def cut(url: str, cause: str) -> UpstreamFault:
     return UpstreamFault("cut", error, retries=True)
 
 
-def garbage(url: str, cause: str) -> UpstreamFault:
+def malformed(url: str, cause: str) -> UpstreamFault:
     error = UpstreamError(f"The upstream {url} does not answer as its API requires: {one_line(cause)}.")
     return UpstreamFault("protocol", error, retries=True)
 

@@ -36,17 +36,17 @@ async def test_reload_reads_the_key_of_the_upstreams_again(tmp_path: Path, caplo
             app = App(config, found.generator(), found, None)
             reloading = Reloading(flags, values, http_options(config), found.reload)
             (replica,) = found.registry.replicas
-            assert await found.registry.look(replica)
+            assert await found.registry.check(replica)
 
             upstream.app.keys = api_keys({"front": NEW})
             write(file, NEW, 0o644)  # refused, since others can read it
             reloading.reload(app)
-            assert not await found.registry.look(replica)
+            assert not await found.registry.check(replica)
             assert "the settings stay as they are" in caplog.text
 
             write(file, NEW)
             reloading.reload(app)
-            assert await found.registry.look(replica)
+            assert await found.registry.check(replica)
             await replica.client.close_idle()
     assert OLD not in caplog.text
     assert NEW not in caplog.text
