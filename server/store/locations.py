@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from server.store.database import Database
 from server.store.inventory import Inventory
-from server.store.open_stores import PostgresInventory, SQLiteFile
+from server.store.open_stores import OpenPostgresStore, OpenSQLiteStore
 from server.store.postgres import PostgresDatabase
 from server.store.postgres_tables import Peer
 from server.store.responses import SCHEMA
@@ -44,5 +44,5 @@ def open_database(place: Place, address: str = "") -> Database:
 def open_inventory(place: Place) -> Inventory:
     """Open a database beside its servers. Raises StoreError."""
     if isinstance(place, Path):
-        return Inventory(SQLiteFile(place, SCHEMA))
-    return Inventory(PostgresInventory(place.url, place.password))
+        return Inventory(OpenSQLiteStore(place, SCHEMA))
+    return Inventory(OpenPostgresStore(place.url, place.password))

@@ -48,7 +48,7 @@ class OpenStore(Protocol):
     def close(self) -> None: ...
 
 
-class SQLiteFile:
+class OpenSQLiteStore:
     """Second connection to a file; see `OpenStore`."""
 
     shared = False
@@ -112,7 +112,7 @@ class SQLiteFile:
         return self._path.stat().st_size
 
 
-class PostgresInventory:
+class OpenPostgresStore:
     """Connection that belongs to no server; see `OpenStore`."""
 
     shared = True
