@@ -6,10 +6,10 @@ import msgspec
 from msgspec import Struct
 
 from engine.chat_template import Message
-from server.prompt import history
 from server.prompt.compacted_history import without_compacted
 from server.prompt.compaction import is_triggered
 from server.prompt.items import InputReader, ItemPlace, ItemText, PromptEntry, ReasoningEntry, item_texts
+from server.prompt.messages import merge_system_messages, to_messages
 from server.prompt.options import past_field
 from server.protocol import formats
 from server.protocol.errors import InvalidRequest
@@ -73,7 +73,7 @@ def _is_beginning(request: Request, past: Sequence[msgspec.Raw], toolbox: Toolbo
 def _beginning(request: Request, toolbox: Toolbox) -> PromptMessages:
     """Return the messages before the user's first one, to prewarm them."""
     leading = [Message("system", request.instructions)] if request.instructions else []
-    messages = history.merge_system_messages(leading, format_note(request.format, toolbox))
+    messages = merge_system_messages(leading, format_note(request.format, toolbox))
     items = (ItemText(INSTRUCTIONS, request.instructions),) if request.instructions else ()
     return PromptMessages(tuple(messages), (), open_ended=True, items=items)
 
@@ -96,7 +96,7 @@ def prompt_messages(
     """
     _require_content(entries, reader.skipped, name)
     leading = [Message("system", instructions)] if instructions else []
-    messages = history.merge_system_messages([*leading, *history.to_messages(entries)], note)
+    messages = merge_system_messages([*leading, *to_messages(entries)], note)
     first = [ItemText(INSTRUCTIONS, instructions)] if instructions else []
     items = (*first, *item_texts(entries, reader.places, reader.content.breakpoints))
     return PromptMessages(tuple(messages), tuple(reader.skipped), items=items)
