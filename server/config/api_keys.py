@@ -11,6 +11,7 @@ from pathlib import Path
 from server.access import ApiKey, ApiKeys
 from server.config.config import Config
 from server.config.file import ConfigError
+from server.config.secret import private_text
 
 CREDENTIAL = "api-key"
 """Name of systemd's credential with the same contents (systemd.exec(5), LoadCredential=)."""
@@ -35,13 +36,9 @@ def credential(environ: Mapping[str, str], name: str = CREDENTIAL) -> Path | Non
 
 
 def read_api_keys(path: Path, *, shared: bool = False) -> dict[str, ApiKey]:
-    """Return the keys by name. Raises ConfigError, without any key in its message.
-
-    Other users must not be able to read the file. systemd's own credentials are `shared`: their mode shows the mask of
-    an access control list.
-    """
+    """Return the keys by name. `shared`: see `private_text`. Raises ConfigError, without any key in its message."""
     keys: dict[str, ApiKey] = {}
-    for number, line in enumerate(map(str.strip, _read_lines(path, shared)), 1):
+    for number, line in enumerate(map(str.strip, private_text(path, "a file of keys", shared).splitlines()), 1):
         if not line or line.startswith("#"):
             continue
         text, *options = line.split()
@@ -55,18 +52,6 @@ def read_api_keys(path: Path, *, shared: bool = False) -> dict[str, ApiKey]:
     if not keys:
         raise ConfigError(f"{path} contains no key: add a line `name:key`")
     return keys
-
-
-def _read_lines(path: Path, shared: bool) -> list[str]:
-    try:
-        with path.open(encoding="ascii") as file:
-            if not shared and os.fstat(file.fileno()).st_mode & 0o077:
-                raise ConfigError(f"{path} can be read by other users: run `chmod 600 {path}`")
-            return file.read().splitlines()
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not a file of keys: it contains characters other than ASCII") from error
 
 
 def _with_options(key: str, options: Sequence[str], place: str) -> ApiKey:
