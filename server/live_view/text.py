@@ -134,8 +134,7 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return rows with aligned columns; the first row is the head."""
     aligned: list[Callable[[str, int], str]] = [str.ljust if name in LEFT else str.rjust for name in rows[0]]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(map(_align, aligned, row, widths)).rstrip() for row in rows]
-
-
-def _align(align: Callable[[str, int], str], cell: str, width: int) -> str:
-    return align(cell, width)
+    return [
+        "  ".join(align(cell, width) for align, cell, width in zip(aligned, row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

@@ -4,10 +4,7 @@ from collections import deque
 
 from engine.job import Token
 from engine.tokenizer import Vocabulary
-from server.protocol.output_items import Logprob, TopLogprob
-
-MIN_LOGPROB = -9999.0
-"""OpenAI's value for minus infinity, which JSON cannot express."""
+from server.protocol.output_items import MIN_LOGPROB, Logprob, TopLogprob
 
 
 class PendingLogprobs:

@@ -6,6 +6,9 @@ from msgspec import UNSET, Struct, UnsetType
 
 from server.protocol.builtin_calls import BuiltinCall, McpItem
 
+MIN_LOGPROB = -9999.0
+"""OpenAI's value for minus infinity, which JSON cannot express."""
+
 
 class TopLogprob(Struct, frozen=True):
     token: str

@@ -2,9 +2,9 @@
 
 import re
 
+from server.protocol.sse import DONE
+
 NUMBER = re.compile(rb'"sequence_number":([0-9]+)')
-DONE = b"data: [DONE]\n\n"
-"""Last frame of a stream."""
 
 
 class FrameReader:

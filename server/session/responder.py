@@ -43,7 +43,7 @@ class Order(Struct, frozen=True):
             return self
         input_ = self.request.input or []
         if isinstance(input_, str):
-            input_ = [Raw(msgspec.json.encode({"type": "message", "role": "user", "content": input_}))]
+            input_ = [stored_items.user_message(input_)]
         return self.with_request(replace(self.request, input=[*items, *input_]))
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Raw, Struct
 
+from server.prompt.items import stored_items
 from server.protocol.errors import InvalidRequest
 from server.protocol.response import Response
 from server.session.client_events import Steer
@@ -63,7 +64,7 @@ def items(steer: Steer) -> list[Raw]:
     try:
         input_: str | list[Raw] = _input.decode(steer.input)
         if isinstance(input_, str):
-            input_ = [Raw(msgspec.json.encode({"type": "message", "role": "user", "content": input_}))]
+            input_ = [stored_items.user_message(input_)]
         for item in input_:
             content = _message.decode(item).content
             for part in content if isinstance(content, list) else ():

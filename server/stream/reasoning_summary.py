@@ -9,7 +9,7 @@ import re
 PARAGRAPH_END = re.compile(r"\n[ \t]*\n")
 SENTENCE_END = re.compile(r"[.!?\u2026][\"')\]]*(?=\s)|[\u3002\uff01\uff1f]|\n")
 """Ends of sentences: a mark before white space, an ideographic mark, or a line break. "1.5" goes on."""
-LEAST_WORDS = 3
+MIN_WORDS = 3
 """Words of a sentence, at least: "1." and "Okay." belong to the next one."""
 
 
@@ -26,6 +26,6 @@ def summary_parts(text: str, kind: str | None) -> list[str]:
 
 def _first_sentence(paragraph: str) -> str:
     for end in SENTENCE_END.finditer(paragraph):
-        if len(paragraph[: end.end()].split()) >= LEAST_WORDS or not end[0].isascii():
+        if len(paragraph[: end.end()].split()) >= MIN_WORDS or not end[0].isascii():
             return paragraph[: end.end()].rstrip()
     return paragraph

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from server.protocol.errors import InvalidRequest
-from server.protocol.request import Listing
+from server.protocol.request import NULL, Listing
 
 Fields: TypeAlias = dict[str, Raw]
 """Fields of an item that the server passes through without decoding them."""
@@ -22,7 +22,6 @@ WITH_STATUS = (
     *("shell_call", "shell_call_output", *SEARCHES),
 )
 """Types of items that need a status in the types of official clients."""
-NULL = Raw(b"null")
 NONE = Raw(b"[]")
 MESSAGE = Raw(b'"message"')
 COMPLETED = Raw(b'"completed"')
@@ -67,8 +66,13 @@ _text = msgspec.json.Decoder(str | None)
 def encode_input_items(input_: str | Sequence[Raw], response_id: str) -> bytes:
     """Return the items of a request's `input` as a JSON list. Missing ids are derived from the response's id."""
     if isinstance(input_, str):
-        input_ = [_raw({"type": _raw("message"), "role": _raw("user"), "content": _raw(input_)})]
+        input_ = [user_message(input_)]
     return msgspec.json.encode(list(_complete_items(input_, response_id.removeprefix("resp_"))))
+
+
+def user_message(text: str) -> Raw:
+    """Return a text as an item: a message of the user."""
+    return _raw({"type": "message", "role": "user", "content": text})
 
 
 def conversation_items(items: bytes, response: bytes) -> list[Raw]:

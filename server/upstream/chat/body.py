@@ -14,7 +14,7 @@ from server.protocol.formats import JsonFormat, PlainFormat
 from server.protocol.request import Request
 from server.served_model import JobParams
 from server.tools import Toolbox, ToolSpec, arguments_schema
-from server.upstream.transport import LEAST_TOP_P
+from server.upstream.transport import MIN_TOP_P
 
 SAMPLING = ("temperature", "top_p", "seed", "presence_penalty", "frequency_penalty", "logit_bias", "stop")
 """Fields of OpenAI's API."""
@@ -96,7 +96,7 @@ def _format(request: Request, toolbox: Toolbox) -> dict[str, Any]:
 def _sampling(request: Request) -> dict[str, Any]:
     fields = {name: getattr(request, name) for name in (*SAMPLING, *EXTENSIONS)}
     if fields["top_p"] == 0:
-        fields["top_p"] = LEAST_TOP_P
+        fields["top_p"] = MIN_TOP_P
     penalty = request.repetition_penalty if request.repeat_penalty is None else request.repeat_penalty
     fields |= {"repeat_penalty": penalty, "repetition_penalty": penalty}  # the names of llama.cpp and of vLLM
     return {name: value for name, value in fields.items() if value is not None}

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from server.protocol.output_items import Logprob, TopLogprob
+from server.protocol.output_items import MIN_LOGPROB, Logprob, TopLogprob
 from server.stream import (
     ArgumentsAdded,
     ReasoningAdded,
@@ -23,13 +23,10 @@ from server.upstream.chat.chunks import (
     decode_chunk,
 )
 from server.upstream.chat.output_checks import OutputChecks, RunningChecks
-from server.upstream.transport import BROKEN_OFF, EventData, EventTooLong, OutputMismatch, faults
+from server.upstream.transport import BROKEN_OFF, DONE, EventData, EventTooLong, OutputMismatch, faults
 
-DONE = b"[DONE]"
 MAX_DELTAS = 1 << 30
 """More deltas than any answer has."""
-MIN_LOGPROB = -9999.0
-"""OpenAI's value for minus infinity, which JSON cannot express."""
 INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 """`finish_reason` -> `incomplete_details.reason`."""
 TOKEN_CHARACTERS = 1024

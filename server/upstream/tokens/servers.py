@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from engine.constraint import Grammar
 from engine.job import FinishReason, SamplingParams, Token
 from engine.structured_output import StructuralTag
-from server.upstream.transport import LEAST_TOP_P, Address
+from server.upstream.transport import MIN_TOP_P, Address
 
 
 class Syntax(StrEnum):
@@ -116,7 +116,7 @@ def sampling_fields(
     if "logit_bias" in fields:
         fields["logit_bias"] = bias or None
     if fields.get("top_p") == 0:
-        fields["top_p"] = LEAST_TOP_P
+        fields["top_p"] = MIN_TOP_P
     return {name: value for name, value in fields.items() if value is not None}
 
 

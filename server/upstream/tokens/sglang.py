@@ -12,9 +12,8 @@ from msgspec import Struct
 
 from engine.job import FinishReason, Token, TokenLogprobs
 from server.upstream.tokens.servers import AnswerPart, Continuation, Syntax, sampling_fields
-from server.upstream.transport import Address, faults
+from server.upstream.transport import DONE, Address, faults
 
-DONE = b"[DONE]"
 SYNTAXES = {"llguidance": Syntax.LARK, "outlines": Syntax.NONE, "none": Syntax.NONE}
 """Syntax of the field `ebnf` by the backend of grammars; XGrammar's is EBNF."""
 Likely = tuple[float | None, int, str | None]

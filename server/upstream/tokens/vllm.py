@@ -8,11 +8,10 @@ from msgspec import Struct
 
 from engine.job import FinishReason, Token, TokenLogprobs
 from server.upstream.tokens.servers import AnswerPart, Continuation, Syntax, sampling_fields
-from server.upstream.transport import BROKEN_OFF, Address, faults
+from server.upstream.transport import BROKEN_OFF, DONE, Address, faults
 
 TOKEN_ID = "token_id:"
 """Prefix of a token's name in logprobs, by `return_tokens_as_token_ids`."""
-DONE = b"[DONE]"
 
 
 class _Likelihoods(Struct):

@@ -13,14 +13,15 @@ from server.upstream.transport.attempt import (
     UpstreamJob,
 )
 from server.upstream.transport.client import ClientTimeouts, UpstreamClient
-from server.upstream.transport.event_stream import EventData, EventTooLong
+from server.upstream.transport.event_stream import DONE, EventData, EventTooLong
 from server.upstream.transport.faults import BROKEN_OFF, OutputMismatch, UpstreamFault
-from server.upstream.transport.missing_fields import LEAST_TOP_P, REFUSALS, MissingFields, lacking_anywhere
+from server.upstream.transport.missing_fields import MIN_TOP_P, REFUSALS, MissingFields, lacking_anywhere
 
 __all__ = [
     "BROKEN_OFF",
+    "DONE",
     "EVENT_STREAM",
-    "LEAST_TOP_P",
+    "MIN_TOP_P",
     "REFUSALS",
     "Address",
     "Ask",

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 MAX_EVENT_BYTES = 4 << 20
 """Bytes of one event at most."""
+DONE = b"[DONE]"
+"""Data of the last event of a stream."""
 BOM = b"\xef\xbb\xbf"
 
 

@@ -20,11 +20,11 @@ from engine.job import EngineOutput, Finished, FinishReason, Started, Token, Tok
 from engine.tokenizer.byte_alphabet import BYTE_TO_UNICODE
 from engine.tokenizer.entries import TokenType
 from engine.tokenizer.vocabulary import Vocabulary
-from server.postprocessing.logprobs import MIN_LOGPROB, PendingLogprobs, logprob
+from server.postprocessing.logprobs import PendingLogprobs, logprob
 from server.postprocessing.output_processor import OutputProcessor
 from server.protocol import sse
 from server.protocol.events import Event, OutputTextDelta, OutputTextDone
-from server.protocol.output_items import Logprob, TopLogprob
+from server.protocol.output_items import MIN_LOGPROB, Logprob, TopLogprob
 from server.protocol.response import Response
 from server.stream import replay
 from server.stream.inputs import Created, InProgress, StreamInput
