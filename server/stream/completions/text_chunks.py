@@ -10,7 +10,8 @@ from server.protocol import sse
 from server.protocol.events import Error, Event, OutputTextDelta, ResponseCompleted, ResponseIncomplete
 from server.protocol.output_items import Logprob, OutputMessage
 from server.protocol.response import Response
-from server.stream.completions.chat_chunks import ChatUsage, Failed, chat_usage
+from server.stream.completions.chat_chunks import chat_usage
+from server.stream.completions.chat_objects import ChatUsage, Failed
 from server.stream.completions.chunk_times import AnswerExtensions, ChunkNumbers, whole_extensions
 
 TextFinishReason: TypeAlias = Literal["stop", "length"]
