@@ -8,14 +8,14 @@ message that the client writes.
 
 import base64
 import binascii
-from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from collections.abc import Iterator, Sequence
 
 import msgspec
 from msgspec import Struct
 
 from server.protocol.events import CompactionCompacting, Event, OutputItemAdded, OutputItemDone
 from server.protocol.output_items import CompactionItem, Logprob
+from server.stream.open_item import NextNumber, Opening, Outcome
 
 VERSION = 1
 DELTAS_PER_EVENT = 16
@@ -49,7 +49,7 @@ class OpenCompaction:
     prefix = "cmp"
     silent = False
 
-    def __init__(self, id_: str, output_index: int, number: Callable[[], int], input_: object) -> None:
+    def __init__(self, id_: str, output_index: int, number: NextNumber, input_: Opening) -> None:
         self._id = id_
         self._index = output_index
         self._number = number
@@ -64,7 +64,7 @@ class OpenCompaction:
         if len(self._texts) % DELTAS_PER_EVENT == 0:
             yield CompactionCompacting(self._number(), self._id, self._index)
 
-    def done(self, status: Literal["completed", "incomplete"]) -> Iterator[Event]:
+    def done(self, status: Outcome) -> Iterator[Event]:
         """Close the item, which has no status. A summary that was cut is used as far as it goes."""
         content = encode_summary("".join(self._texts).strip())
         yield OutputItemDone(self._number(), self._index, CompactionItem(self._id, content))

@@ -49,7 +49,7 @@ from server.stream.inputs import (
     ToolCallEnded,
     ToolCallStarted,
 )
-from server.stream.open_items import Outcome
+from server.stream.open_item import Outcome
 from server.stream.output import ResponseOutput
 
 

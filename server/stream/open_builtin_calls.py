@@ -3,7 +3,7 @@
 Only commands of a shell stream; the specification has no events for the parts of the other items. Pure.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
@@ -27,6 +27,7 @@ from server.protocol.events import Event, OutputItemAdded, OutputItemDone
 from server.protocol.output_items import Logprob
 from server.stream.decoders import PartialObject
 from server.stream.inputs import BuiltinName
+from server.stream.open_item import NextNumber, Opening, Outcome
 
 A = TypeVar("A")
 
@@ -68,7 +69,7 @@ class OpenBuiltinCall(Generic[A]):
     kind: type[A]
     silent = True
 
-    def __init__(self, id_: str, output_index: int, number: Callable[[], int], input_: object) -> None:
+    def __init__(self, id_: str, output_index: int, number: NextNumber, input_: Opening) -> None:
         self._id = id_
         self._call_id = f"call_{id_.partition('_')[2]}"
         self._index = output_index
@@ -83,7 +84,7 @@ class OpenBuiltinCall(Generic[A]):
         self._written.feed(text)
         yield from ()
 
-    def done(self, status: Literal["completed", "incomplete"]) -> Iterator[Event]:
+    def done(self, status: Outcome) -> Iterator[Event]:
         self._read()
         yield OutputItemDone(self._number(), self._index, self._item(status))
 
@@ -103,7 +104,7 @@ class OpenShellCall(OpenBuiltinCall[ShellArguments]):
     kind = ShellArguments
     silent = False
 
-    def __init__(self, id_: str, output_index: int, number: Callable[[], int], input_: object) -> None:
+    def __init__(self, id_: str, output_index: int, number: NextNumber, input_: Opening) -> None:
         super().__init__(id_, output_index, number, input_)
         self._sent: list[str] = []
         """Text of each command that was sent."""
@@ -113,7 +114,7 @@ class OpenShellCall(OpenBuiltinCall[ShellArguments]):
         self._read()
         yield from self._commands()
 
-    def done(self, status: Literal["completed", "incomplete"]) -> Iterator[Event]:
+    def done(self, status: Outcome) -> Iterator[Event]:
         yield from self._commands()
         if self._sent:
             yield self._command_done()

@@ -1,6 +1,6 @@
 """Items of MCP servers while they stream; this server executes the calls, so each stays open until it returns. Pure."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from msgspec.structs import replace
@@ -22,6 +22,7 @@ from server.protocol.builtin_calls import (
 from server.protocol.events import Event, OutputItemAdded, OutputItemDone
 from server.protocol.output_items import Logprob
 from server.stream.inputs import McpCallFinished, McpListStarted, McpToolsListed, ToolCallStarted
+from server.stream.open_item import NextNumber, Opening, Outcome
 
 LIST_INTERRUPTED = "The list was interrupted: the next request asks for it again."
 INTERRUPTED = McpHTTPError(500, "The call was interrupted: it may have had an effect, or none.")
@@ -32,7 +33,7 @@ class OpenMcpCall:
 
     prefix = "mcp"
 
-    def __init__(self, id_: str, output_index: int, number: Callable[[], int], input_: object) -> None:
+    def __init__(self, id_: str, output_index: int, number: NextNumber, input_: Opening) -> None:
         self._index = output_index
         self._number = number
         self._texts: list[str] = []
@@ -65,7 +66,7 @@ class OpenMcpCall:
         status: Literal["completed", "failed"] = "completed" if finished.error is None else "failed"
         self.call = replace(self.call, output=finished.output, error=finished.error, status=status)
 
-    def done(self, status: Literal["completed", "incomplete"]) -> Iterator[Event]:
+    def done(self, status: Outcome) -> Iterator[Event]:
         executed = self.pending
         if not executed:
             yield from self.arguments_done()
@@ -84,7 +85,7 @@ class OpenMcpApproval:
     prefix = "mcpr"
     silent = True
 
-    def __init__(self, id_: str, output_index: int, number: Callable[[], int], input_: object) -> None:
+    def __init__(self, id_: str, output_index: int, number: NextNumber, input_: Opening) -> None:
         self._index = output_index
         self._number = number
         self._texts: list[str] = []
@@ -97,7 +98,7 @@ class OpenMcpApproval:
         self._texts.append(text)
         yield from ()
 
-    def done(self, status: Literal["completed", "incomplete"]) -> Iterator[Event]:
+    def done(self, status: Outcome) -> Iterator[Event]:
         request = replace(self._request, arguments="".join(self._texts))
         yield OutputItemDone(self._number(), self._index, request)
 
@@ -108,7 +109,7 @@ class OpenMcpList:
     prefix = "mcpl"
     silent = True
 
-    def __init__(self, id_: str, output_index: int, number: Callable[[], int], input_: object) -> None:
+    def __init__(self, id_: str, output_index: int, number: NextNumber, input_: Opening) -> None:
         assert isinstance(input_, McpListStarted | McpToolsListed), "only these inputs open a list"
         self._index = output_index
         self._number = number
@@ -127,7 +128,7 @@ class OpenMcpList:
     def delta(self, text: str, logprobs: Sequence[Logprob] = ()) -> Iterator[Event]:
         yield from ()
 
-    def done(self, status: Literal["completed", "incomplete"]) -> Iterator[Event]:
+    def done(self, status: Outcome) -> Iterator[Event]:
         if status == "incomplete" and self._item.error is None:
             self.fail(LIST_INTERRUPTED)
         kind = McpListToolsCompleted if self._item.error is None else McpListToolsFailed
@@ -135,6 +136,6 @@ class OpenMcpList:
         yield OutputItemDone(self._number(), self._index, self._item)
 
 
-def _label_and_name(input_: object) -> tuple[str, str]:
+def _label_and_name(input_: Opening) -> tuple[str, str]:
     assert isinstance(input_, ToolCallStarted), "only this input opens a call"
     return input_.namespace or "", input_.name

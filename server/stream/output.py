@@ -19,8 +19,10 @@ from server.stream.inputs import (
     ToolCallEnded,
     ToolCallStarted,
 )
-from server.stream.open_items import NextNumber, Opening, OpenItem, OpenReasoning, Outcome, class_of, open_item
+from server.stream.item_classes import class_of, open_item
+from server.stream.open_item import NextNumber, Opening, OpenItem, Outcome
 from server.stream.open_mcp_calls import OpenMcpCall, OpenMcpList
+from server.stream.open_text_items import OpenReasoning
 
 
 class ResponseOutput:
