@@ -4,101 +4,23 @@ One task receives, any number of tasks send. Text messages carry the application
 closes the connection with a code of RFC 6455, 7.4.
 """
 
-import math
 from collections.abc import Iterable
-from enum import IntEnum
-from typing import Protocol
 
 import trio
-from msgspec import Struct
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, TextMessage
 
-from server.protocol.errors import ApiError, BodyTooLarge
+from server.websocket.closing import CloseCode, SocketClosed
+from server.websocket.limits import WebSocketLimits
+from server.websocket.message import IncomingMessage
+from server.websocket.transport import Budget, Transport
 
-FRAGMENT_BYTES = 64
-"""Bytes for which a fragment counts besides its text, so that empty fragments reach the limit of a message too."""
 CLOSE_SECONDS = 2.0
 """Seconds to wait for the client's close frame."""
 TURN_EVENTS = 64
 """Number of frames to read in one turn of the event loop: they take a millisecond."""
 PINGS_PER_SECOND = 20
 """Maximum pings of a client in one second."""
-
-
-class CloseCode(IntEnum):
-    """Codes of RFC 6455, 7.4.1, and of IANA's registry."""
-
-    NORMAL = 1000
-    GOING_AWAY = 1001
-    UNSUPPORTED_DATA = 1003
-    ABNORMAL = 1006
-    """The connection ended without a close frame; never sent."""
-    POLICY_VIOLATION = 1008
-    TOO_BIG = 1009
-    INTERNAL_ERROR = 1011
-    SERVICE_RESTART = 1012
-    TRY_AGAIN_LATER = 1013
-
-
-class WebSocketLimits(Struct, frozen=True):
-    """Limits of one connection, in seconds."""
-
-    ping: float = 20.0
-    """Silence of the client until a ping."""
-    pong: float = 120.0
-    """Silence of the client, despite pings, until the end. Some clients answer pings only while they receive."""
-    idle: float = 600.0
-    """Time without a response in progress until the end."""
-    age: float = 3600.0
-    """Age after which the connection accepts no further request (Open Responses, "WebSocket Reconnects")."""
-    message_gap: float = 20.0
-    """Pause within a message."""
-    message_total: float = math.inf
-    """Time for a whole message."""
-
-
-class SocketClosed(Exception):
-    """The connection ends, with the close code and the reason."""
-
-    def __init__(self, code: int, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
-        self.reason = reason
-
-
-class Budget(Protocol):
-    """Memory for messages."""
-
-    def reserve(self, size: int, total: int) -> None:
-        """Count `size` more bytes of a message that has `total` bytes then. Raises ApiError."""
-
-    def free(self, size: int) -> None:
-        """Free bytes that were reserved."""
-
-
-class Transport(Protocol):
-    """Byte stream below the WebSocket."""
-
-    async def read(self) -> bytes:
-        """Return received bytes; none at the end of the client's input."""
-
-    async def write(self, data: bytes) -> None:
-        """Send bytes; do nothing once the client is gone."""
-
-    async def finish(self) -> None:
-        """Announce the end, and discard what the client is still sending."""
-
-    def set_idle(self, scope: trio.CancelScope | None) -> None:
-        """Cancel `scope` at shutdown, or in favour of new connections, until the next call; None: never."""
-
-    @property
-    def disconnect_reason(self) -> str:
-        """Reason for which the client is gone, for the log."""
-
-    @property
-    def shutting_down(self) -> bool:
-        """True if the server accepts no further request."""
 
 
 class WebSocket:
@@ -112,11 +34,7 @@ class WebSocket:
         self._lock = trio.Lock()
         self._pong = b""
         """Pong that leaves with the next frames, since another task is sending."""
-        self._message = bytearray()
-        self._reserved = 0
-        """Bytes that the unfinished message has reserved."""
-        self._began = self._last_part = math.inf
-        """Times of the first and the last part of an unfinished message; infinite between messages."""
+        self._message = IncomingMessage(limits)
         self._pings: list[float] = []
         """Times of the client's latest pings."""
         now = trio.current_time()
@@ -130,7 +48,7 @@ class WebSocket:
             while True:
                 for count, event in enumerate(self._wire.events(), 1):
                     if await self._is_message(event, budget):
-                        return self._take()
+                        return self._message.take()
                     if not count % TURN_EVENTS:
                         await trio.lowlevel.checkpoint()
                 await self._read()
@@ -138,7 +56,7 @@ class WebSocket:
             self._broken = self._wire.state is not ConnectionState.REMOTE_CLOSING
             raise
         finally:
-            budget.free(self._reserved)  # of a message that will not be complete
+            budget.free(self._message.reserved)  # of a message that will not be complete
 
     async def send(self, messages: Iterable[bytes]) -> None:
         """Send text messages, in one piece."""
@@ -176,17 +94,11 @@ class WebSocket:
         finally:
             self._lock.release()
 
-    def _take(self) -> tuple[bytes, int]:
-        message, reserved = bytes(self._message), self._reserved
-        self._message, self._reserved = bytearray(), 0
-        self._began = self._last_part = math.inf
-        return message, reserved
-
     async def _is_message(self, event: Event, budget: Budget) -> bool:
         """True if the event completes a message. Raises SocketClosed."""
         match event:
             case TextMessage():
-                self._add(event, budget)
+                self._message.add(event, budget)
                 return event.message_finished
             case BytesMessage():
                 raise SocketClosed(CloseCode.UNSUPPORTED_DATA, "send JSON as a text message")
@@ -196,21 +108,6 @@ class WebSocket:
                 by_client = self._wire.state is ConnectionState.REMOTE_CLOSING
                 raise SocketClosed(event.code, "" if by_client else event.reason or "")
         return False
-
-    def _add(self, event: TextMessage, budget: Budget) -> None:
-        text = event.data.encode()
-        fragment = event.frame_finished and not event.message_finished
-        size = len(text) + (FRAGMENT_BYTES if fragment else 0)
-        try:
-            budget.reserve(size, self._reserved + size)
-        except BodyTooLarge as error:
-            raise SocketClosed(CloseCode.TOO_BIG, "the message is larger than --max-body-megabytes") from error
-        except ApiError as error:
-            raise SocketClosed(CloseCode.TRY_AGAIN_LATER, error.message) from error
-        self._reserved += size
-        self._message += text
-        self._last_part = trio.current_time()
-        self._began = min(self._began, self._last_part)
 
     async def _answer_ping(self, ping: Ping) -> None:
         """Answer, at once unless another task is sending: that answer waits with it (RFC 6455, 5.5.3)."""
@@ -225,7 +122,7 @@ class WebSocket:
     async def _read(self) -> None:
         """Read once; ping a client that is silent. Raises SocketClosed."""
         while True:
-            slow = min(self._last_part + self.limits.message_gap, self._began + self.limits.message_total)
+            slow = self._message.deadline
             with trio.move_on_at(min(self._next_ping, slow)):
                 data = await self.transport.read()
                 self._heard = trio.current_time()

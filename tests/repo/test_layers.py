@@ -145,7 +145,7 @@ ALONE = {
     "threading": {"server.systemd.notifier"},
     "tokenizers": {"engine.tokenizer.encoders"},
     "tomli_w": {"server.config.file"},
-    "wsproto": {"server.websocket.handshake", "server.websocket.socket"},
+    "wsproto": {"server.websocket.handshake", "server.websocket.message", "server.websocket.socket"},
 }
 """Library -> modules that import it. trio starts the threads, in `engine.runtime.engine`."""
 
