@@ -5,7 +5,6 @@ anew among the allowed ones, by a request for one token with biases, and another
 tokens are delivered at once; the stream goes on if it writes the same.
 """
 
-from collections import deque
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 
@@ -16,7 +15,8 @@ from msgspec.structs import replace
 
 from engine.constraint import GrammarError
 from engine.job import Finished, FinishReason, Job, SamplingParams, Token
-from server.upstream.tokens.gate import TokenGate, bias
+from server.upstream.tokens.answer_tokens import AnswerTokens
+from server.upstream.tokens.gate import bias
 from server.upstream.tokens.masks import Masks
 from server.upstream.tokens.outputs import AnswerOutputs
 from server.upstream.tokens.parts import AnswerParts
@@ -56,79 +56,77 @@ class TokenAnswer:
         self._job = job
         self._attempt = attempt
         self._ends = frozenset(upstreams.ends)
-        self._gate = TokenGate(job.grammar, upstreams.n_vocab, self._ends)
-        self._masks = Masks(self._gate)
-        self._tokens = list(job.prompt)
-        """Prompt and answer so far."""
-        self._ahead: deque[int] = deque()
-        """Tokens that were certain before the stream has written them."""
         self._outputs = AnswerOutputs(attempt, len(job.prompt))
-        self._refused: list[int] | None = None
-        """Tokens to choose from, after one that the grammar forbids."""
+        self._tokens = AnswerTokens(job, upstreams.n_vocab, self._ends, self._outputs)
+        self._masks = Masks(self._tokens.gate)
         self._grammar = ""
         """Grammar for a stream that begins the answer, in the server's syntax."""
         self._choice: list[int] = []
         """Tokens of the last choice."""
         self._streams = True
         """False for the rest of an answer whose stream has lost its last tokens."""
-        self._finished: Finished | None = None
 
     async def run(self) -> None:
         try:
             await self._answer()
         except GrammarError as error:
-            self._finished = Finished(FinishReason.GRAMMAR, str(error))
-        assert self._finished is not None, "the answer has an end"
-        await self._outputs.send(ends=self._finished is not None)
+            self._tokens.finished = Finished(FinishReason.GRAMMAR, str(error))
+        assert self._tokens.finished is not None, "the answer has an end"
+        await self._send()
         self._attempt.complete()
-        await self._attempt.send(self._finished)
+        await self._attempt.send(self._tokens.finished)
 
     @property
-    def _left(self) -> int:
-        """Tokens that the answer may still have."""
-        return self._job.max_tokens - (len(self._tokens) - len(self._job.prompt))
+    def _is_finished(self) -> bool:
+        return self._tokens.finished is not None
+
+    async def _send(self) -> None:
+        """Deliver the tokens so far."""
+        await self._outputs.send(ends=self._is_finished)
 
     async def _answer(self) -> None:
+        tokens = self._tokens
         if not self._job.max_tokens:  # a prompt to evaluate in advance
             async with self._asked(1, self._job.sampling, streams=False) as parts:
                 await self._read_numbers(parts)
-            self._finish(FinishReason.LENGTH)
+            tokens.finish(FinishReason.LENGTH)
             return
         if self._upstreams.has_grammars and (grammar := self._job.grammar) is not None:
             self._grammar = await trio.to_thread.run_sync(grammar_text, grammar, self._server.syntax)  # up to 0.1 s
         if self._grammar:
             await self._stream_by_grammar()
-        self._force()
-        while self._finished is None:
-            await (self._stream() if self._refused is None else self._choose(self._refused))
+        tokens.force()
+        while not self._is_finished:
+            await (self._stream() if tokens.refused is None else self._choose(tokens.refused))
 
     async def _stream_by_grammar(self) -> None:
         """Read the answer of an upstream that has the grammar too. Its limits may be others, so that it refuses it."""
+        self._tokens.by_grammar = True
         try:
             await self._stream()
         except UpstreamFault as fault:
             if self._outputs.upstream_writes or fault.kind not in REFUSALS:
                 raise
         finally:
-            self._grammar = ""
+            self._grammar, self._tokens.by_grammar = "", False
 
     async def _stream(self) -> None:
         """Read a stream of tokens until it ends or departs from the grammar."""
-        self._ahead.clear()
-        count, most = 0, self._left
+        self._tokens.begin_stream()
+        count, most = 0, self._tokens.left
         async with self._asked(most, self._job.sampling, self._streams) as parts:
             while (part := await parts.next()) is not None:
                 count += len(part.tokens)
                 await self._outputs.note(part)
                 goes_on = await self._take_all(part.tokens)
-                if goes_on and part.finish is not None and self._finished is None:
+                if goes_on and part.finish is not None and not self._is_finished:
                     await self._masks.prepare()
                     goes_on = self._end(part)
-                await self._outputs.send(ends=self._finished is not None)
+                await self._send()
                 if count >= most or self._is_last(part):
                     await self._read_numbers(parts)
                     return
-                if not goes_on or self._finished is not None:
+                if not goes_on or self._is_finished:
                     return
 
     def _is_last(self, part: AnswerPart) -> bool:
@@ -146,72 +144,45 @@ class TokenAnswer:
         """Take tokens of the stream. Return False if the stream cannot be continued, or is not to be."""
         for token in tokens:
             await self._masks.prepare()
-            if not self._take(token):
+            if not self._is_finished and not self._tokens.has(token.id):
+                raise faults.malformed(self._client.address.url, f"the vocabulary has no token {token.id}")
+            if not self._tokens.take(token):
                 return False
-            if self._grammar and self._finished is None:
+            if self._grammar and not self._is_finished:
                 await self._masks.prepare()
-                if self._gate.end is not None:
+                if self._tokens.gate.end is not None:
                     return False  # its grammar would hide whether the model wants to end a complete answer
         return True
-
-    def _take(self, token: Token) -> bool:
-        """Take a token of the stream. Return False if the stream cannot be continued."""
-        if self._finished is not None:
-            return True
-        if not self._has(token.id):
-            raise faults.malformed(self._client.address.url, f"the vocabulary has no token {token.id}")
-        if self._ahead:
-            self._outputs.upstream_writes = True
-            return token.id == self._ahead.popleft()
-        if not self._gate.allows(token.id):
-            self._refused = self._gate.allowed
-            return False
-        self._outputs.upstream_writes = True
-        if token.id in self._ends:
-            self._finish(FinishReason.STOP)
-        else:
-            self._accept(token)
-            self._force()
-        return True
-
-    def _has(self, token: int) -> bool:
-        """True if the vocabulary has the token."""
-        return 0 <= token < self._upstreams.n_vocab
 
     def _end(self, part: AnswerPart) -> bool:
         """Take the last part of an answer. Return False if the answer must go on."""
         assert part.finish is not None, "it is the last part"
-        if self._ahead:
-            return False
-        if part.finish is FinishReason.LENGTH and part.lost:
+        if part.finish is FinishReason.LENGTH and part.lost and not self._tokens.is_ahead:
             self._streams = False
             return False
-        if part.finish is FinishReason.STOP and self._gate.end is None:
-            self._refused = self._gate.allowed
-            return False
-        self._finish(part.finish)
-        return True
+        return self._tokens.end(part.finish)
 
     async def _choose(self, allowed: list[int]) -> None:
         """Choose the next token among the allowed ones. Raises OutputMismatch if the upstream cannot."""
-        self._refused = None
+        tokens = self._tokens
+        tokens.refused = None
         if self._ends.issuperset(allowed):
-            self._finish(FinishReason.STOP)
+            tokens.finish(FinishReason.STOP)
             return
         if len(allowed) == 1 and self._job.top_logprobs is None:
-            self._accept(Token(allowed[0], forced=True))
-            self._force()
+            tokens.accept(Token(allowed[0], forced=True))
+            tokens.force()
             return
         if not self._upstreams.chooses:
             raise OutputMismatch("The upstream's output does not match the grammar of the request.")
         # A stream is worth while if the choice is the same as the last time: in white space, or inside a string.
-        most = self._left if allowed == self._choice and self._streams else 1
+        most = tokens.left if allowed == self._choice and self._streams else 1
         self._choice = allowed
-        begun = len(self._tokens)
+        begun = len(tokens.all)
         async with self._asked(most, self._job.sampling, most > 1, allowed) as parts:
             while (part := await parts.next()) is not None:
                 goes_on = await self._take_chosen(part, begun)
-                await self._outputs.send(ends=self._finished is not None)
+                await self._send()
                 if not goes_on:
                     return
             await parts.drain()
@@ -221,48 +192,27 @@ class TokenAnswer:
 
         Raises OutputMismatch for a token that is not among the choice.
         """
+        tokens = self._tokens
         for token in part.tokens:
-            if self._finished is not None or self._ahead:
+            if self._is_finished or tokens.is_ahead:
                 return False
             await self._masks.prepare()
-            allows = self._has(token.id) and self._gate.allows(token.id)
-            if len(self._tokens) > begun and self._gate.allowed != self._choice:
+            allows = tokens.has(token.id) and tokens.gate.allows(token.id)
+            if len(tokens.all) > begun and tokens.gate.allowed != self._choice:
                 return False
             if not allows:
                 field = self._server.choice
                 raise OutputMismatch(f"The upstream ignores `{field}`, and its output does not match the grammar.")
-            self._take(token)
+            tokens.take(token)
         self._end_choice(part)
-        return self._finished is None
+        return not self._is_finished
 
     def _end_choice(self, part: AnswerPart) -> None:
         """Take the end of a choice's part. Raises OutputMismatch if the grammar forbids the end of the answer."""
         if part.lost:
             self._streams = False  # the next choice is one token, which is not streamed
-        if self._finished is None and part.finish is FinishReason.STOP and not self._end(part):
+        if not self._is_finished and part.finish is FinishReason.STOP and not self._end(part):
             raise OutputMismatch("The upstream ends its output where the grammar forbids that.")
-
-    def _accept(self, token: Token) -> None:
-        self._gate.accept(token.id)
-        self._tokens.append(token.id)
-        self._outputs.add(token)
-        if not self._left:
-            self._finish(FinishReason.LENGTH)
-
-    def _force(self) -> None:
-        """Accept the tokens that are certain to follow. With logprobs, or by the same grammar, the upstream chooses."""
-        if self._job.top_logprobs is not None or self._grammar or self._refused is not None:
-            return
-        while self._finished is None and (forced := self._gate.forced()):
-            for id_ in forced:
-                if self._finished is None and id_ in self._ends:
-                    self._finish(FinishReason.STOP)
-                elif self._finished is None:
-                    self._accept(Token(id_, forced=True))
-                    self._ahead.append(id_)
-
-    def _finish(self, reason: FinishReason) -> None:
-        self._finished = Finished(reason)
 
     @asynccontextmanager
     async def _asked(
@@ -270,12 +220,12 @@ class TokenAnswer:
     ) -> AsyncIterator[AnswerParts]:
         """Ask for the next tokens, and yield the parts of the answer. `allowed`: to choose from; all if empty."""
         address, job = self._client.address, self._job
-        sampling = continued(sampling, self._tokens[len(job.prompt) :], self._server.sampling)
+        sampling = continued(sampling, self._tokens.answer, self._server.sampling)
         if allowed and self._server.choice == "logit_bias":
             biases = bias(allowed, self._upstreams.n_vocab, sampling.logit_bias)
             sampling, allowed = replace(sampling, logit_bias=biases), ()
         ends, grammar = sorted(self._ends), self._grammar
-        asked = Continuation(self._tokens, max_tokens, sampling, job.top_logprobs, ends, grammar, allowed, streams)
+        asked = Continuation(self._tokens.all, max_tokens, sampling, job.top_logprobs, ends, grammar, allowed, streams)
         body = msgspec.json.encode(self._server.body(self._upstreams.model, asked, self._upstreams.refused))
         self._outputs.requests += 1
         async with self._client.request("POST", self._server.target(address), body) as answer:
