@@ -28,8 +28,10 @@ class HostCache:
         info = model.info
         enabled = limit > 0 and info.saves_state
         self._limit = limit
-        self._bytes_per_token = 0.0
-        """Size of the last saved run, by its tokens."""
+        self._row_bytes = 0.0
+        """Bytes of a token's rows in the last saved run."""
+        self._tail_bytes = 0
+        """Bytes of its tail, which does not grow with its tokens."""
         self.tree = PrefixTree(limit, model.split, cuts_state=info.cuts_state) if enabled else None
 
     def advance_clock(self) -> None:
@@ -61,12 +63,12 @@ class HostCache:
         if self.tree is None or (start := self.tree.missing(save.tokens)) is None:
             return
         n = len(save.tokens) - start
-        if n * self._bytes_per_token > self._limit:
+        if self._size(n) > self._limit:
             return  # copying it would only delay the next job
         try:
             state = self._model.save(save.slot, start, len(save.tokens))
             run = CachedRun(save.tokens, start, state, frozenset({save.affinity} - {""}))
-            self._bytes_per_token = run.size / n
+            self._row_bytes, self._tail_bytes = len(state.rows) / n, len(state.tail)
             self.tree.insert(run, save.savable, keep_until=save.keep_until)
             if run.size > self._limit:
                 log.warning("%d tokens do not fit into the prefix cache: a larger --cache-megabytes would help", n)
@@ -75,11 +77,18 @@ class HostCache:
 
     def tokens_in(self, size: int) -> int:
         """Return the tokens whose state has so many bytes; those of a context before any state was saved."""
-        return int(size / self._bytes_per_token) if self._bytes_per_token else self._model.info.n_ctx
+        rows = size - self._tail_bytes
+        if rows < 0:
+            return 0
+        return int(rows / self._row_bytes) if self._row_bytes else self._model.info.n_ctx
 
-    def has_room_for_copies(self, tokens: int) -> bool:
-        """True if copies of that many tokens, which slots still have, replace little else."""
-        return self.tree is not None and tokens * self._bytes_per_token <= MAX_COPIES_SHARE * self._limit
+    def has_room_for_copies(self, lengths: Iterable[int]) -> bool:
+        """True if copies of slots, which still have so many tokens, replace little else."""
+        return self.tree is not None and sum(map(self._size, lengths)) <= MAX_COPIES_SHARE * self._limit
+
+    def _size(self, tokens: int) -> float:
+        """Return the bytes of the state of so many tokens, an estimate by the last saved run."""
+        return tokens * self._row_bytes + self._tail_bytes
 
     def savable_runs(self, unsaved: Iterable[PrefixSave], limit: int) -> list[CachedRun]:
         """Save slots, and return the most useful runs that may be written to a disk and fit into the limit."""

@@ -118,7 +118,7 @@ class InferenceLoop:
         quick, long = self._cache.tokens_in(QUICK_SAVE_BYTES), self._model.info.n_ctx
         for seconds, max_tokens in ((QUICK_SAVE_IDLE_SECONDS, quick), (LONG_SAVE_IDLE_SECONDS, long)):
             yield seconds
-            while self._cache.has_room_for_copies(prefixes.slot_tokens):
+            while self._cache.has_room_for_copies(prefixes.slot_lengths):
                 if (save := prefixes.save_in_advance(max_tokens)) is None:
                     break
                 self._cache.save(save)

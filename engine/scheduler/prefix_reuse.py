@@ -33,9 +33,9 @@ class PrefixReuse:
         self._tree = tree
 
     @property
-    def slot_tokens(self) -> int:
-        """Number of tokens in all slots."""
-        return sum(len(slot.cached_tokens) for slot in self._slots)
+    def slot_lengths(self) -> list[int]:
+        """Numbers of tokens in the slots that have some."""
+        return [len(slot.cached_tokens) for slot in self._slots if slot.cached_tokens]
 
     def choose_slot(self, free: Sequence[Slot], running: RunningSequence) -> Slot:
         """Return the slot whose tokens the prompt continues.

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from engine.backends.scripted import ScriptedModel
 from engine.model import BatchEntry, ModelError, SavedState
@@ -65,6 +66,35 @@ def test_save_of_a_run_above_the_limit_is_tried_once(caplog: pytest.LogCaptureFi
         cache.carry_out([PrefixSave(0, TOKENS, len(TOKENS), "a")])
     assert model.saves == 1
     assert caplog.messages == ["60 tokens do not fit into the prefix cache: a larger --cache-megabytes would help"]
+
+
+class TailedModel(CountingModel):
+    """Saves a tail with each state, as models with an attention window do."""
+
+    def __init__(self, tail: bytes) -> None:
+        super().__init__(n_slots=2, batched=True)
+        self.info = replace(self.info, cuts_state=False)
+        self._tail = tail
+
+    def save(self, slot: int, start: int, end: int) -> SavedState:
+        return replace(super().save(slot, start, end), tail=self._tail)
+
+
+def test_save_of_few_tokens_with_a_tail_leaves_room_for_many() -> None:
+    """A tail of 10,000 bytes for one token does not mean 10,000 bytes a token."""
+    model = TailedModel(bytes(10_000))
+    cache = HostCache(model, 100_000)
+    longer = (*TOKENS, 1)
+    for slot, tokens in enumerate((longer, other := tuple(range(100, 200)))):
+        model.decode([BatchEntry(slot, 0, tokens, logits=0)])
+    for save in (PrefixSave(0, longer, 0, "a"), PrefixSave(0, TOKENS, 0, "a")):
+        cache.save(save)
+        assert cache.has_room_for_copies([61, 100])
+        assert not cache.has_room_for_copies([20] * 3), "three tails are more than a quarter"
+        assert (cache.tokens_in(9_999), cache.tokens_in(100_000) >= 100) == (0, True)
+    cache.save(PrefixSave(1, other, 0, "b"))
+    assert cache.tree is not None
+    assert cache.tree.match((*other, 1)).n == len(other)
 
 
 def test_cache_of_0_bytes_has_no_tree() -> None:
