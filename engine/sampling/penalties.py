@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from engine.job import SamplingParams
 from engine.model import FloatArray
 
+MIN_REPEAT_PENALTY = 1e-9
+"""Lowest repetition penalty in effect: lower ones give the same tokens, but float32 would overflow."""
+
 Ids = NDArray[np.intp]
 
 
@@ -72,7 +75,7 @@ class Penalties:
         if len(self._biased):
             logits[self._biased] += self._biases
         if self._recent is not None:
-            ids, penalty = self._recent.ids, self._sampling.repeat_penalty
+            ids, penalty = self._recent.ids, max(self._sampling.repeat_penalty, MIN_REPEAT_PENALTY)
             chosen = logits[ids]
             # Dividing a negative logit (arXiv:1909.05858) would make the token likelier; llama.cpp multiplies it.
             logits[ids] = np.where(chosen > 0, chosen / penalty, chosen * penalty)

@@ -125,6 +125,15 @@ def test_penalties_leave_minus_infinity_unchanged() -> None:
     assert {sampler.pick(array(-np.inf, 1, -np.inf, 1)) for _ in range(50)} <= {1, 3}
 
 
+@pytest.mark.parametrize("penalty", [5e-324, 1e-40, 1e-9, 1e-3])
+@pytest.mark.parametrize("repeat_last_n", [-1, 2])
+@pytest.mark.parametrize("params", [GREEDY, replace(GREEDY, temperature=1), SamplingParams(2, 0.9, 3, 0.05)], ids=str)
+def test_tiny_repetition_penalty_repeats(params: SamplingParams, penalty: float, repeat_last_n: int) -> None:
+    """Positive logits of repeated tokens become huge, and keep their order."""
+    sampler = Sampler(replace(params, repeat_penalty=penalty, repeat_last_n=repeat_last_n), [2, 3])
+    assert [sampler.pick(array(30, 20, 8, 12, -1)) for _ in range(3)] == [3] * 3
+
+
 def test_pick_without_penalties_leaves_the_logits_unchanged() -> None:
     logits = array(3, 2, 1, 0)
     sampler = Sampler(replace(GREEDY, repeat_penalty=1.0, repeat_last_n=-1, logit_bias={}), [0, 1])
