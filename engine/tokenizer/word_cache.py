@@ -12,7 +12,7 @@ from engine.tokenizer.pieces import words_of
 MAX_CHARACTERS = 4096
 """Length of the longest text that is encoded word by word: a millisecond."""
 MAX_WORDS = 8192
-"""Number of cached words. They take 2 MB."""
+"""Number of cached words. They take 2 MB, or 11 MB in rare alphabets."""
 MAX_WORD_CHARACTERS = 32
 """Length of the longest cached word."""
 
