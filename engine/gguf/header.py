@@ -36,7 +36,7 @@ class GGUFError(ValueError):
 
 
 def damaged_file(problem: str) -> GGUFError:
-    """Return an error whose remedy is another download."""
+    """Return the error for a problem whose remedy is another download."""
     return GGUFError(f"{problem}, so download it again")
 
 
@@ -142,7 +142,7 @@ class Header(msgspec.Struct, frozen=True):
         if entry is None:
             return None
         if type(entry.value) is not type_:  # not isinstance: a bool is an int
-            raise damaged_file(f"the model file's {key} is a {_name(entry.value)}, not a {type_.__name__}")
+            raise damaged_file(f"the model file's {key} is a {_type_name(entry.value)}, not a {type_.__name__}")
         return entry.value
 
     def _values(self, key: str, type_: type[T]) -> Sequence[T]:
@@ -156,5 +156,5 @@ class Header(msgspec.Struct, frozen=True):
         return cast("Sequence[T]", values)
 
 
-def _name(value: Value) -> str:
+def _type_name(value: Value) -> str:
     return "list" if isinstance(value, PackedTexts) else type(value).__name__

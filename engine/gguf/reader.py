@@ -33,15 +33,12 @@ from engine.gguf.header import (
 )
 from engine.gguf.packed_texts import LENGTH_BYTES, PackedTexts
 
-__all__ = ["BLOCKS", "GGUFError", "Header", "MetadataEntry", "Tensor", "Value", "read"]
-
-# Maximum items in a list, or bytes in a text. Real vocabularies have up to 300k tokens; this many take a second.
 MAX_ITEMS = 1 << 22
+"""Maximum items in a list, or bytes in a text. Real vocabularies have up to 300k tokens; this many take a second."""
 _length = struct.Struct("<Q").unpack_from
 SNIFF_BYTES = 256
 """Length of the beginning that shows whether a file is text, in bytes."""
 
-# File formats that people pass by mistake: first bytes -> sentence.
 GGML = "it is a GGML file from before GGUF, so convert it or download a GGUF file"
 FOREIGN_FORMATS = {
     b"version https://git-lfs": "it is a Git LFS pointer, so fetch the file itself with `git lfs pull`",
@@ -60,6 +57,7 @@ FOREIGN_FORMATS = {
     b"MZ": "it is a program (a llamafile?), so name the model's .gguf file",
     b"<": "it is a web page, so download the model file itself",
 }
+"""File formats that people pass by mistake: first bytes -> sentence."""
 
 
 def read(path: Path) -> Header:
@@ -223,11 +221,10 @@ def _tensor(cursor: _Cursor) -> Tensor:
 
 
 def _with_file_offset(tensor: Tensor, data_start: int, alignment: int, size: int) -> Tensor:
-    # Python's integers do not overflow, so the size of a tensor inside the file fits into 64 bits.
-    """Return the tensor with its offset from the start of the file, checked to lie inside the file."""
+    """Return the tensor with its offset from the start of the file. Raises GGUFError if it is not inside the file."""
     if tensor.offset % alignment:
         raise damaged_file(f"its tensor {tensor.name!r} is not aligned to {alignment} bytes")
-    offset = data_start + tensor.offset
+    offset = data_start + tensor.offset  # Python's integers do not overflow
     if offset + tensor.n_bytes > size:
         raise damaged_file(f"it is cut short within its tensor {tensor.name!r}")
     return msgspec.structs.replace(tensor, offset=offset)

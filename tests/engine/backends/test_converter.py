@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from engine.backends.ctransformers import converter
-from engine.gguf import reader
-from engine.gguf.reader import GGUFError, Header
+from engine.gguf import GGUFError, Header, reader
 from engine.tokenizer.byte_alphabet import BYTE_TO_UNICODE, UNICODE_TO_BYTE
 
 SPECIAL = ["<|im_end|>", "<｜end▁of▁sentence｜>", "two words"]

@@ -20,7 +20,7 @@ from engine.chat_template import ChatTemplate, TemplateEndless, TemplateError, s
 from engine.chat_template.compiled_template import FUEL, MAX_SOURCE
 from engine.chat_template.message import Call, Message, Tool
 from engine.chat_template.rendering import adapt_messages
-from engine.gguf import reader
+from engine.gguf import GGUFError
 from engine.gguf.header import Header, MetadataEntry, Value
 from engine.loader.model_file import read
 from engine.tokenizer.byte_alphabet import BYTE_TO_UNICODE
@@ -294,7 +294,7 @@ def test_prompt_of_longest_template_and_long_conversation_renders() -> None:
 
 def test_read_of_file_with_template_in_other_encoding_raises_gguf_error(tmp_path: Path) -> None:
     path = model_files.spm(tmp_path / "model.gguf", template=b"\xff{{ messages }}")
-    with pytest.raises(reader.GGUFError, match=r"tokenizer\.chat_template is not UTF-8 text"):
+    with pytest.raises(GGUFError, match=r"tokenizer\.chat_template is not UTF-8 text"):
         read(path)
 
 

@@ -11,10 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.gguf import reader
+from engine.gguf import GGUFError, Header, MetadataEntry, reader
 from engine.gguf.header import BLOCKS
 from engine.gguf.packed_texts import PackedTexts
-from engine.gguf.reader import GGUFError, Header, MetadataEntry
 
 TOKENS = ["<s>", "Ġ", "é", "", "日本"]
 
