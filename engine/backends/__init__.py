@@ -10,7 +10,7 @@ from engine.backends.selection import (
     native_tokenizer,
     open_model,
     option_sets,
-    own_tokenizer,
+    tokenizer_of,
 )
 
 __all__ = [
@@ -20,5 +20,5 @@ __all__ = [
     "native_tokenizer",
     "open_model",
     "option_sets",
-    "own_tokenizer",
+    "tokenizer_of",
 ]

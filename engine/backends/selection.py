@@ -4,10 +4,10 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from engine.backends.ctransformers import model
+from engine.backends.ctransformers import model as ctransformers
 from engine.backends.llamacpp import library as libllama
 from engine.backends.llamacpp import model as llamacpp
-from engine.backends.llamacpp import tokenizer as native
+from engine.backends.llamacpp import tokenizer as llamacpp_tokenizer
 from engine.gguf import Header, kinds
 from engine.model import BackendOptions, EngineFault, Model, ModelError
 
@@ -29,10 +29,11 @@ class BackendChoice(Struct, frozen=True):
 def choices(header: Header, requested: str, library: Path | None) -> list[BackendChoice]:
     """Return the engines to try, best first; never empty. `requested` is an engine's name or "auto". Raises
     ModelError."""
-    if requested == model.NAME:
+    if requested == ctransformers.NAME:
         return [_ctransformers(header, "it was requested")]
     try:
-        native = _llamacpp(library, "it was requested" if requested == llamacpp.NAME else "it reads current GGUF files")
+        reason = "it was requested" if requested == llamacpp.NAME else "it reads current GGUF files"
+        preferred = _llamacpp(library, reason)
     except EngineFault as error:
         if requested == llamacpp.NAME or library is not None:
             raise  # an explicit choice is never replaced
@@ -42,11 +43,11 @@ def choices(header: Header, requested: str, library: Path | None) -> list[Backen
         except ModelError as other:
             raise ModelError(f"{other}, and {reason}") from error
     if requested == llamacpp.NAME or library is not None:
-        return [native]
+        return [preferred]
     try:
-        return [native, _ctransformers(header, "llama.cpp crashed", fallback=True)]
+        return [preferred, _ctransformers(header, "llama.cpp crashed", fallback=True)]
     except ModelError:
-        return [native]
+        return [preferred]
 
 
 def open_model(
@@ -61,10 +62,10 @@ def open_model(
     backend_options: BackendOptions = llamacpp.DEFAULT_OPTIONS,
 ) -> Model:
     """Open the file `weights` of the model in the file `name`. Raises ModelError."""
-    if engine == model.NAME:
+    if engine == ctransformers.NAME:
         if backend_options.kv_type != llamacpp.DEFAULT_OPTIONS.kv_type:
             raise ModelError(f"ctransformers has no KV cache of type {backend_options.kv_type}: omit --kv-type")
-        return model.Ctransformers(weights, name=name, n_ctx=n_ctx, n_slots=n_slots, threads=threads)
+        return ctransformers.Ctransformers(weights, name=name, n_ctx=n_ctx, n_slots=n_slots, threads=threads)
     return llamacpp.LlamaCpp(
         libllama.load(library), weights, n_ctx=n_ctx, n_slots=n_slots, threads=threads, backend_options=backend_options
     )
@@ -72,16 +73,16 @@ def open_model(
 
 def option_sets(engine: str) -> list[BackendOptions]:
     """Return the option sets with which an engine runs a file to the same results, the default first."""
-    return [BackendOptions()] + [BackendOptions(flash_attention=False)] * (engine == llamacpp.NAME)
+    return [llamacpp.DEFAULT_OPTIONS] + [BackendOptions(flash_attention=False)] * (engine == llamacpp.NAME)
 
 
-def native_tokenizer(path: Path, library: Path | None) -> native.NativeTokenizer:
+def native_tokenizer(path: Path, library: Path | None) -> llamacpp_tokenizer.NativeTokenizer:
     """Return llama.cpp's tokenizer for a file, without its weights. Raises ModelError."""
     loaded = libllama.load(library)
-    return native.NativeTokenizer(loaded, llamacpp.load_file(loaded, path, vocab_only=True))
+    return llamacpp_tokenizer.NativeTokenizer(loaded, llamacpp.load_file(loaded, path, vocab_only=True))
 
 
-def own_tokenizer(opened: Model) -> native.NativeTokenizer | None:
+def tokenizer_of(opened: Model) -> llamacpp_tokenizer.NativeTokenizer | None:
     """Return the tokenizer that an opened model has; it works until the model is closed."""
     return opened.tokenizer if isinstance(opened, llamacpp.LlamaCpp) else None
 
@@ -96,13 +97,13 @@ def _llamacpp(library: Path | None, reason: str) -> BackendChoice:
 
 def _ctransformers(header: Header, reason: str, *, fallback: bool = False) -> BackendChoice:
     """Return ctransformers as a choice. Raises ModelError if it cannot run the file or this machine."""
-    if header.architecture not in model.ARCHITECTURES:
-        supported = ", ".join(sorted(model.ARCHITECTURES))
+    if header.architecture not in ctransformers.ARCHITECTURES:
+        supported = ", ".join(sorted(ctransformers.ARCHITECTURES))
         remedy = "" if fallback else ": use --engine llamacpp"
         raise ModelError(
             f"the model has the architecture {header.architecture!r}, and ctransformers runs only {supported}{remedy}"
         )
     if kinds.is_split(header):
         raise ModelError("ctransformers cannot read a model in several files: join them by `llama-gguf-split --merge`")
-    model.library()
-    return BackendChoice(model.NAME, reason, model.engine_id(), fallback)
+    ctransformers.library()
+    return BackendChoice(ctransformers.NAME, reason, ctransformers.engine_id(), fallback)

@@ -21,7 +21,7 @@ from engine.chat_template.rendering import adapt_messages
 from engine.chat_template.values import Clean, WriteCalls, clean_variables, tool_variables, with_tools
 from engine.dialects import Dialect, Parser, ReasoningTags, detect_dialect, with_generic
 from engine.notations import Offered, marks
-from engine.tokenizer import Progress, Vocabulary, no_progress
+from engine.tokenizer import TokenBound, Vocabulary, no_bound
 
 NONCHARACTER = "\ufdd0"
 """First candidate for a mark: Unicode reserves it for uses inside a program."""
@@ -108,13 +108,13 @@ class ChatTemplate:
         effort: str | None = None,
         tools: Sequence[Tool] = (),
         variables: Mapping[str, Any] = NO_VARIABLES,
-        progress: Progress = no_progress,
+        bound: TokenBound = no_bound,
     ) -> list[int]:
         """Return the prompt's tokens, up to the beginning of the assistant's answer. Raises TemplateError.
 
         `effort` is the reasoning effort in the API's words; None leaves the template's default. `tools` are the
         functions that the model may call. `variables` are further template variables, none of `RESERVED`; they
-        override `effort`. `progress`: see `Vocabulary.encode_prompt`.
+        override `effort`. `bound`: see `Vocabulary.encode_prompt`.
 
         Texts of users never become control tokens: a mark breaks the names of such tokens before the template sees
         them, and is removed from the plain text afterwards.
@@ -122,13 +122,13 @@ class ChatTemplate:
         if tools and not self.capabilities.tools:
             messages, tools = self._with_tools(messages, tools), ()
         try:
-            return self._prompt(messages, effort, tools, variables, progress)
+            return self._prompt(messages, effort, tools, variables, bound)
         except TemplateEndless:
             raise
         except TemplateError:  # some templates need fields that schemas may lack (Command R+)
             if not tools or self.write_calls is None:
                 raise
-            return self._prompt(self._with_tools(messages, tools), effort, (), variables, progress)
+            return self._prompt(self._with_tools(messages, tools), effort, (), variables, bound)
 
     def _with_tools(self, messages: Sequence[Message], tools: Sequence[Tool]) -> Sequence[Message]:
         with _nested_too_deeply():
@@ -140,7 +140,7 @@ class ChatTemplate:
         effort: str | None,
         tools: Sequence[Tool],
         variables: Mapping[str, Any],
-        progress: Progress,
+        bound: TokenBound,
     ) -> list[int]:
         texts: list[str] = []
 
@@ -150,10 +150,10 @@ class ChatTemplate:
 
         rendered = self._rendered(messages, effort, tools, variables, collect)
         if not any(map(self._vocabulary.control.search, texts)):
-            return self._vocabulary.encode_prompt(rendered, progress=progress)
+            return self._vocabulary.encode_prompt(rendered, bound=bound)
         mark = _unused_character(texts)
         broken = self._rendered(messages, effort, tools, variables, lambda text: self._break(text, mark))
-        return self._vocabulary.encode_prompt(broken, lambda text: text.replace(mark, ""), progress)
+        return self._vocabulary.encode_prompt(broken, lambda text: text.replace(mark, ""), bound)
 
     def _rendered(
         self,

@@ -160,7 +160,7 @@ class _File:
         """Open the model with an engine. Raises GGUFError, TemplateError, ModelError."""
         weights = self._path
         if choice.engine == ctrans.NAME:
-            self._settle()
+            self._choose_encoder()
             ctrans.check()  # check the library before a copy is written
             weights = compatible_weights(self._path, self.header, self._probe_cache, self._cache)
         try:
@@ -170,8 +170,8 @@ class _File:
             if weights != self._path:
                 weights.unlink(missing_ok=True)  # an unusable copy that was made here
             raise
-        if encode := backends.own_tokenizer(model):
-            self._settle(encode)
+        if native := backends.tokenizer_of(model):
+            self._choose_encoder(native)
         vocabulary, template = self.texts()
         size = f"slots {self._options.n_slots} n_ctx {self._n_ctx}"
         parts = " ".join(map(self._probe_cache.sha256, kinds.parts(self._path, self.header)))
@@ -189,10 +189,10 @@ class _File:
         spins = engine == ctrans.NAME and not counts.batch_is_fixed
         return structs.replace(counts, batch=counts.decode) if spins else counts
 
-    def _settle(self, own: Encode | None = None) -> None:
+    def _choose_encoder(self, native: Encode | None = None) -> None:
         """Choose the encoder of the vocabulary. Raises GGUFError."""
         try:
-            self.texts()[0].settle(own)
+            self.texts()[0].choose_encoder(native)
         except GGUFError as error:
             raise GGUFError(f"{self._path} cannot be used: {error}") from error
 

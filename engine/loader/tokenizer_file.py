@@ -27,7 +27,7 @@ def read(path: Path, chat_template: str = "") -> tuple[Vocabulary, ChatTemplate]
 def _read_gguf(path: Path, chat_template: str) -> tuple[Vocabulary, ChatTemplate]:
     vocabulary, template = read_texts(path, gguf.read(path), chat_template=chat_template)
     try:
-        vocabulary.settle()
+        vocabulary.choose_encoder()
     except GGUFError as error:
         raise GGUFError(f"{path} cannot be used: {error}") from error
     return vocabulary, template

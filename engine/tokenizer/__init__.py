@@ -5,17 +5,17 @@ from engine.tokenizer.detokenizer import Detokenizer, StopStrings
 from engine.tokenizer.encoders import Encode
 from engine.tokenizer.entries import TokenType
 from engine.tokenizer.tokenizer_json import read as read_tokenizer_json
-from engine.tokenizer.vocabulary import Progress, Vocabulary, no_progress
+from engine.tokenizer.vocabulary import TokenBound, Vocabulary, no_bound
 
 __all__ = [
     "BYTE_TO_UNICODE",
     "UNICODE_TO_BYTE",
     "Detokenizer",
     "Encode",
-    "Progress",
     "StopStrings",
+    "TokenBound",
     "TokenType",
     "Vocabulary",
-    "no_progress",
+    "no_bound",
     "read_tokenizer_json",
 ]

@@ -19,7 +19,8 @@ class TokenType(IntEnum):
     BYTE = 6
 
 
-_KNOWN_KINDS = bytes(kind if kind in set(TokenType) else TokenType.NORMAL for kind in range(256))
+_KNOWN_TYPES = bytes(number if number in set(TokenType) else TokenType.NORMAL for number in range(256))
+"""Number in the file -> `TokenType`; an unknown one counts as normal."""
 
 
 class TokenEntries(Struct, frozen=True):
@@ -27,18 +28,18 @@ class TokenEntries(Struct, frozen=True):
     objects."""
 
     texts: Sequence[str]
-    kinds: bytes
+    types: bytes
     """A `TokenType` for each token."""
 
-    def of_kind(self, *kinds: TokenType) -> list[int]:
+    def of_types(self, *types: TokenType) -> list[int]:
         """Return the ids of the tokens of these types, in ascending order."""
-        return [id_ for id_, kind in enumerate(self.kinds) if kind in kinds]
+        return [id_ for id_, type_ in enumerate(self.types) if type_ in types]
 
 
 def token_entries(header: Header) -> TokenEntries:
     """Return all tokens. Raises GGUFError if the file is damaged."""
     texts = header.texts("tokenizer.ggml.tokens")
-    kinds = header.integers("tokenizer.ggml.token_type") or [TokenType.NORMAL] * len(texts)
-    if len(kinds) != len(texts):
-        raise GGUFError(f"the file has {len(texts)} tokens but {len(kinds)} token types; it is damaged")
-    return TokenEntries(texts, bytes(kind if 0 <= kind < 256 else 0 for kind in kinds).translate(_KNOWN_KINDS))
+    types = header.integers("tokenizer.ggml.token_type") or [TokenType.NORMAL] * len(texts)
+    if len(types) != len(texts):
+        raise GGUFError(f"the file has {len(texts)} tokens but {len(types)} token types; it is damaged")
+    return TokenEntries(texts, bytes(type_ if 0 <= type_ < 256 else 0 for type_ in types).translate(_KNOWN_TYPES))

@@ -14,30 +14,30 @@ BYTE_NAME = re.compile(r"<0x([0-9A-F]{2})>", re.IGNORECASE)
 
 def bpe_bytes(entries: TokenEntries) -> list[bytes]:
     """Return the bytes of the tokens of a byte-level vocabulary, which writes bytes as GPT-2's letters."""
-    return [_letters_to_bytes(text, kind) for text, kind in zip(entries.texts, entries.kinds, strict=True)]
+    return [_letters_to_bytes(text, type_) for text, type_ in zip(entries.texts, entries.types, strict=True)]
 
 
-def _letters_to_bytes(text: str, kind: int) -> bytes:
-    if kind == TokenType.NORMAL:
+def _letters_to_bytes(text: str, type_: int) -> bytes:
+    if type_ == TokenType.NORMAL:
         # Most tokens are ASCII, maybe after a space, whose letter is Ġ: five times faster than letter by letter.
         spaced = text.replace("Ġ", " ")
         if spaced.isascii() and spaced.isprintable() and " " not in text:
             return spaced.encode()
-    if kind in (TokenType.NORMAL, TokenType.BYTE) and all(char in UNICODE_TO_BYTE for char in text):
+    if type_ in (TokenType.NORMAL, TokenType.BYTE) and all(char in UNICODE_TO_BYTE for char in text):
         return bytes(UNICODE_TO_BYTE[char] for char in text)
-    return literal_bytes(text) if kind in SHOWN else b""
+    return literal_bytes(text) if type_ in SHOWN else b""
 
 
 def sentencepiece_bytes(entries: TokenEntries) -> list[bytes]:
     """Return the bytes of the tokens of a SentencePiece vocabulary, which writes a space as U+2581."""
     found = _all_plain(entries.texts)
-    for id_, kind in enumerate(entries.kinds):
-        if kind == TokenType.BYTE:
+    for id_, type_ in enumerate(entries.types):
+        if type_ == TokenType.BYTE:
             if not (byte := BYTE_NAME.fullmatch(entries.texts[id_])):
                 raise damaged_file(f"its byte token {entries.texts[id_]!r:.40} does not name a byte")
             found[id_] = bytes.fromhex(byte[1])
-        elif kind != TokenType.NORMAL:
-            found[id_] = literal_bytes(entries.texts[id_]) if kind in SHOWN else b""
+        elif type_ != TokenType.NORMAL:
+            found[id_] = literal_bytes(entries.texts[id_]) if type_ in SHOWN else b""
     return found
 
 

@@ -71,7 +71,7 @@ def read(path: Path) -> tuple[Vocabulary, str | None]:
         raise GGUFError(f"{path} cannot be used: {error}") from error
     entries = {key: MetadataEntry(value, 0, 0, 0) for key, value in _metadata(path, file, settings, first).items()}
     vocabulary = Vocabulary(Header(3, 32, entries, tensors=(), size=0))
-    vocabulary.settle(encode)
+    vocabulary.choose_encoder(encode)
     return vocabulary, _template(path, settings)
 
 

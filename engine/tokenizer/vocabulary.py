@@ -7,7 +7,7 @@ from functools import cached_property, lru_cache, partial
 from typing import TypeAlias
 
 from engine.gguf import GGUFError, Header
-from engine.tokenizer.encoders import KINDS, Encode, Native, has_words, own_encoder, pieces_of
+from engine.tokenizer.encoders import KINDS, Encode, MakeNative, has_words, native_encoder, pieces_of
 from engine.tokenizer.entries import TokenType, token_entries
 from engine.tokenizer.packed import PackedBytes
 from engine.tokenizer.pieces import Pieces
@@ -34,19 +34,19 @@ MAX_CACHED_CHARACTERS = 65536
 PIECE_CHARACTERS = 16384
 """Least length of a piece of a longer text, in characters: 5 to 20 ms of work."""
 
-Progress: TypeAlias = Callable[[int], None]
+TokenBound: TypeAlias = Callable[[int], None]
 """Function that gets the number of tokens so far. It may raise an exception to stop the work."""
 
 
-def no_progress(count: int) -> None:
+def no_bound(count: int) -> None:
     """Ignore the number of tokens."""
 
 
 class Vocabulary:
     """Turns text into ids and ids into bytes."""
 
-    def __init__(self, header: Header, native: Native = None) -> None:
-        """`native` makes the engine's own encoder, for pre-tokenizers that `encoders` does not know.
+    def __init__(self, header: Header, make_native: MakeNative = None) -> None:
+        """`make_native` makes the engine's native encoder, for pre-tokenizers that `encoders` does not know.
 
         Raises GGUFError if the file's vocabulary cannot be read.
         """
@@ -54,7 +54,7 @@ class Vocabulary:
         self.size = len(entries.texts)
         self.bos = header.token_id("bos")
         self.eos = header.token_id("eos")
-        control = {id_: entries.texts[id_] for id_ in entries.of_kind(TokenType.CONTROL)}
+        control = {id_: entries.texts[id_] for id_ in entries.of_types(TokenType.CONTROL)}
         self.end_tokens = _end_tokens(header, entries.texts, control)
         # Names shorter than two letters are ignored: `ChatTemplate` cannot remove them from users' text.
         self._ids = {text: id_ for id_, text in control.items() if len(text) > 1}
@@ -68,22 +68,22 @@ class Vocabulary:
         self._names = entries.texts
         self._bytes = PackedBytes(to_bytes(entries))
         self._encode: Encode | None = None
-        self._build: Callable[[], Encode] | None = partial(encoder, header, entries, native)
-        self._own: Callable[[Encode], Encode | None] | None = partial(own_encoder, header)
+        self._build: Callable[[], Encode] | None = partial(encoder, header, entries, make_native)
+        self._native: Callable[[Encode], Encode | None] | None = partial(native_encoder, header)
         self._has_words = has_words(header, entries)
         self._make_pieces = pieces_of(header, entries)
         self._add_bos = bool(header.flag("tokenizer.ggml.add_bos_token", adds_bos))
         self._cached_encode = lru_cache(MAX_CACHED_TEXTS)(lambda text: array("i", self.encode(text)))
 
-    def settle(self, own: Encode | None = None) -> None:
-        """Choose the encoder and drop the file's lists. `own` is the encoder of the engine that has loaded the model;
-        without it, `encoders` builds one. Raises GGUFError if it cannot."""
-        encode = self._own(own) if own and self._own else None
+    def choose_encoder(self, native: Encode | None = None) -> None:
+        """Choose the encoder and drop the file's lists. `native` is the encoder of the engine that has loaded the
+        model; without it, `encoders` builds one. Raises GGUFError if it cannot."""
+        encode = self._native(native) if native and self._native else None
         if encode is None and self._build is not None:
             encode = self._build()
         if encode is not None:
             self._encode = WordCache(encode, self.bytes_of) if self._has_words else encode
-        self._build = self._own = None
+        self._build = self._native = None
 
     @property
     def control_ids(self) -> Mapping[str, int]:
@@ -109,7 +109,7 @@ class Vocabulary:
     def encode(self, text: str) -> list[int]:
         """Return the ids of plain text. Names of control tokens in it are ordinary text."""
         if self._encode is None:
-            self.settle()
+            self.choose_encoder()
         assert self._encode is not None
         return self._encode(text)
 
@@ -135,17 +135,15 @@ class Vocabulary:
         """Bytes of the longest token or control token name. A text of n bytes has at least n divided by this tokens."""
         return max(self._bytes.longest, *(len(name.encode()) for name in self._ids), 1)
 
-    def encode_prompt(
-        self, text: str, plain: Callable[[str], str] = str, progress: Progress = no_progress
-    ) -> list[int]:
+    def encode_prompt(self, text: str, plain: Callable[[str], str] = str, bound: TokenBound = no_bound) -> list[int]:
         """Return the ids of a rendered template: control tokens by name, `plain` applied to the text between them.
 
         Instructions and earlier turns come again with every request. Encoding 8,000 tokens takes 9 ms without the
-        cache. `progress` is called before each part of the text.
+        cache. `bound` is called before each part of the text.
         """
         ids = [self.bos] if self._add_bos and self.bos is not None else []
         for part, control in self._parts(text, plain):
-            progress(len(ids))
+            bound(len(ids))
             ids += self._cached_encode(part) if len(part) <= MAX_CACHED_CHARACTERS else self.encode(part)
             if control:
                 ids.append(self._ids[control])

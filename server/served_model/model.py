@@ -13,7 +13,7 @@ from engine.constraint import Grammar, GrammarError
 from engine.gguf import FileFacts
 from engine.model import ModelInfo
 from engine.structured_output import CompileCache, K, V
-from engine.tokenizer import Progress, Vocabulary, no_progress
+from engine.tokenizer import TokenBound, Vocabulary, no_bound
 from server.http import Check, WorkThread
 from server.prompt import TokenCounter, truncation
 from server.protocol.errors import InvalidRequest, NotFound
@@ -71,7 +71,7 @@ class ServedModel:
         tools: Sequence[Tool] = (),
         least_bytes: int = 0,
         variables: Mapping[str, Any] = NO_VARIABLES,
-        bound: Progress = no_progress,
+        bound: TokenBound = no_bound,
     ) -> list[int]:
         """Return the prompt. It has more than `most` tokens only if the last turn alone does (see `truncation`).
 
@@ -85,7 +85,7 @@ class ServedModel:
         fitted = partial(truncation.fit_last_turns, max_tokens=most)
         return await self.render(messages, fitted, RENDERINGS, effort, tools, variables=variables)
 
-    async def prompt_tokens(self, prompt: str | Sequence[int], bound: Progress) -> list[int]:
+    async def prompt_tokens(self, prompt: str | Sequence[int], bound: TokenBound) -> list[int]:
         """Return a prompt without a chat template. `bound`: see `tokens`. Raises InvalidRequest for unknown token
         ids."""
         vocabulary = self.loaded.vocabulary
@@ -93,7 +93,7 @@ class ServedModel:
             return await self._work.run(len(prompt), self._known_ids, prompt)
         self._check_size(len(prompt.encode()), self.most_bytes, "prompt")
         return await self._work.run_checked(
-            len(prompt), lambda check: vocabulary.encode_prompt(prompt, progress=_checked(check, bound))
+            len(prompt), lambda check: vocabulary.encode_prompt(prompt, bound=_checked(check, bound))
         )
 
     def _known_ids(self, prompt: Sequence[int]) -> list[int]:
@@ -118,7 +118,7 @@ class ServedModel:
         tools: Sequence[Tool] = (),
         least_bytes: int = 0,
         variables: Mapping[str, Any] = NO_VARIABLES,
-        bound: Progress = no_progress,
+        bound: TokenBound = no_bound,
     ) -> T:
         """Call `how` with the messages and a function that renders them, at most `times` times; return its result.
 
@@ -130,7 +130,7 @@ class ServedModel:
         def work(check: Check) -> T:
             def bounded(some: Sequence[Message]) -> list[int]:
                 self._check_size(sum(map(truncation.message_bytes, some)), max(self.most_bytes, least_bytes), "input")
-                return prompt(some, progress=_checked(check, bound))
+                return prompt(some, bound=_checked(check, bound))
 
             return how(messages, bounded)
 
@@ -186,12 +186,12 @@ class ServedModel:
             )
 
 
-def _checked(check: Check, bound: Progress) -> Progress:
-    def progress(count: int) -> None:
+def _checked(check: Check, bound: TokenBound) -> TokenBound:
+    def checked(count: int) -> None:
         check()
         bound(count)
 
-    return progress
+    return checked
 
 
 def _tool_characters(tool: Tool) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from engine.chat_template import Message
-from engine.tokenizer import Progress, no_progress
+from engine.tokenizer import TokenBound, no_bound
 from server.config import LiveConfig
 from server.prompt import PreparedRequest, jobs, options, volatile
 from server.served_model.model import ServedModel
@@ -42,13 +42,13 @@ class PromptTokens:
             prepared.toolbox.rendered,
             least_bytes,
             options.template_variables(request),
-            no_progress if least_bytes else refuse,
+            no_bound if least_bytes else refuse,
         )
         if not least_bytes:
             refuse(min(len(tokens), n_ctx))  # `jobs.job` counts what is too long for the context
         return tokens
 
-    def bound(self, name: str) -> Progress:
+    def bound(self, name: str) -> TokenBound:
         """Return the function that refuses a count of prompt tokens beyond the limits. `name`: field of the prompt."""
         limit = self._config.now.max_prompt_tokens
         return partial(jobs.refuse_more, n_ctx=self._model.loaded.info.n_ctx, name=name, limit=limit)

@@ -7,7 +7,7 @@ import pytest
 from engine.backends import selection
 from engine.gguf import reader
 from engine.tokenizer import Vocabulary
-from engine.tokenizer.encoders import MAX_RUN, PRE_TOKENIZERS, own_encoder, with_short_runs
+from engine.tokenizer.encoders import MAX_RUN, PRE_TOKENIZERS, native_encoder, with_short_runs
 from tests.support import model_files
 
 TEXTS = ["", "hello  world 42!", "a\n\n b", "Größe 日本語 🎉", "\0<|im_end|>", " x" * 300, "=" * 50_000, " " * 50_000]
@@ -21,12 +21,12 @@ def written(path: Path, pre: str) -> Path:
 def test_vocabulary_with_the_engines_encoder_gives_the_same_ids(pre: str, tmp_path: Path) -> None:
     path = written(tmp_path / "model.gguf", pre)
     ours, theirs = Vocabulary(reader.read(path)), Vocabulary(reader.read(path))
-    theirs.settle(selection.native_tokenizer(path, None))
+    theirs.choose_encoder(selection.native_tokenizer(path, None))
     assert [theirs.encode(text) for text in TEXTS] == [ours.encode(text) for text in TEXTS]
 
 
 def test_own_encoder_for_a_default_pre_tokenizer_is_ours(tmp_path: Path) -> None:
-    assert own_encoder(reader.read(written(tmp_path / "model.gguf", "default")), lambda text: []) is None
+    assert native_encoder(reader.read(written(tmp_path / "model.gguf", "default")), lambda text: []) is None
 
 
 @pytest.mark.parametrize("character", ["a", "=", "1", " ", "\n", "中"])

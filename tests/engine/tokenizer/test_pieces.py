@@ -76,8 +76,8 @@ def both_encoders(path: Path) -> Iterator[list[Vocabulary]]:
     ours, native = Vocabulary(reader.read(path)), Vocabulary(reader.read(path))
     library = libllama.load()
     model = library.llama_model_load_from_file(str(path).encode(), library.model_params())
-    ours.settle()
-    native.settle(NativeTokenizer(library, model))
+    ours.choose_encoder()
+    native.choose_encoder(NativeTokenizer(library, model))
     yield [ours, native]
     library.llama_model_free(model)
 
@@ -181,10 +181,10 @@ def test_pieces_of_an_unknown_pre_tokenizer_are_the_whole_text() -> None:
     assert list(pieces.whole("hello world", 1)) == ["hello world"]
 
 
-def test_encode_prompt_reports_its_progress_before_each_piece(small: list[Vocabulary]) -> None:
+def test_encode_prompt_calls_its_bound_before_each_piece(small: list[Vocabulary]) -> None:
     vocabulary, text = small[4], "hello world " * (MAX_CACHED_CHARACTERS // 6)
     counts: list[int] = []
-    ids = vocabulary.encode_prompt(f"<s>{text}</s>hello", progress=counts.append)
+    ids = vocabulary.encode_prompt(f"<s>{text}</s>hello", bound=counts.append)
     assert len(counts) == 2 + -(-len(text) // (PIECE_CHARACTERS + 5))
     assert counts == sorted(counts)
     assert counts[0] <= 1
@@ -201,5 +201,5 @@ def test_encode_prompt_stops_where_progress_raises(small: list[Vocabulary]) -> N
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        small[4].encode_prompt("hello world " * MAX_CACHED_CHARACTERS, progress=stop)
+        small[4].encode_prompt("hello world " * MAX_CACHED_CHARACTERS, bound=stop)
     assert len(counts) == 2

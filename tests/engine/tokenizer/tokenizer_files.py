@@ -17,7 +17,7 @@ def from_gguf(model: Path, folder: Path) -> Path:
     """Write the byte-level vocabulary of a GGUF file as `tokenizer.json`, with its template; return its path."""
     header = reader.read(model)
     entries = token_entries(header)
-    special = [entries.texts[id_] for id_ in entries.of_kind(TokenType.CONTROL)]
+    special = [entries.texts[id_] for id_ in entries.of_types(TokenType.CONTROL)]
     merges = [(left, right) for left, _, right in (merge.partition(" ") for merge in header.texts(MERGES))]
     tokenizer = Tokenizer(BPE({text: id_ for id_, text in enumerate(entries.texts)}, merges))
     cuts = [
