@@ -85,6 +85,11 @@ class SavedState(Struct, frozen=True):
     tail: Buffer
     """Everything else that is needed to continue at `end` (attention windows, recurrent state). May be empty."""
 
+    @property
+    def size(self) -> int:
+        """Bytes of both parts."""
+        return len(self.rows) + len(self.tail)
+
 
 class BatchEntry(Struct, frozen=True):
     """Tokens to evaluate in a slot from `position` on. They replace the slot's tokens from there on."""

@@ -25,7 +25,7 @@ class CachedRun(Struct, frozen=True):
     @property
     def size(self) -> int:
         """Bytes of the state."""
-        return len(self.state.rows) + len(self.state.tail)
+        return self.state.size
 
 
 class Node:
@@ -44,6 +44,7 @@ class Node:
         self.savable = False
         """True if the run may be written to a disk."""
         self.groups: set[str] = set()
+        """Affinity groups of the jobs that had these tokens."""
         self.keep_until = 0.0
         """Time, in the tree's clock, until which the run is evicted only if there is no other."""
         self.priority = (0.0, 0)
@@ -56,10 +57,10 @@ class Node:
     @property
     def size(self) -> int:
         """Bytes of the state."""
-        return len(self.state.rows) + len(self.state.tail)
+        return self.state.size
 
     def record_use(self, groups: Iterable[str], savable: bool, keep_until: float) -> None:
-        """Record a job that had these tokens: its affinity groups, whether it allows to write them to a disk, and until
+        """Record a job that had these tokens: its affinity groups, whether it allows writing them to a disk, and until
         when it wants them."""
         self.groups.update(groups)
         if len(self.groups) > MAX_GROUPS:

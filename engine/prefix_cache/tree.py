@@ -3,21 +3,16 @@
 SGLang's RadixAttention (Zheng et al., arXiv:2312.07104) has such a tree over pages of GPU memory; this one is over
 host memory behind the slots. A node is cut in two where two sequences part. Some models cannot continue everywhere
 (`ModelInfo.cuts_state`): their prefixes end with a node that has a tail.
-
-Eviction is GreedyDual-Size (Cao and Irani, "Cost-Aware WWW Proxy Caching Algorithms", 1997): a leaf's priority is the
-clock at its last use plus its cost by its size, the lowest priority goes first, and the clock becomes that priority.
-The cost is the number of tokens to evaluate again: seconds per token would be one factor for all nodes. Costs by size
-that differ by less than a factor of two count as equal, and then the least recently used leaf goes first.
 """
 
-import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from msgspec import Struct
 
 from engine.model import SavedState
+from engine.prefix_cache.eviction import EvictionOrder
 from engine.prefix_cache.node import CachedRun, Node
 from engine.prefix_cache.sequences import common_length
 
@@ -29,7 +24,7 @@ MIN_CACHED_TOKENS = 16
 MAX_LAST_TAILS = 4
 """Number of tails at the end of a path: two turns, each with question and answer."""
 
-MAX_KEPT_SHARE = 0.5
+MAX_LIFETIME_SHARE = 0.5
 """Share of the memory for runs with a lifetime. Beyond it they are evicted like all others."""
 
 
@@ -50,9 +45,7 @@ class PrefixTree:
         self._split = split
         self._cuts_state = cuts_state
         self._root = Node(None, (), 0, SavedState(b"", b""))
-        self._leaves: set[Node] = set()
-        self._clock = 0.0
-        self._uses = itertools.count(1)
+        self._order = EvictionOrder()
         self.size = 0
         """Bytes of all states."""
         self.now = 0.0
@@ -100,9 +93,9 @@ class PrefixTree:
             if node.end <= len(run.tokens):
                 node.record_use(run.groups, node.end <= savable, keep_until)
         if past:
-            self._refresh(added, past=True)
+            self._order.record_past_use(added)
         else:
-            self._refresh((*path, *added))
+            self._order.record_use((*path, *added))
             self._drop_tails((*path, *added))
         self._evict()
 
@@ -119,11 +112,11 @@ class PrefixTree:
             return []
         return self._append(path[-1] if path else self._root, run, n, savable)
 
-    def use(self, tokens: Sequence[int], group: str = "", savable: int = 0, *, keep_until: float = 0.0) -> None:
-        """Record that these first tokens were of use to a job of an affinity group, how many it allows to write to a
-        disk, and until when it wants them."""
+    def record_use(self, tokens: Sequence[int], group: str = "", savable: int = 0, *, keep_until: float = 0.0) -> None:
+        """Record a job of an affinity group that had these first tokens: how many of them may be written to a disk, and
+        until when it wants them."""
         path, n = self._walk(tuple(tokens))
-        self._refresh(path)
+        self._order.record_use(path)
         for node in path:
             if node.end <= n:
                 node.record_use({group} if group else (), node.end <= savable, keep_until)
@@ -184,8 +177,8 @@ class PrefixTree:
     def _add(self, parent: Node, tokens: tuple[int, ...], state: SavedState) -> Node:
         node = Node(parent, tokens, parent.end, state)
         parent.children[tokens[0]] = node
-        self._leaves.discard(parent)
-        self._leaves.add(node)
+        self._order.leaves.discard(parent)
+        self._order.leaves.add(node)
         self.size += node.size
         return node
 
@@ -222,24 +215,14 @@ class PrefixTree:
             if len(node.children) < 2:
                 self._replace(node, SavedState(node.state.rows, b""))
 
-    def _refresh(self, nodes: Iterable[Node], *, past: bool = False) -> None:
-        for node in nodes:
-            _, exponent = math.frexp(len(node.tokens) / max(node.size, 1))
-            if past:
-                node.priority = (2.0**exponent, -next(self._uses))
-            else:
-                node.priority = (self._clock + 2.0**exponent, next(self._uses))
-
     def _evict(self) -> None:
-        """Remove the least useful leaves until the limit is met; runs with a lifetime last, if they have at most
-        `MAX_KEPT_SHARE` of the memory."""
+        """Remove leaves until the limit is met; runs with a lifetime last, if they have at most `MAX_LIFETIME_SHARE` of
+        the memory."""
         while self.size > self._limit:
             kept = sum(node.size for node in self._root.subtree() if node.keep_until > self.now)
-            now = self.now if kept <= MAX_KEPT_SHARE * self._limit else math.inf
-            leaf = min(self._leaves, key=lambda leaf: (leaf.keep_until > now, leaf.priority))
-            self._clock = leaf.priority[0]
+            now = self.now if kept <= MAX_LIFETIME_SHARE * self._limit else math.inf
             self.evictions += 1
-            self._remove(leaf)
+            self._remove(self._order.next_leaf(now))
 
     def _remove(self, node: Node) -> None:
         """Remove a node with all that continues it, and its beginning if that is of no use alone."""
@@ -247,10 +230,10 @@ class PrefixTree:
         assert parent is not None, "the root stays"
         for below in node.subtree():
             self.size -= below.size
-            self._leaves.discard(below)
+            self._order.leaves.discard(below)
         del parent.children[node.tokens[0]]
         if parent.parent is not None and not parent.children:
-            self._leaves.add(parent)
+            self._order.leaves.add(parent)
             if not (self._cuts_state or parent.state.tail):
                 self._remove(parent)
 

@@ -98,7 +98,7 @@ class PrefixReuse:
             if self._tree.missing(tokens) is not None:
                 yield PrefixSave(slot.index, tokens, savable, slot.affinity, slot.keep_until)
             else:
-                self._tree.use(tokens, slot.affinity, savable, keep_until=slot.keep_until)
+                self._tree.record_use(tokens, slot.affinity, savable, keep_until=slot.keep_until)
 
     def save_in_advance(self, max_tokens: int) -> PrefixSave | None:
         """Return a save of a free slot of at most `max_tokens` that its next job need not carry out; None if there is
@@ -146,7 +146,7 @@ class PrefixReuse:
             yield PrefixCopy(source.index, slot.index, n)
         if self._tree is not None:
             savable = len(slot.cached_tokens) if running.savable else 0
-            self._tree.use(slot.cached_tokens, running.affinity, savable, keep_until=self.keep_until(running))
+            self._tree.record_use(slot.cached_tokens, running.affinity, savable, keep_until=self.keep_until(running))
 
     def _take(self, slot: Slot, running: RunningSequence, n: int, tokens: Sequence[int], savable: int) -> None:
         """Record that the slot gets a prefix of `n` tokens."""

@@ -98,8 +98,8 @@ def test_run_with_a_lifetime_is_evicted_last_if_it_has_half_of_the_memory(
 
 def test_run_that_is_used_again_gets_a_lifetime() -> None:
     tree = tree_of(KEPT, OTHERS[0], limit=100)
-    tree.use(KEPT[:30], keep_until=1.0)  # ends inside the run
-    tree.use(KEPT, keep_until=0.5)
+    tree.record_use(KEPT[:30], keep_until=1.0)  # ends inside the run
+    tree.record_use(KEPT, keep_until=0.5)
     tree.now = 0.4
     for tokens in OTHERS:
         save(tree, tokens)
@@ -119,7 +119,7 @@ def test_parts_of_a_run_with_a_lifetime_have_it_too() -> None:
 def test_eviction_removes_the_least_recently_used_leaf() -> None:
     one, two, three = (SHARED + bytes([i]) * 20 for i in range(3))
     tree = tree_of(one, two, limit=80)
-    tree.use(one)
+    tree.record_use(one)
     save(tree, three)
     assert [hit(tree, tokens + b"?") for tokens in (one, two, three)] == [one, SHARED, three]
 
@@ -164,7 +164,7 @@ def test_savable_runs_end_with_the_savable_tokens() -> None:
 def test_savable_runs_are_the_most_useful_within_the_limit_parents_first() -> None:
     one, two = SHARED + b"first conversation", SHARED + b"second conversation"
     tree = tree_of(one, two)
-    tree.use(one)
+    tree.record_use(one)
     assert [bytes(run.tokens) for run in tree.savable_runs(len(one))] == [SHARED, one]
 
 
@@ -173,7 +173,7 @@ def test_drop_removes_the_runs_of_a_group_alone(group: str | None, left: list[by
     tree = PrefixTree(AMPLE, split, cuts_state=True)
     for name in "ab":
         save(tree, SHARED + f"{name} talks with many words".encode(), name)
-    tree.use(SHARED + b"a talks", "b")
+    tree.record_use(SHARED + b"a talks", "b")
     tree.drop(group)
     assert [bytes(run.tokens) for run in tree.savable_runs(AMPLE)] == left
     assert hit(tree, SHARED + b"a talks with many words") == (SHARED if left else b"")
@@ -235,7 +235,7 @@ class CacheMachine(RuleBasedStateMachine):
     @rule(tokens=TOKENS, savable=st.integers(0, 50), group=st.sampled_from("abc"))
     def use(self, tokens: bytes, savable: int, group: str) -> None:
         before = {run.tokens for run in self.tree.savable_runs(AMPLE)}
-        self.tree.use(tokens, group, savable)
+        self.tree.record_use(tokens, group, savable)
         added = {run.tokens for run in self.tree.savable_runs(AMPLE)} - before
         assert all(bytes(run) == tokens[: len(run)] and len(run) <= savable for run in added)
 
@@ -268,7 +268,7 @@ class CacheMachine(RuleBasedStateMachine):
     def bounded(self) -> None:
         nodes = [node for node in self.tree._root.subtree() if node.tokens]
         assert self.tree.size == sum(node.size for node in nodes) <= self.limit
-        assert {node for node in nodes if not node.children} == self.tree._leaves
+        assert {node for node in nodes if not node.children} == self.tree._order.leaves
         prefixes = {bytes(node.run().tokens)[: node.end - i] for node in nodes for i in range(len(node.tokens))}
         assert len(prefixes) == sum(len(node.tokens) for node in nodes), "shared prefixes are counted once"
         for node in nodes:
