@@ -67,7 +67,7 @@ class Lanes:
         return interactive or self._active
 
     def record(self, is_batch: bool, seconds: float) -> None:
-        """Record the time of a step, and True if it was of the batch lane; `stepping` chose its slots."""
+        """Record the lane and the duration of a step, whose slots `stepping` has chosen."""
         if is_batch:
             self._debt = max(self._debt - seconds, 0.0)
         elif self._is_batch_active or self._batch_queue:

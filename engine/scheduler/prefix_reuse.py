@@ -7,11 +7,10 @@ from engine.prefix_cache import Match, PrefixTree
 from engine.scheduler.slots import RunningSequence, Slot, common_prefix_length, running_sequence
 from engine.scheduler.step import PrefixCopy, PrefixRestore, PrefixSave, Transfer
 
-# Minimum number of prefix tokens that are worth a copy between slots, a restore, or waiting for a donor.
 MIN_PREFIX_COPY_TOKENS = 16
-
-# Maximum checkpoints at the end of a slot's tokens; the first one counts extra.
+"""Minimum number of prefix tokens that are worth a copy between slots, a restore, or waiting for a donor."""
 MAX_CHECKPOINTS = 5
+"""Maximum checkpoints at the end of a slot's tokens; the first one counts extra."""
 
 
 class PrefixReuse:
@@ -86,8 +85,8 @@ class PrefixReuse:
                 yield from self.save(slot)
 
     def save(self, slot: Slot, keep: int | None = None) -> Iterator[PrefixSave]:
-        """Save the slot's tokens if the tree lacks them, or else record there that they were of use; if only the first
-        `keep` are still needed, also at the checkpoints after these, to which the slot can return."""
+        """Save the slot's tokens if the tree lacks them; otherwise record their use there. If the slot will lose all
+        but the first `keep` tokens, do the same at each checkpoint after these to which it can return."""
         if self._tree is None:
             return
         ends = [len(slot.cached_tokens)]
@@ -101,8 +100,8 @@ class PrefixReuse:
                 self._tree.record_use(tokens, slot.affinity, savable, keep_until=slot.keep_until)
 
     def save_in_advance(self, max_tokens: int) -> PrefixSave | None:
-        """Return a save of a free slot of at most `max_tokens` that its next job need not carry out; None if there is
-        none. Each slot is offered once after each job, in the order in which they will be overwritten."""
+        """Return a save of a free slot with at most `max_tokens`, so that its next job need not wait for that; None if
+        there is none. Each slot is saved once after a job, the one that will be overwritten first before the others."""
         for slot in sorted(self._slots, key=lambda slot: slot.last_used):
             if slot.has_new_tokens and slot.running is None and len(slot.cached_tokens) <= max_tokens:
                 slot.has_new_tokens = False

@@ -13,18 +13,16 @@ from engine.model import BatchEntry, ModelInfo
 from engine.prefix_cache import PrefixTree
 from engine.scheduler.lanes import Lanes
 from engine.scheduler.prefix_reuse import PrefixReuse
-from engine.scheduler.slots import Key, RunningSequence, Slot, running_sequence
+from engine.scheduler.prompt_planner import PromptPlanner
+from engine.scheduler.slots import Key, RunningSequence, Slot, next_entry, running_sequence
 from engine.scheduler.stats import Counters
 from engine.scheduler.step import PrefixSave, Step, Transfer
 from engine.scheduler.step_budget import StepBudget
 from engine.scheduler.stream_planner import StreamPlanner
 
-# Maximum prompt tokens in one step of a model that evaluates one slot at a time. A cancellation and the other streams
-# wait for one such step: 50 ms at 300 tokens a second. Larger steps gain less than 5%.
 PREFILL_CHUNK = 16
-
-# Number of clock ticks (planned prompt steps, slot uses) between two steps that evaluate the oldest prompt.
-OLDEST_PROMPT_INTERVAL = 8
+"""Maximum prompt tokens in one step of a model that evaluates one slot at a time. A cancellation and the other streams
+wait for one such step: 50 ms at 300 tokens a second. Larger steps gain less than 5%."""
 
 
 class Scheduler:
@@ -51,8 +49,7 @@ class Scheduler:
         self.prefixes = PrefixReuse(info, self._slots, self._active, self._mark_used, tree)
         self._budget = StepBudget(info.max_batch_tokens, max_step_seconds)
         self._streams = StreamPlanner(info, self._budget)
-        self._prefill_limit = 0
-        """Maximum prompt tokens of the last step that had some."""
+        self._prompts = PromptPlanner(info, self._budget)
         self._clock = 0
         self._prompt_is_next = False
 
@@ -86,25 +83,25 @@ class Scheduler:
             slot = self._stepping[0]
             self._active.remove(slot)
             self._active.append(slot)
-            return Step(tuple(transfers), (_batch_entry(slot, PREFILL_CHUNK),))
+            return Step(tuple(transfers), (next_entry(slot, PREFILL_CHUNK),))
         return Step(tuple(transfers), tuple(self._step_entries()))
 
     def update(
         self,
-        plan: Step,
+        step: Step,
         sampled: Mapping[int, Sequence[Token]],
         seconds: float,
         forced: Mapping[int, Sequence[int]] = MappingProxyType({}),
     ) -> list[tuple[Key, EngineOutput]]:
-        """Record that `plan` was carried out in that many seconds, and return the outputs.
+        """Record that a step was carried out in that many seconds, and return the outputs.
 
         `sampled` contains, for each slot with logits, one token a row, up to the first that differs from the draft;
         `forced` the tokens that are certain to follow.
         """
-        if plan.entries:
-            self._measure(plan.entries, seconds)
+        if step.entries:
+            self._measure(step.entries, seconds)
         outputs: list[tuple[Key, EngineOutput]] = []
-        for entry in plan.entries:
+        for entry in step.entries:
             slot = self._slots[entry.slot]
             running = running_sequence(slot)
             tokens = sampled.get(entry.slot, ())
@@ -125,12 +122,12 @@ class Scheduler:
         return outputs
 
     def fail(
-        self, plan: Step, message: str, reason: FinishReason = FinishReason.FAILED
+        self, step: Step, message: str, reason: FinishReason = FinishReason.FAILED
     ) -> list[tuple[Key, EngineOutput]]:
-        """Record that `plan` could not be carried out: its jobs end, all others continue."""
+        """Record that a step could not be carried out: its jobs end, all others continue."""
         outputs: list[tuple[Key, EngineOutput]] = []
-        self.undo(plan.transfers)
-        for entry in plan.entries:
+        self.undo(step.transfers)
+        for entry in step.entries:
             slot = self._slots[entry.slot]
             del slot.cached_tokens[entry.position if self._info.truncates else 0 :]
             slot.min_tokens = min(slot.min_tokens, len(slot.cached_tokens))
@@ -213,25 +210,11 @@ class Scheduler:
         prompts = [slot for slot in self._stepping if not slot.streaming and running_sequence(slot).donor is None]
         self._prompt_is_next = bool(prompts) and (self._prompt_is_next or not streams)
         if self._prompt_is_next:
-            yield self._prompt_entry(prompts, len(streams))
+            yield self._prompts.entry(prompts, len(streams), len(self._stepping) - len(streams), self._tick())
         else:
             # Draft tokens would delay waiting first tokens.
             yield from self._streams.entries(streams, drafting=not prompts)
         self._prompt_is_next = not self._prompt_is_next
-
-    def _prompt_entry(self, prompts: Sequence[Slot], streams: int) -> BatchEntry:
-        """Return the next tokens of one prompt, beside that many streams."""
-        self._prefill_limit = self._budget.prefill_tokens(streams, len(self._stepping) - streams)
-        slot = self._next_prompt(prompts)
-        tile = 1 if streams else self._info.attention_tile
-        tokens = slot.pending if self._info.truncates else slot.until_checkpoint
-        return _batch_entry(slot, _even_part_size(tokens, self._prefill_limit, tile))
-
-    def _next_prompt(self, prompts: Sequence[Slot]) -> Slot:
-        """Return the shortest prompt; every `OLDEST_PROMPT_INTERVAL` ticks the oldest, so that short ones cannot starve
-        it."""
-        self._clock += 1
-        return prompts[0] if self._clock % OLDEST_PROMPT_INTERVAL == 0 else min(prompts, key=lambda slot: slot.pending)
 
     def _measure(self, entries: Sequence[BatchEntry], seconds: float) -> None:
         self._lanes.record(running_sequence(self._slots[entries[0].slot]).is_batch, seconds)
@@ -242,8 +225,7 @@ class Scheduler:
             self._streams.measure(streams, entries, seconds)
             return
         self._counters.record_prefill(tokens, seconds)
-        if 2 * tokens > self._prefill_limit:  # in short steps the pass over the weights dominates the cost of a token
-            self._budget.record_prefill(streams, tokens, seconds)
+        self._prompts.measure(streams, tokens, seconds)
 
     def _advance(
         self, slot: Slot, running: RunningSequence, tokens: Sequence[Token], forced: Sequence[int]
@@ -272,20 +254,9 @@ class Scheduler:
         self._mark_used(slot)
 
     def _mark_used(self, slot: Slot) -> None:
+        slot.last_used = self._tick()
+
+    def _tick(self) -> int:
+        """Advance the clock, and return the time."""
         self._clock += 1
-        slot.last_used = self._clock
-
-
-def _batch_entry(slot: Slot, max_tokens: int) -> BatchEntry:
-    running, position = running_sequence(slot), len(slot.cached_tokens)
-    tokens = running.tokens[position : position + max_tokens]
-    return BatchEntry(slot.index, position, tokens, logits=int(position + len(tokens) == len(running.tokens)))
-
-
-def _even_part_size(tokens: int, max_size: int, min_size: int) -> int:
-    """Return the size of equal parts of about `max_size` tokens: a short rest would cost a whole pass over the weights.
-
-    Parts may exceed `max_size` in order not to fall below `min_size`.
-    """
-    parts = min(-(-tokens // max_size), max(tokens // min_size, 1))
-    return -(-tokens // parts)
+        return self._clock

@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import TypeAlias
 
 from engine.job import Job, Lane
+from engine.model import BatchEntry
 from engine.prefix_cache import common_length
 from engine.scheduler.ngram_drafter import NgramDrafter
 
@@ -11,15 +12,15 @@ Key: TypeAlias = int
 
 
 class RunningSequence:
-    """A job in a slot. `tokens` are the prompt and all tokens delivered so far."""
+    """A job that has a slot, or waits for one. `tokens` are the prompt and all tokens delivered so far."""
 
     def __init__(self, key: Key, job: Job) -> None:
         self.key = key
         self.client = job.client
         self.is_batch = job.lane is Lane.BATCH
-        """True if it has the batch lane now; a batch job may be promoted."""
+        """True if the job is in the batch lane now; a batch job may be promoted."""
         self.preemptions = 0
-        """Number of times that it had to leave its slot."""
+        """Number of times that the job had to leave its slot."""
         self.tokens = list(job.prompt)
         self.reused_tokens = 0
         """Prompt tokens that the KV cache already contained."""
@@ -118,3 +119,10 @@ def running_sequence(slot: Slot) -> RunningSequence:
     """Return the sequence of a slot that has one."""
     assert slot.running is not None, "only running slots are planned"
     return slot.running
+
+
+def next_entry(slot: Slot, max_tokens: int) -> BatchEntry:
+    """Return an entry of a slot's next tokens. The last token of the sequence gets logits."""
+    running, position = running_sequence(slot), len(slot.cached_tokens)
+    tokens = running.tokens[position : position + max_tokens]
+    return BatchEntry(slot.index, position, tokens, logits=int(position + len(tokens) == len(running.tokens)))

@@ -48,7 +48,7 @@ class StepBudget:
         """Seconds of a step without drafts, by number of streams."""
         self._draft_costs: dict[int, dict[int, float]] = {}
         """Measured values of `cost`, by number of streams and of draft tokens."""
-        self._run_seconds: dict[int, float] = {}
+        self._forced_run_seconds: dict[int, float] = {}
         """Seconds of a step of one stream's forced tokens beside other streams, by number of tokens."""
 
     def prefill_tokens(self, streams: int, prompts: int = 1) -> int:
@@ -69,22 +69,22 @@ class StepBudget:
         too_long = self.max_step and n_draft and cost * self._decode_seconds.get(streams, 0.0) > self.max_step
         return math.inf if too_long else cost
 
-    def run_pays(self, streams: int, tokens: int) -> bool:
+    def forced_run_pays(self, streams: int, tokens: int) -> bool:
         """True if a step of `tokens` forced tokens of one stream gives more tokens a second than one token of each
         stream. Lengths that were never measured count as little as the nearest one."""
-        nearest = min(self._run_seconds, key=lambda measured: abs(measured - tokens), default=tokens)
-        run_seconds = self._run_seconds.get(nearest, 0.0) * tokens / nearest
+        nearest = min(self._forced_run_seconds, key=lambda measured: abs(measured - tokens), default=tokens)
+        run_seconds = self._forced_run_seconds.get(nearest, 0.0) * tokens / nearest
         return tokens * self._decode_seconds.get(streams, math.inf) > streams * run_seconds
 
-    def record_run(self, tokens: int, seconds: float) -> None:
+    def record_forced_run(self, tokens: int, seconds: float) -> None:
         """Record a step of one stream's forced tokens beside other streams."""
-        self._run_seconds[tokens] = _running_mean(self._run_seconds.get(tokens, 0.0), seconds)
+        self._forced_run_seconds[tokens] = _running_mean(self._forced_run_seconds.get(tokens, 0.0), seconds)
 
     def record_decode(self, streams: int, n_draft: int, seconds: float) -> None:
         """Record a step of that many streams with `n_draft` draft or forced tokens each, besides the first."""
         if not n_draft:
-            for tokens in self._run_seconds:
-                self._run_seconds[tokens] *= 1 - FORGETTING_RATE
+            for tokens in self._forced_run_seconds:
+                self._forced_run_seconds[tokens] *= 1 - FORGETTING_RATE
             self._decode_seconds[streams] = _running_mean(self._decode_seconds.get(streams, 0.0), seconds)
             for number, cost in self._draft_costs.get(streams, {}).items():
                 self._draft_costs[streams][number] += FORGETTING_RATE * (1 + INITIAL_DRAFT_COST * number - cost)

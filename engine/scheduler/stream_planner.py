@@ -24,19 +24,23 @@ class StreamPlanner:
     def __init__(self, info: ModelInfo, budget: StepBudget) -> None:
         self._info = info
         self._budget = budget
-        self._was_run = False
-        """True if the last step evaluated the forced tokens of one of several streams."""
+        self._was_forced_run = False
+        """True if the last step was a forced run: the forced tokens of one of several streams."""
 
     def entries(self, streams: Sequence[Slot], drafting: bool) -> Iterator[BatchEntry]:
         """Yield the entries of the next step; without draft tokens unless `drafting`."""
         drafting = drafting and self._info.multi_row_logits
         planned = [_Stream(slot, self._info, drafting) for slot in streams]
         longest = max(planned, key=lambda stream: len(stream.certain))
-        n_run = min(len(longest.certain), MAX_ROWS, self._budget.prefill_tokens(len(streams)))
-        # After a run all streams get their turn.
-        self._was_run = n_run > 1 < len(streams) and not self._was_run and self._budget.run_pays(len(streams), n_run)
-        if self._was_run:
-            yield longest.entry(n_run)
+        n_forced = min(len(longest.certain), MAX_ROWS, self._budget.prefill_tokens(len(streams)))
+        # After a forced run, all streams get their turn.
+        self._was_forced_run = (
+            n_forced > 1 < len(streams)
+            and not self._was_forced_run
+            and self._budget.forced_run_pays(len(streams), n_forced)
+        )
+        if self._was_forced_run:
+            yield longest.entry(n_forced)
         else:
             n = self._rows(planned, drafting)
             yield from (stream.entry(n) for stream in planned)
@@ -45,7 +49,7 @@ class StreamPlanner:
         """Record that `entries` took that long; `streams` is the number of all streams."""
         n = max((len(entry.tokens) for entry in entries), default=1)
         if n > 1 == len(entries) < streams:
-            self._budget.record_run(n, seconds)
+            self._budget.record_forced_run(n, seconds)
         else:
             self._budget.record_decode(streams, n - 1, seconds)
 

@@ -129,25 +129,25 @@ def test_cost_of_an_untried_length_follows_the_nearest_and_is_bounded(seconds: f
         ({2: 0.012, 8: 0.02}, {2: False, 3: False, 7: True}),
     ],
 )
-def test_run_pays_if_it_gives_more_tokens_a_second_than_all_streams(
+def test_forced_run_pays_if_it_gives_more_tokens_a_second_than_all_streams(
     run_seconds: dict[int, float], pays: dict[int, bool]
 ) -> None:
     """Four streams give a token each in 20 ms."""
     budget = StepBudget(512)
     budget.record_decode(4, 0, 0.02)
     for tokens, seconds in run_seconds.items():
-        budget.record_run(tokens, seconds)
-    assert {tokens: budget.run_pays(4, tokens) for tokens in pays} == pays
+        budget.record_forced_run(tokens, seconds)
+    assert {tokens: budget.forced_run_pays(4, tokens) for tokens in pays} == pays
 
 
-def test_run_pays_again_some_steps_after_a_stalled_run() -> None:
+def test_forced_run_pays_again_some_steps_after_a_stalled_forced_run() -> None:
     budget = StepBudget(512)
     budget.record_decode(4, 0, 0.02)
-    budget.record_run(8, 0.05)
-    assert not budget.run_pays(4, 8)
+    budget.record_forced_run(8, 0.05)
+    assert not budget.forced_run_pays(4, 8)
     for _ in range(200):
         budget.record_decode(4, 0, 0.02)
-    assert budget.run_pays(4, 8)
+    assert budget.forced_run_pays(4, 8)
 
 
 def test_cost_beyond_a_configured_limit_is_infinite() -> None:
