@@ -176,10 +176,10 @@ class Engine:
 
         try:
             async with trio.open_nursery() as nursery:
-                ahead = partial(
-                    trio.to_thread.run_sync, self._loop.mask_thread.work, thread_name="ahead", limiter=threads
+                masks = partial(
+                    trio.to_thread.run_sync, self._loop.mask_thread.work, thread_name="masks", limiter=threads
                 )
-                nursery.start_soon(ahead)
+                nursery.start_soon(masks)
                 await trio.to_thread.run_sync(run, thread_name="inference", limiter=threads)
         except Exception:
             self._shutdown_message = "the inference thread failed; see the server log"

@@ -481,8 +481,8 @@ async def test_idle_thread_copies_slots_only_into_a_share_of_the_cache(cache_byt
 
 
 async def test_idle_thread_saves_a_long_slot_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.runtime.loop.QUICK_SAVE_BYTES", 30)
-    monkeypatch.setattr("engine.runtime.loop.LONG_SAVE_IDLE_SECONDS", 0.1)
+    monkeypatch.setattr("engine.runtime.slot_saver.QUICK_SAVE_BYTES", 30)
+    monkeypatch.setattr("engine.runtime.slot_saver.LONG_SAVE_IDLE_SECONDS", 0.1)
     model = SlowlySaving(n_slots=1, permits=2)
     async with running(model) as engine:
         await answered(engine, job(b"a" * 20))
