@@ -1,4 +1,7 @@
-"""Model families: the notation, markers and reasoning tags of each. Imports `grammar` and `notations`."""
+"""Model families: the notation, markers and reasoning tags of each.
+
+Imports `grammar`, `json_schema`, `notations` and the root.
+"""
 
 from engine.dialects.call_grammar import MAX_CALLS
 from engine.dialects.dialect import Dialect, ReasoningTags

@@ -1,4 +1,4 @@
-"""The GGUF file format: headers, metadata and the facts that they state about a model. Imports no other folder."""
+"""The GGUF file format: headers, metadata and the facts that they state about a model. Imports nothing of ours."""
 
 from engine.gguf.file_facts import FileFacts
 from engine.gguf.header import ARRAY, FLOAT32, STRING, GGUFError, Header, MetadataEntry, Tensor, Value, damaged_file

@@ -1,4 +1,4 @@
-"""JSON schemas, checked and rewritten for the grammar compiler. Imports the engine's root only."""
+"""JSON schemas, checked and rewritten for the grammar compiler. Imports the root only."""
 
 from engine.json_schema.check import CheckedSchema
 from engine.json_schema.faults import skeleton

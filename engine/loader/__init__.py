@@ -1,4 +1,7 @@
-"""From a name to a checked, loaded model. Imports `backends`, `chat_template`, `gguf`, `tokenizer` and the root."""
+"""From a name to a checked, loaded model.
+
+Imports `backends`, `chat_template`, `gguf`, `platform`, `tokenizer`, `wording` and the root.
+"""
 
 from engine.loader.loader import Loaded, Options, context, inspect, load, thread_counts
 from engine.loader.tokenizer_file import read as read_tokenizer

@@ -1,4 +1,4 @@
-"""Saved states of token sequences in host memory, as a radix tree. Pure. Imports the engine's root only."""
+"""Saved states of token sequences in host memory, as a radix tree. Imports the root only."""
 
 from engine.prefix_cache.node import CachedRun
 from engine.prefix_cache.sequences import common_length

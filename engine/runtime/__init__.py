@@ -1,4 +1,7 @@
-"""The inference thread and its trio side. Imports `sampling`, `scheduler` and the root."""
+"""The inference thread and its trio side.
+
+Imports `platform`, `prefix_cache`, `sampling`, `scheduler` and the root.
+"""
 
 from engine.runtime.engine import Engine, EngineStopped
 from engine.runtime.kv_snapshots import Snapshots

@@ -1,4 +1,4 @@
-"""Logits to a token: penalties, samplers and logprobs. Imports the engine's root only."""
+"""Logits to a token: penalties, samplers and logprobs. Imports the root only."""
 
 from engine.sampling.sampler import Sampler
 

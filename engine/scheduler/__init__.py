@@ -1,4 +1,4 @@
-"""Pure planning of steps: slots, reuse of prefixes, step budget and drafts. Imports the prefix cache and the root."""
+"""Planning of steps: slots, reuse of prefixes, step budget and drafts. Imports `prefix_cache` and the root."""
 
 from engine.scheduler.scheduler import Scheduler
 from engine.scheduler.slots import Key

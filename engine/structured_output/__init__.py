@@ -1,4 +1,7 @@
-"""Grammars at run time: the compiler, the tags that select a grammar, their assembly. Imports `dialects` and below."""
+"""Grammars at run time: the compiler, the tags that select a grammar, their assembly.
+
+Imports `dialects`, `grammar`, `json_schema`, `notations`, `tokenizer` and the root.
+"""
 
 from engine.structured_output.assembly import GrammarAssembler, OutputGrammars
 from engine.structured_output.compile_cache import CompileCache, K, V

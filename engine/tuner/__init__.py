@@ -1,1 +1,1 @@
-"""Measure which threads and options are fastest on this machine. Imports the engine's root only."""
+"""Measure which threads and options are fastest on this machine. Imports `wording` and the root."""

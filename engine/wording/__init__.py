@@ -1,4 +1,4 @@
-"""Words of messages for people. Imports nothing."""
+"""Words of messages for people. Imports nothing of ours."""
 
 from engine.wording.plurals import counted
 

@@ -17,6 +17,7 @@ from tests.repo.syntax import statements
 
 ROOT = Path(__file__).parents[2]
 OURS = ("engine", "server")
+ROOT_MODULES = "root"
 
 DRAWN = {
     "engine.gguf": "",
@@ -291,6 +292,23 @@ def test_docstring_of_a_server_folder_names_the_folders_it_imports(name: str) ->
     if named is not None:
         imported = {each.split(".")[1] for each in drawn()[name] if each.startswith("server.")} - {name.split(".")[1]}
         assert set(re.findall(r"`(\w+)`", named[1])) == imported
+
+
+def test_docstrings_of_engine_folders_name_the_folders_they_import() -> None:
+    """`the root` are the modules beside the folders: model, job and constraint."""
+    doors = [name for name in DRAWN if name in FOLDERS and name.startswith("engine.")]
+    expected = {name: {_top(other) for other in drawn()[name] if not other.startswith(f"{name}.")} for name in doors}
+    assert {name: _named_imports(name) for name in doors} == expected
+
+
+def _named_imports(name: str) -> set[str]:
+    sentence = (ast.get_docstring(ast.parse(SOURCES[name].read_text())) or "").rpartition("Imports ")[2]
+    return {*re.findall("`([a-z_]+)`", sentence)} | ({ROOT_MODULES} if "the root" in sentence else set())
+
+
+def _top(name: str) -> str:
+    """Return the folder of the engine that a folder is in."""
+    return ROOT_MODULES if name not in FOLDERS else name.split(".")[1]
 
 
 def test_folders_have_no_circle() -> None:

@@ -1,1 +1,4 @@
-"""The backend over ctransformers, and its file converter. Imports `gguf`, `tokenizer` and the root."""
+"""The backend over ctransformers, and its file converter.
+
+Imports `gguf`, `platform`, `tokenizer`, `wording` and the root.
+"""

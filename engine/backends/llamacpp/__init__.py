@@ -1,1 +1,1 @@
-"""The backend over llama.cpp's C API. Imports the engine's root only."""
+"""The backend over llama.cpp's C API. Imports `platform`, `wording` and the root."""

@@ -1,4 +1,4 @@
-"""Lark grammars in the EBNF of XGrammar, which SGLang's default backend reads. Pure."""
+"""Lark grammars in the EBNF of XGrammar, which SGLang's default backend reads. Imports `grammar` and `json_schema`."""
 
 from engine.grammar.ebnf.writer import MAX_EBNF, ebnf
 
