@@ -1,6 +1,6 @@
 """Models that decode: the choice of a backend for a file, and a scripted model.
 
-Imports `gguf`, `tokenizer` and the root.
+Imports `gguf`, `tokenizer`, `wording` and the root.
 """
 
 from engine.backends.selection import (

@@ -14,6 +14,7 @@ import numpy as np
 from engine.gguf import Header, MetadataEntry, Value
 from engine.model import BatchEntry, FloatArray, ModelError, ModelInfo, SavedState
 from engine.tokenizer import BYTE_TO_UNICODE, TokenType, Vocabulary
+from engine.wording import counted
 
 Reply: TypeAlias = Callable[[bytes], bytes]
 """From the last user message to the answer. May raise ModelError."""
@@ -74,7 +75,8 @@ class ScriptedModel:
         for entry in batch:
             cached = self._cached_tokens[entry.slot]
             if entry.position > len(cached) or entry.position + len(entry.tokens) > self.info.n_ctx:
-                raise ModelError(f"position {entry.position} + {len(entry.tokens)} tokens is outside the slot")
+                n = counted(len(entry.tokens), "token")
+                raise ModelError(f"position {entry.position} + {n} is outside the slot")
             if self._seconds_per_token:
                 time.sleep(self._seconds_per_token * len(entry.tokens))
             cached[entry.position :] = entry.tokens
@@ -90,7 +92,7 @@ class ScriptedModel:
 
     def save(self, slot: int, start: int, end: int) -> SavedState:
         if end > len(self._cached_tokens[slot]):
-            raise ModelError(f"slot {slot} has no {end} tokens")
+            raise ModelError(f"slot {slot} has fewer than {counted(end, 'token')}")
         del self._cached_tokens[slot][end:]
         return _saved(0, self._cached_tokens[slot], slice(start, None))
 
@@ -105,7 +107,7 @@ class ScriptedModel:
             cached += tokens
         if len(cached) != n:
             cached.clear()
-            raise ModelError(f"saved states have fewer than {n} tokens")
+            raise ModelError(f"saved states have fewer than {counted(n, 'token')}")
 
     def split(self, state: SavedState, at: int) -> tuple[SavedState, SavedState]:
         start, tokens = _tokens(state)
@@ -142,7 +144,7 @@ def _saved(start: int, tokens: Sequence[int], part: slice) -> SavedState:
     """Return the state of a part of the tokens, of which the first has position `start`. Raises ModelError if the part
     is empty or outside."""
     if min(part.start or 0, part.stop or 0) < 0 or not (saved := tokens[part]):
-        raise ModelError(f"{len(tokens)} tokens have no part {part}")
+        raise ModelError(f"a state of {counted(len(tokens), 'token')} has no part {part}")
     return SavedState(msgspec.json.encode((start + (part.start or 0), saved)), b"")
 
 

@@ -37,7 +37,7 @@ def choices(header: Header, requested: str, library: Path | None) -> list[Backen
     except EngineFault as error:
         if requested == llamacpp.NAME or library is not None:
             raise  # an explicit choice is never replaced
-        reason = f"llama.cpp can't be used: {error}"
+        reason = f"llama.cpp cannot be used: {error}"
         try:
             return [_ctransformers(header, reason, fallback=True)]
         except ModelError as other:

@@ -32,7 +32,7 @@ DRAWN = {
     "engine.backends.ctransformers": "gguf model platform tokenizer wording",
     "engine.job": "constraint",
     "engine.json_schema": "constraint",
-    "engine.backends": "backends.ctransformers backends.llamacpp gguf model tokenizer",
+    "engine.backends": "backends.ctransformers backends.llamacpp gguf model tokenizer wording",
     "engine.grammar": "constraint json_schema",
     "engine.grammar.ebnf": "grammar json_schema",
     "engine.sampling": "job model",
@@ -118,6 +118,7 @@ ALONE = {
     "ctransformers": {"engine.backends.ctransformers.model"},
     "ctypes": {
         "engine.backends.ctransformers.model",
+        "engine.backends.llamacpp.batch",
         "engine.backends.llamacpp.declarations",
         "engine.backends.llamacpp.library",
         "engine.backends.llamacpp.model",

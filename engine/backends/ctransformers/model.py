@@ -58,7 +58,7 @@ class Ctransformers:
         for entry in batch:
             n = len(entry.tokens)
             if entry.position + n > self.info.n_ctx:
-                raise ModelError(f"position {entry.position} + {n} tokens is outside the slot")
+                raise ModelError(f"position {entry.position} + {counted(n, 'token')} is outside the slot")
             tokens = (ctypes.c_int * n)(*entry.tokens)
             threads = self._decode_threads if n == 1 else self._batch_threads
             if not self._slots[entry.slot].ctransformers_llm_batch_eval(tokens, n, entry.position, n, threads):

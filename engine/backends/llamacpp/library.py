@@ -1,8 +1,7 @@
 """Find and load llama.cpp's library, and check it against the declarations.
 
-Structs are passed by value and carry no size or version, so a library
-with another layout would read garbage. Therefore the values of its `*_default_params` are compared with the expected
-ones.
+Structs are passed by value and carry no size or version, so a library with another layout would read garbage. Therefore
+the values of its `*_default_params` are compared with the expected ones.
 """
 
 import contextlib
@@ -126,6 +125,11 @@ def errors() -> Iterator[list[str]]:
     """Collect the library's error lines inside the block; the first line is nearest to the cause."""
     _log.errors.clear()
     yield _log.errors
+
+
+def first_reason(error_lines: Sequence[str]) -> str:
+    """Return the error line that is nearest to the cause."""
+    return error_lines[0] if error_lines else "it gives no reason"
 
 
 def limit_spinning(environ: MutableMapping[str, str] = os.environ) -> None:

@@ -12,15 +12,12 @@ import ctypes
 import os
 import re
 from collections.abc import Sequence
-from ctypes import POINTER, c_int8, c_int32
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from engine.backends.llamacpp.declarations import Batch
-from engine.backends.llamacpp.library import Library, errors
+from engine.backends.llamacpp.batch import ReusedBatch
+from engine.backends.llamacpp.library import Library, errors, first_reason
 from engine.backends.llamacpp.saved_state import SlotStates
 from engine.backends.llamacpp.tokenizer import NativeTokenizer
 from engine.model import BackendOptions, BatchEntry, FloatArray, ModelError, ModelInfo, SavedState, TooLittleMemory
@@ -28,8 +25,8 @@ from engine.wording import counted
 
 NAME = "llamacpp"
 STRLEN = ctypes.CDLL(None).strlen
-C = TypeVar("C", c_int8, c_int32)
 MMAP = 1
+"""`load_mode` that maps the file instead of reading it."""
 NO_MEMORY = re.compile(r"alloc|out of memory|cannot allocate|mmap failed", re.IGNORECASE)
 """Pattern of llama.cpp's messages about missing memory."""
 DEFAULT_OPTIONS = BackendOptions()
@@ -76,7 +73,7 @@ class LlamaCpp:
             raise _context_error(n_slots, n_ctx, error_lines)
         library.llama_set_abort_callback(self._context, ctypes.cast(STRLEN, ctypes.c_void_p), self._stop)
         self._memory = library.llama_get_memory(self._context)
-        self._batch = _Batch()
+        self._batch = ReusedBatch(MAX_BATCH_TOKENS)
         self._cached_tokens = [0] * n_slots
         self._rows: dict[int, int] = {}
         self._logits: dict[int, FloatArray] = {}
@@ -181,7 +178,8 @@ class LlamaCpp:
     def _make_room(self, entry: BatchEntry) -> None:
         """Drop the tokens that an entry replaces. Raises ModelError if it does not fit into the slot."""
         if entry.position > self._cached_tokens[entry.slot] or entry.position + len(entry.tokens) > self.info.n_ctx:
-            raise ModelError(f"position {entry.position} + {len(entry.tokens)} tokens is outside the slot")
+            n = counted(len(entry.tokens), "token")
+            raise ModelError(f"position {entry.position} + {n} is outside the slot")
         if entry.position < self._cached_tokens[entry.slot]:
             self._forget(entry.slot, entry.position)
 
@@ -198,45 +196,7 @@ def _context_error(n_slots: int, n_ctx: int, error_lines: Sequence[str]) -> Mode
     size = f"{counted(n_slots, 'slot')} of {n_ctx} tokens"
     if any(NO_MEMORY.search(line) for line in error_lines):
         return TooLittleMemory(f"too little memory for {size}: choose a smaller --context or fewer --slots")
-    reason = error_lines[0] if error_lines else "it gives no reason"
-    return ModelError(f"llama.cpp cannot make {size}: {reason}")
-
-
-class _Batch:
-    """A `llama_batch` over arrays of our own: filling it takes a few copies, whatever the number of tokens."""
-
-    def __init__(self) -> None:
-        self._token, self._pos, self._seq = (np.zeros(MAX_BATCH_TOKENS, np.int32) for _ in range(3))
-        self._ones = np.ones(MAX_BATCH_TOKENS, np.int32)
-        self._logits = np.zeros(MAX_BATCH_TOKENS, np.int8)
-        # One pointer a token, to its sequence id: each token belongs to one sequence.
-        self._seq_pointers = self._seq.ctypes.data + 4 * np.arange(MAX_BATCH_TOKENS, dtype=np.uintp)
-        self.struct = Batch(
-            token=_pointer(self._token, c_int32),
-            pos=_pointer(self._pos, c_int32),
-            n_seq_id=_pointer(self._ones, c_int32),
-            seq_id=ctypes.cast(self._seq_pointers.ctypes.data, POINTER(POINTER(c_int32))),
-            logits=_pointer(self._logits, c_int8),
-        )
-
-    def clear(self) -> None:
-        self.struct.n_tokens = 0
-
-    def append(self, entry: BatchEntry) -> int:
-        """Add an entry and return its first row with logits."""
-        start: int = self.struct.n_tokens
-        end = start + len(entry.tokens)
-        self._token[start:end] = entry.tokens
-        self._pos[start:end] = range(entry.position, entry.position + len(entry.tokens))
-        self._seq[start:end] = entry.slot
-        self._logits[start : end - entry.logits] = 0
-        self._logits[end - entry.logits : end] = 1
-        self.struct.n_tokens = end
-        return end - entry.logits
-
-
-def _pointer(array: NDArray[Any], kind: type[C]) -> "ctypes._Pointer[C]":
-    return array.ctypes.data_as(POINTER(kind))
+    return ModelError(f"llama.cpp cannot make {size}: {first_reason(error_lines)}")
 
 
 def load_file(library: Library, path: Path, *, vocab_only: bool = False) -> int:
@@ -248,11 +208,8 @@ def load_file(library: Library, path: Path, *, vocab_only: bool = False) -> int:
     with errors() as error_lines:
         model: int | None = library.llama_model_load_from_file(os.fsencode(path), params)
     if not model:
-        reason = (
-            error_lines[0].partition("error loading model: ")[2] or error_lines[0]
-            if error_lines
-            else "it gives no reason"
-        )
+        reason = first_reason(error_lines)
+        reason = reason.partition("error loading model: ")[2] or reason
         if any(NO_MEMORY.search(line) for line in error_lines):
             raise TooLittleMemory(
                 f"too little memory: llama.cpp cannot load {path.name} ({reason}); choose a smaller model"

@@ -83,15 +83,13 @@ def check(library: Path | None = None) -> None:
     parameters(libllama.load(library))
 
 
-def quantize(path: Path, target: Path, kind: str, threads: int, library: Path | None = None) -> None:
+def quantize(path: Path, target: Path, type_: str, threads: int, library: Path | None = None) -> None:
     """Write the model in `path` to `target`, as one of `FILE_TYPES`. Raises ModelError and leaves no target."""
     native = libllama.load(library)
     params = parameters(native)
-    params.nthread, params.ftype, params.allow_requantize = threads, FILE_TYPES[kind], True
+    params.nthread, params.ftype, params.allow_requantize = threads, FILE_TYPES[type_], True
     with libllama.errors() as error_lines:
         status: int = native.llama_model_quantize(os.fsencode(path), os.fsencode(target), ctypes.byref(params))
     if status != 0:
         target.unlink(missing_ok=True)
-        raise ModelError(
-            f"llama.cpp cannot write {path.name} as {kind}: {error_lines[0] if error_lines else 'it gives no reason'}"
-        )
+        raise ModelError(f"llama.cpp cannot write {path.name} as {type_}: {libllama.first_reason(error_lines)}")

@@ -11,6 +11,7 @@ from engine.backends.llamacpp import kv_rows
 from engine.backends.llamacpp.kv_rows import Bytes
 from engine.backends.llamacpp.library import Library
 from engine.model import ModelError, SavedState
+from engine.wording import counted
 
 HEADER = struct.Struct("<Ii")
 """Magic and sequence id; the library ignores the id when it restores."""
@@ -109,4 +110,4 @@ class SlotStates:
         pointer = state.ctypes.data_as(POINTER(c_uint8))
         loaded = self._lib.llama_state_seq_set_data_ext(self._context, pointer, len(state), slot, 0)
         if not loaded or self._lib.llama_memory_seq_pos_max(self._memory, slot) != n - 1:
-            raise ModelError(f"llama.cpp could not restore {n} tokens into slot {slot}")
+            raise ModelError(f"llama.cpp could not restore {counted(n, 'token')} into slot {slot}")

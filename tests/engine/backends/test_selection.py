@@ -50,12 +50,12 @@ def test_choices_of_an_architecture_are_these_engines(
 def test_choices_on_an_old_cpu_fall_back_with_the_reason() -> None:
     (choice,) = selection.choices(header("llama"), "auto", None)
     assert (choice.engine, choice.fallback) == ("ctransformers", True)
-    assert choice.reason.startswith("llama.cpp can't be used: this CPU lacks avx2, bmi2, f16c, fma,")
+    assert choice.reason.startswith("llama.cpp cannot be used: this CPU lacks avx2, bmi2, f16c, fma,")
 
 
 @pytest.mark.usefixtures("old_cpu")
 def test_choices_without_a_usable_engine_raise_both_reasons() -> None:
-    with pytest.raises(ModelError, match=r"'qwen3', and ctransformers runs only llama, and llama\.cpp can't be used: "):
+    with pytest.raises(ModelError, match=r"'qwen3', and ctransformers runs only llama, and llama\.cpp cannot be used"):
         selection.choices(header("qwen3"), "auto", None)
 
 
@@ -102,7 +102,7 @@ def test_choices_where_nothing_can_run_name_both_reasons(
     with pytest.raises(ModelError) as caught:
         selection.choices(header("llama"), "auto", None)
     assert str(caught.value) == (
-        "ctransformers has no library for aarch64, only for x86_64: use llama.cpp, and llama.cpp can't be used: "
+        "ctransformers has no library for aarch64, only for x86_64: use llama.cpp, and llama.cpp cannot be used: "
         f"{path} is not a usable llama.cpp library: it needs {missing}, which is not installed: "
         "install the package that contains it"
     )

@@ -281,7 +281,7 @@ def no_llama_cpp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     library = tmp_path / "libllama.so"
     monkeypatch.setattr(libllama, "find", lambda requested=None: library)
     reason = f"{library}: cannot open shared object file: No such file or directory"
-    return f"llama.cpp can't be used: {library} is not a usable llama.cpp library: {reason}"
+    return f"llama.cpp cannot be used: {library} is not a usable llama.cpp library: {reason}"
 
 
 AUTO = Options(n_slots=1)
