@@ -3,7 +3,8 @@
 Imports `backends`, `chat_template`, `gguf`, `platform`, `tokenizer`, `wording` and the root.
 """
 
-from engine.loader.loader import Loaded, Options, context, inspect, load, thread_counts
+from engine.loader.loader import Loaded, inspect, load
+from engine.loader.options import Options, context, thread_counts
 from engine.loader.tokenizer_file import read as read_tokenizer
 
 __all__ = [

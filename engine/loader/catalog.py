@@ -58,8 +58,8 @@ class DownloadError(CatalogError):
 
 
 def cache_folder(environ: Mapping[str, str]) -> Path:
-    """Return the folder of pulled models: systemd's CacheDirectory=, else the XDG cache. CatalogError without a home
-    folder."""
+    """Return the folder of pulled models: systemd's CacheDirectory=, else the XDG cache. Raises CatalogError without a
+    home folder."""
     # systemd.exec(5) joins several folders by colons. XDG base directories: a relative path must be ignored.
     service = environ.get("CACHE_DIRECTORY", "").split(":")[0]
     if os.path.isabs(service):

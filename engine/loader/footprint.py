@@ -34,7 +34,7 @@ REPACKED = frozenset({2, 12, 20})
 """ggml's types of weights (Q4_0, Q4_K, IQ4_NL) that llama.cpp copies into another order."""
 
 
-class Wish(Struct, frozen=True):
+class LoadPlan(Struct, frozen=True):
     """A model, and the settings to load it with."""
 
     path: Path
@@ -81,27 +81,27 @@ class Footprint(Struct, frozen=True):
         return f"{parts}, process {_size(self.process)}{prefixes}"
 
 
-def estimate(wish: Wish) -> Footprint:
+def estimate(plan: LoadPlan) -> Footprint:
     """Return the memory that a model will take."""
-    header, cells = wish.header, wish.n_slots * _rounded(wish.n_ctx)
+    header, cells = plan.header, plan.n_slots * _rounded(plan.n_ctx)
     return Footprint(
-        weights=weight_bytes(wish.path, header) + _repacked_bytes(header),
-        kv_cache=kv_cache.n_bytes(header, cells, wish.options.kv_type) + kv_cache.state_bytes(header, wish.n_slots),
-        buffers=_vocabulary_bytes(header) + _compute_bytes(wish) + ENGINE_BYTES,
-        process=wish.process + SERVER_BYTES,
-        prefix_cache=wish.prefix_cache,
-        n_slots=wish.n_slots,
-        n_ctx=wish.n_ctx,
-        kv_type=wish.options.kv_type,
+        weights=weight_bytes(plan.path, header) + _repacked_bytes(header),
+        kv_cache=kv_cache.n_bytes(header, cells, plan.options.kv_type) + kv_cache.state_bytes(header, plan.n_slots),
+        buffers=_vocabulary_bytes(header) + _compute_bytes(plan) + ENGINE_BYTES,
+        process=plan.process + SERVER_BYTES,
+        prefix_cache=plan.prefix_cache,
+        n_slots=plan.n_slots,
+        n_ctx=plan.n_ctx,
+        kv_type=plan.options.kv_type,
         available=free_memory() + resident(),
         pageable=bool(header.integer(f"{header.architecture}.expert_count", 0)),
     )
 
 
-def check(wish: Wish) -> Footprint:
+def check(plan: LoadPlan) -> Footprint:
     """Return the estimate. Raise TooLittleMemory if it exceeds this machine's memory, with settings that would fit."""
-    wanted, name = estimate(wish), wish.path.name
-    weights, total = weight_bytes(wish.path, wish.header), memory()
+    wanted, name = estimate(plan), plan.path.name
+    weights, total = weight_bytes(plan.path, plan.header), memory()
     if weights > total and not wanted.pageable:
         raise TooLittleMemory(
             f"too little memory: the weights of {name} are {_size(weights)}, and this machine has {_size(total)}; "
@@ -110,7 +110,7 @@ def check(wish: Wish) -> Footprint:
     if wanted.required > wanted.available:
         raise TooLittleMemory(
             f"too little memory for {name}: {wanted} make {_size(wanted.total)}, and {_size(wanted.available)} are "
-            f"free; choose {_remedies(wish)}"
+            f"free; choose {_remedies(plan)}"
         )
     return wanted
 
@@ -126,42 +126,42 @@ def weight_bytes(path: Path, header: Header) -> int:
     return sum(part.stat().st_size for part in kinds.parts(path, header))
 
 
-def _remedies(wish: Wish) -> str:
+def _remedies(plan: LoadPlan) -> str:
     """Return the settings that would fit."""
     found = []
-    bare = estimate(replace(wish, prefix_cache=0))
-    if wish.prefix_cache and bare.required <= bare.available:
+    bare = estimate(replace(plan, prefix_cache=0))
+    if plan.prefix_cache and bare.required <= bare.available:
         found.append(f"--cache-megabytes {(bare.available - bare.required) // 1_000_000}")
-    if n_ctx := _fitting_context(wish):
+    if n_ctx := _fitting_context(plan):
         found.append(f"--context {n_ctx}")
-    if remedy := _smaller_kv_cache(wish, n_ctx):
+    if remedy := _smaller_kv_cache(plan, n_ctx):
         found.append(remedy)
-    return " or ".join(found) or ("fewer --slots or a smaller model" if wish.n_slots > 1 else "a smaller model")
+    return " or ".join(found) or ("fewer --slots or a smaller model" if plan.n_slots > 1 else "a smaller model")
 
 
-def _smaller_kv_cache(wish: Wish, n_ctx: int) -> str:
+def _smaller_kv_cache(plan: LoadPlan, n_ctx: int) -> str:
     """Return the settings of a quantized KV cache; empty if it has no more than `n_ctx` tokens."""
-    small = replace(wish, options=replace(wish.options, kv_type="q8_0"))
-    if wish.options.kv_type != "f16" or not _can_have(wish.header, small.options):
+    small = replace(plan, options=replace(plan.options, kv_type="q8_0"))
+    if plan.options.kv_type != "f16" or not _can_have(plan.header, small.options):
         return ""
-    more = wish.n_ctx if _fits(small) else _fitting_context(small)
+    more = plan.n_ctx if _fits(small) else _fitting_context(small)
     if more <= n_ctx:
         return ""
-    return f"--kv-type q8_0 with --context {more}" if more < wish.n_ctx else "--kv-type q8_0"
+    return f"--kv-type q8_0 with --context {more}" if more < plan.n_ctx else "--kv-type q8_0"
 
 
-def _fitting_context(wish: Wish) -> int:
+def _fitting_context(plan: LoadPlan) -> int:
     """Return the largest context below the wanted one that fits; 0 if none does."""
-    low, high = 0, (wish.n_ctx - 1) // CONTEXT_STEP
+    low, high = 0, (plan.n_ctx - 1) // CONTEXT_STEP
     while low < high:
         middle = (low + high + 1) // 2
-        fits = _fits(replace(wish, n_ctx=middle * CONTEXT_STEP))
+        fits = _fits(replace(plan, n_ctx=middle * CONTEXT_STEP))
         low, high = (middle, high) if fits else (low, middle - 1)
     return low * CONTEXT_STEP
 
 
-def _fits(wish: Wish) -> bool:
-    wanted = estimate(wish)
+def _fits(plan: LoadPlan) -> bool:
+    wanted = estimate(plan)
     return wanted.required <= wanted.available
 
 
@@ -173,16 +173,16 @@ def _can_have(header: Header, options: BackendOptions) -> bool:
     return True
 
 
-def _compute_bytes(wish: Wish) -> int:
+def _compute_bytes(plan: LoadPlan) -> int:
     """Return the resident bytes of the buffers for a step: activations, attention masks, logits of each slot."""
-    header, name, n_cells = wish.header, wish.header.architecture, _rounded(wish.n_ctx)
+    header, name, n_cells = plan.header, plan.header.architecture, _rounded(plan.n_ctx)
     heads = _largest(header, "attention.head_count")
     width = header.integer(f"{name}.embedding_length", 0)
     activations = 4 * (2 * _largest(header, "feed_forward_length") + 4 * width)
     activations += 4 * 3 * heads * max(kv_cache.head_lengths(header), default=0)
     masks = 2 * n_cells * (2 if header.integer(f"{name}.attention.sliding_window", 0) else 1)
-    scores = 0 if wish.options.flash_attention else 4 * heads * n_cells
-    return STEP_TOKENS * (activations + masks + scores) + 2 * 4 * wish.n_slots * _n_texts(header, "tokens")
+    scores = 0 if plan.options.flash_attention else 4 * heads * n_cells
+    return STEP_TOKENS * (activations + masks + scores) + 2 * 4 * plan.n_slots * _n_texts(header, "tokens")
 
 
 def _repacked_bytes(header: Header) -> int:

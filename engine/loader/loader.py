@@ -12,17 +12,15 @@ from engine import backends
 from engine.backends import BackendChoice
 from engine.backends.ctransformers import model as ctrans
 from engine.chat_template import ChatTemplate, sources
-from engine.gguf import FileFacts, GGUFError, Header, file_facts, kinds
+from engine.gguf import FileFacts, GGUFError, file_facts, kinds
 from engine.loader import footprint, kv_cache, machine, model_file
+from engine.loader.options import Options, context, thread_counts
 from engine.loader.probe import PROBE_VERSION, probe
 from engine.loader.probe_record import ProbeCache
 from engine.loader.rewritten_copy import compatible_weights
-from engine.model import BackendOptions, EngineFault, Model, ModelError, OptionError, ThreadCounts
+from engine.model import EngineFault, Model, ModelError, ThreadCounts
 from engine.tokenizer import Encode, Vocabulary
 from engine.wording import counted
-
-DEFAULT_MAX_CONTEXT = 8192
-"""Maximum tokens of a slot by default: models are trained on up to 128k, for which small machines lack the memory."""
 
 SNAPSHOT_FORMAT = "format 3"
 """Version of the snapshots. Format 1 may contain prompts that were not to be stored, so it is skipped."""
@@ -36,26 +34,6 @@ UNKNOWN_CALL_FORMAT = (
 STARTED = "%s runs %s (%s): %s of %d tokens; threads: %d for one token, %d for several"
 
 log = logging.getLogger("responsed.engine")
-
-
-class Options(Struct, frozen=True):
-    """Settings for loading a model. 0 for `n_ctx`, `threads` or `threads_batch` selects a value that fits the file and
-    the machine."""
-
-    n_slots: int
-    n_ctx: int = 0
-    threads: int = 0
-    """Threads for steps of one token."""
-    engine: str = "auto"
-    libllama: Path | None = None
-    """Path of llama.cpp's library; None to search for it."""
-    backend_options: BackendOptions = BackendOptions()
-    prefix_cache: int = 0
-    """Bytes that a person has chosen for the prefix cache, which must fit beside the model."""
-    chat_template: str = ""
-    """File or built-in name of a template that replaces the model's own."""
-    threads_batch: int = 0
-    """Threads for steps of several tokens."""
 
 
 class Loaded(Struct, frozen=True):
@@ -138,10 +116,10 @@ class _File:
         self._n_ctx = context(self.header, options.n_ctx)
         self._threads = thread_counts(options.threads, options.threads_batch)
         kv_cache.check_type(self.header, options.backend_options)
-        wish = footprint.Wish(
+        plan = footprint.LoadPlan(
             path, self.header, self._n_ctx, options.n_slots, options.backend_options, process, options.prefix_cache
         )
-        self._footprint = footprint.check(wish)
+        self._footprint = footprint.check(plan)
 
     def texts(self) -> tuple[Vocabulary, ChatTemplate]:
         """Return the vocabulary and the chat template, read once. Raises GGUFError, TemplateError, ModelError."""
@@ -238,28 +216,3 @@ class _File:
     def _read_meanwhile(self) -> None:
         self.texts()
         self._meanwhile()
-
-
-def thread_counts(decode: int = 0, batch: int = 0) -> ThreadCounts:
-    """Return the numbers of model threads. 0 selects all fast cores for steps of several tokens, and as many or one
-    less than all cores for steps of one. Raises OptionError.
-
-    Several tokens gain most from another thread. One token gains little, and the event loop needs a core meanwhile.
-    """
-    cores = machine.cores()
-    for requested, flag in ((decode, "--threads"), (batch, "--threads-batch")):
-        if requested > cores:
-            all_cores = counted(cores, "core")
-            raise OptionError(
-                f"{requested} threads on {all_cores} would wait for each other: choose {flag} up to {cores}"
-            )
-    fast = machine.fast_cores()
-    return ThreadCounts(decode or max(1, min(fast, cores - 1)), batch or fast, decode > 0, batch > 0)
-
-
-def context(header: Header, requested: int = 0) -> int:
-    """Return the tokens of a slot; 0 selects the model's trained context, up to `DEFAULT_MAX_CONTEXT`."""
-    trained = model_file.trained_context(header)
-    if trained and requested > trained:
-        raise OptionError(f"the model was trained on contexts of {trained} tokens: choose a --context up to that")
-    return requested or min(trained or DEFAULT_MAX_CONTEXT, DEFAULT_MAX_CONTEXT)

@@ -51,8 +51,8 @@ class _Samples(Struct):
     busy: list[float] = field(default_factory=list)
 
 
-def thread_counts(cores: int) -> list[int]:
-    """Return the thread counts to try: all; on large machines the halvings and one less than all cores."""
+def counts_to_try(cores: int) -> list[int]:
+    """Return the numbers of threads to try: all; on large machines the halvings and one less than all cores."""
     if cores <= MAX_THREAD_COUNTS:
         return list(range(1, cores + 1))
     halves = {cores >> shift for shift in range(cores.bit_length())}

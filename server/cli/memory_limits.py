@@ -51,7 +51,7 @@ def _find(model: str, *places: Mapping[str, str]) -> Path | None:
 
 def _limits(path: Path, config: Config) -> MemoryLimits:
     header, wanted = gguf.read(path), options(config)
-    wish = footprint.Wish(
+    plan = footprint.LoadPlan(
         path,
         header,
         loader.context(header, wanted.n_ctx),
@@ -60,7 +60,7 @@ def _limits(path: Path, config: Config) -> MemoryLimits:
         machine.resident(),
         wanted.prefix_cache,
     )
-    total = footprint.estimate(wish).total
+    total = footprint.estimate(plan).total
     if config.cache_megabytes is None:
         total += machine.prefix_cache_bytes(reserved=total)
     return MemoryLimits(high=_mib(HIGH * total), max=_mib(MAX * total))

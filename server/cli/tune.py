@@ -84,7 +84,7 @@ def _best(path: Path, config: Config, cache: Path) -> tuple[tuning.Trial, dict[s
         print(f"{path.name}, {engine}, {cores} cores: this takes about two minutes\n", flush=True)
         trials = {
             tuning.Trial(n, option_set): model
-            for n in stopwatch.thread_counts(cores)
+            for n in stopwatch.counts_to_try(cores)
             for option_set, model in models.items()
         }
         measured = stopwatch.measure(trials, PLAN)

@@ -10,7 +10,7 @@ from engine.backends import scripted
 from engine.backends.scripted import ScriptedModel
 from engine.chat_template.message import Message
 from engine.chat_template.template import ChatTemplate
-from engine.loader.loader import Loaded, Options, load
+from engine.loader import Loaded, Options, load
 from engine.model import BatchEntry, FloatArray, Model, ModelError, SavedState
 
 N_CTX, N_SLOTS = 128, 2

@@ -11,7 +11,7 @@ import pytest
 
 from engine.gguf import kinds, reader
 from engine.gguf.header import GGUFError
-from engine.loader.loader import Options, load
+from engine.loader import Options, load
 from engine.model import ModelError
 from tests.support import model_files
 

@@ -12,9 +12,8 @@ import pytest
 from engine import backends
 from engine.gguf import reader
 from engine.gguf.header import Header, MetadataEntry, Value
-from engine.loader import footprint, kv_cache, machine
-from engine.loader.footprint import Wish
-from engine.loader.loader import Options, load
+from engine.loader import Options, footprint, kv_cache, load, machine
+from engine.loader.footprint import LoadPlan
 from engine.model import BackendOptions, ModelError
 from tests.support import model_files, tiny_models
 
@@ -101,8 +100,8 @@ def path(tmp_path: Path) -> Path:
     return model_files.spm(tmp_path / "model.gguf")
 
 
-def wish(path: Path, n_ctx: int = 8192, n_slots: int = 2, **options: Any) -> Wish:
-    return Wish(path, SMOLLM2, n_ctx, n_slots, BackendOptions(**options), process=70 * MB)
+def plan(path: Path, n_ctx: int = 8192, n_slots: int = 2, **options: Any) -> LoadPlan:
+    return LoadPlan(path, SMOLLM2, n_ctx, n_slots, BackendOptions(**options), process=70 * MB)
 
 
 SMOLLM2 = header("llama", **PLAIN, attention__head_count_kv=3, feed_forward_length=1536)
@@ -123,16 +122,16 @@ def test_check_beyond_the_memory_names_what_fits(
     monkeypatch.setattr(footprint, "free_memory", lambda: (free - 60) * MB)
     monkeypatch.setattr(footprint, "resident", lambda: 60 * MB)
     with pytest.raises(ModelError) as caught:
-        footprint.check(wish(path, n_ctx))
+        footprint.check(plan(path, n_ctx))
     assert str(caught.value) == f"too little memory for model.gguf: {parts}, and {free} MB are free; choose {remedy}"
 
 
 def test_check_of_the_settings_that_a_refusal_names_passes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(footprint, "free_memory", lambda: 170 * MB)
     monkeypatch.setattr(footprint, "resident", lambda: 60 * MB)
-    footprint.check(wish(path, 2816))
-    footprint.check(wish(path, 5376, kv_type="q8_0"))
-    for other in (wish(path, 3072), wish(path, 5632, kv_type="q8_0")):
+    footprint.check(plan(path, 2816))
+    footprint.check(plan(path, 5376, kv_type="q8_0"))
+    for other in (plan(path, 3072), plan(path, 5632, kv_type="q8_0")):
         with pytest.raises(ModelError):
             footprint.check(other)
 
@@ -141,18 +140,18 @@ def test_check_of_a_prefix_cache_beyond_the_memory_names_its_size(path: Path, mo
     monkeypatch.setattr(footprint, "free_memory", lambda: 240 * MB)
     monkeypatch.setattr(footprint, "resident", lambda: 60 * MB)
     with pytest.raises(ModelError) as caught:
-        footprint.check(msgspec.structs.replace(wish(path, 4096), prefix_cache=500 * MB))
+        footprint.check(msgspec.structs.replace(plan(path, 4096), prefix_cache=500 * MB))
     assert str(caught.value) == (
         "too little memory for model.gguf: weights 0 MB, KV cache 189 MB (2 slots of 4096, f16), buffers 23 MB, "
         "process 74 MB, prefix cache 500 MB make 786 MB, and 300 MB are free; choose --cache-megabytes 14"
     )
-    footprint.check(msgspec.structs.replace(wish(path, 4096), prefix_cache=14 * MB))
+    footprint.check(msgspec.structs.replace(plan(path, 4096), prefix_cache=14 * MB))
 
 
 def test_line_has_all_parts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(footprint, "free_memory", lambda: 1140 * MB)
     monkeypatch.setattr(footprint, "resident", lambda: 60 * MB)
-    assert footprint.line(footprint.check(wish(path, 4096))) == (
+    assert footprint.line(footprint.check(plan(path, 4096))) == (
         "memory: weights 0 MB, KV cache 189 MB (2 slots of 4096, f16), buffers 23 MB, process 74 MB: "
         "286 MB of 1.2 GB free, once all contexts are full"
     )
@@ -200,7 +199,7 @@ def test_check_of_a_mixture_of_experts_ignores_the_size_of_its_weights(
 ) -> None:
     monkeypatch.setattr(footprint, "memory", lambda: 50_000)
     model_files.spm(path, numbers={"llama.expert_count": 8})
-    footprint.check(Wish(path, reader.read(path), 128, 1, BackendOptions(), 0))
+    footprint.check(LoadPlan(path, reader.read(path), 128, 1, BackendOptions(), 0))
 
 
 def test_load_under_an_address_space_limit_names_the_memory(smollm2: Path, tmp_path: Path) -> None:

@@ -9,8 +9,7 @@ import pytest
 from engine import backends
 from engine.backends.llamacpp.model import GGML_TYPES
 from engine.gguf.header import BLOCKS
-from engine.loader import kv_cache
-from engine.loader.loader import Options, load
+from engine.loader import Options, kv_cache, load
 from engine.model import KV_TYPES, BackendOptions, BatchEntry, FloatArray, ModelError
 from tests.engine.loader.test_footprint import PLAIN, header
 from tests.support import tiny_models

@@ -15,8 +15,8 @@ from engine.backends.llamacpp import library as libllama
 from engine.chat_template import TemplateError
 from engine.chat_template.message import Message
 from engine.gguf.header import GGUFError
-from engine.loader import loader, machine
-from engine.loader.loader import DEFAULT_MAX_CONTEXT, Loaded, Options, load, thread_counts
+from engine.loader import Loaded, Options, load, loader, machine, thread_counts
+from engine.loader.options import DEFAULT_MAX_CONTEXT
 from engine.loader.probe import probe
 from engine.loader.probe_record import ProbeCache
 from engine.model import BatchEntry, EngineFault, ModelError, ThreadCounts
@@ -218,7 +218,7 @@ def test_load_of_an_unusable_file_raises_one_sentence(
 SCRIPT = """
 import logging, sys
 from pathlib import Path
-from engine.loader.loader import Options, load
+from engine.loader import Options, load
 logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
 load(Path(sys.argv[1]), Options(n_slots=1, engine="ctransformers"), Path(sys.argv[2])).model.close()
 """

@@ -14,8 +14,7 @@ from engine.backends import scripted, selection
 from engine.backends.scripted import ScriptedModel
 from engine.chat_template.message import Message
 from engine.job import Finished, Job, SamplingParams, Started
-from engine.loader import model_file
-from engine.loader.loader import Options, load
+from engine.loader import Options, load, model_file
 from engine.model import BackendOptions, SavedState
 from engine.prefix_cache import CachedRun
 from engine.runtime.engine import Engine

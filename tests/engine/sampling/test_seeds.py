@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from engine.chat_template.message import Message
 from engine.job import Job, SamplingParams, Token
-from engine.loader.loader import Loaded, Options, load
+from engine.loader import Loaded, Options, load
 from engine.model import FloatArray, Model
 from engine.runtime.engine import Engine
 from engine.sampling.sampler import Sampler

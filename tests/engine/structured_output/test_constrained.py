@@ -10,7 +10,7 @@ from engine.backends import scripted
 from engine.backends.scripted import ASSISTANT, USER, ScriptedModel
 from engine.constraint import Constraint, Grammar, GrammarError
 from engine.job import EngineOutput, Finished, FinishReason, Job, SamplingParams, Token
-from engine.loader.loader import Options, load
+from engine.loader import Options, load
 from engine.model import FloatArray
 from engine.runtime.engine import Engine
 from engine.structured_output.compiler import GrammarCompiler

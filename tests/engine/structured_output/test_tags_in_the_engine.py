@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from engine.backends import scripted
 from engine.backends.scripted import ASSISTANT, USER, ScriptedModel
 from engine.job import Job, SamplingParams, Token
-from engine.loader.loader import Options, load
+from engine.loader import Options, load
 from engine.runtime.engine import Engine
 from engine.structured_output.compiler import GrammarCompiler
 from engine.structured_output.specs import ReasoningSpec, Trigger

@@ -11,7 +11,7 @@ from engine.backends.ctransformers.model import Ctransformers
 from engine.backends.llamacpp import library as libllama
 from engine.gguf import reader
 from engine.gguf.header import GGUFError
-from engine.loader.loader import Options, load
+from engine.loader import Options, load
 from engine.tokenizer.entries import TokenType
 from engine.tokenizer.vocabulary import Vocabulary
 from tests.support import model_files

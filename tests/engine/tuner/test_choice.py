@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.backends.scripted import ScriptedModel
-from engine.loader.loader import Options, load
+from engine.loader import Options, load
 from engine.model import BackendOptions
 from engine.tuner import divergence, stopwatch
 from engine.tuner.choice import MAX_STALL_RATIO, TIE_RATIO, Measurement, Trial, choose, choose_batch_threads
@@ -128,8 +128,8 @@ def test_choose_in_any_order_returns_the_same_times(given: list[Measurement], ra
 @pytest.mark.parametrize(
     ("cores", "counts"), [(1, [1]), (2, [1, 2]), (8, list(range(1, 9))), (24, [1, 3, 6, 12, 23, 24])]
 )
-def test_thread_counts_of_cores_are_these(cores: int, counts: list[int]) -> None:
-    assert stopwatch.thread_counts(cores) == counts
+def test_counts_to_try_of_cores_are_these(cores: int, counts: list[int]) -> None:
+    assert stopwatch.counts_to_try(cores) == counts
 
 
 def test_measure_alternates_rounds_and_gives_every_trial_the_same_work() -> None:

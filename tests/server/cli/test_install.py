@@ -121,7 +121,9 @@ def test_unit_has_limits_of_memory_for_the_model_and_its_settings(
     config_file.write(home / FILES[0], {"model": "tiny", **values})
     assert main(["install", "--user"]) == 0
     header, slots, n_ctx = gguf.read(path), values.get("slots", 2), values.get("context", 256)
-    total = footprint.estimate(footprint.Wish(path, header, n_ctx, slots, BackendOptions(), 60_000_000, cache)).total
+    total = footprint.estimate(
+        footprint.LoadPlan(path, header, n_ctx, slots, BackendOptions(), 60_000_000, cache)
+    ).total
     lines = (home / FILES[1]).read_text().splitlines()
     place = lines.index("LimitNOFILE=4096")
     high, most = math.ceil(total * 1.1 / 2**20), math.ceil(total * 1.25 / 2**20)

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from engine.backends import selection
 from engine.backends.llamacpp import library as libllama
 from engine.backends.llamacpp import quantizer
-from engine.loader import catalog, model_file
-from engine.loader.loader import Options, load
+from engine.loader import Options, catalog, load, model_file
 from engine.model import ModelError
 from engine.tuner import divergence
 from server.cli import main

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.loader import loader
+from engine.loader import thread_counts
 from server.cli import main
 from server.config import file as configfile
 from server.config import settings
@@ -285,8 +285,8 @@ def test_print_config_shows_the_effective_values(
     shown = tomllib.loads("\n".join(lines))
     state = str(tmp_path / "responsed")
     assert {key: shown[key] for key in ("threads", "threads_batch", "context", "state_dir", "store")} == {
-        "threads": loader.thread_counts().decode,
-        "threads_batch": loader.thread_counts().batch,
+        "threads": thread_counts().decode,
+        "threads_batch": thread_counts().batch,
         "context": 8192,
         "state_dir": state,
         "store": f"{state}/responses.db",

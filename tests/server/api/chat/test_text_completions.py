@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from engine.backends.scripted import ASSISTANT, USER, ScriptedModel
-from engine.loader.loader import Options, load
+from engine.loader import Options, load
 from tests.server.api.test_reasoning import THINKS
 from tests.server.api.tools.test_tools import evaluated
 from tests.support import model_files
