@@ -487,7 +487,7 @@ async def test_idle_thread_saves_a_long_slot_after_a_pause(monkeypatch: pytest.M
     async with running(model) as engine:
         await answered(engine, job(b"a" * 20))
         await model.begun(1)  # from here on, the bytes of a token are known
+        began = trio.current_time()  # before the job: on a busy machine, this task reads its end late
         await answered(engine, job(b"b" * 20))
-        began = trio.current_time()
         await model.begun(1)
-        assert trio.current_time() - began >= 0.09
+        assert trio.current_time() - began >= 0.1
