@@ -12,6 +12,7 @@ each key, where the rest of the key is certain.
 import json
 from collections.abc import Mapping
 
+from engine.grammar.json_characters import CHARACTER
 from engine.grammar.json_numbers import is_plain_number, spellings
 from engine.grammar.json_patterns import escaped_pattern, name_pattern
 from engine.grammar.lark import Rules, not_equal_to, pattern, string_literal
@@ -30,10 +31,6 @@ _OPTIONS: Schema = {
     "coerce_one_of": False,
 }
 
-_CHARACTER = r'[^"\\\x00-\x1f]'
-_PLAIN = r"[0-9abcefABCEF][0-9a-fA-F]{3}|[dD][0-7][0-9a-fA-F]{2}"
-_PAIR = r"[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-_TEXT = rf'(?:{_CHARACTER}|\\["\\/bfnrt]|\\u(?:{_PLAIN}|{_PAIR}))'
 _NAME = r'"(?:[^"\\\x00-\x1f\x7f]|\\["\\bfnrt])*"'
 _NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
 
@@ -88,7 +85,7 @@ class _Writer:
     def text(self) -> str:
         whole = self._value(self._schema)
         parts = [f"{name}: {self._value(schema)}" for name, schema in self._definitions.items()]
-        text = self._rules.terminal(pattern(f'"{_TEXT}*"'))
+        text = self._rules.terminal(pattern(f'"{CHARACTER}*"'))
         name = self._rules.terminal(pattern(_NAME))
         number = self._rules.terminal(pattern(_NUMBER))
         items, pairs = (
@@ -167,7 +164,7 @@ class _Writer:
             return self._as_leaf(schema)
         least, most = limits
         times = "*" if (least, most) == (0, None) else f"{{{least},{'' if most is None else most}}}"
-        bodies = patterns if patterns and times == "*" else [f"{_TEXT}{times}", *patterns]
+        bodies = patterns if patterns and times == "*" else [f"{CHARACTER}{times}", *patterns]
         return self._rules.terminal(" & ".join(pattern(f'"{body}"') for body in bodies))
 
     def _array(self, schema: Schema) -> str:

@@ -7,12 +7,11 @@ the pattern that matches one character becomes an alternative of the character i
 import re
 import unicodedata
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache, lru_cache
-from typing import TypeAlias
 
-Range: TypeAlias = tuple[int, int]
-"""First and last code point."""
+from engine.grammar.code_points import Range, common, merged
+from engine.grammar.json_characters import SURROGATES, UNESCAPED
 
 MAX_PATTERN = 12_000
 """Characters of a rewritten pattern. The compiler rewrites larger ones, with short escapes only."""
@@ -26,7 +25,6 @@ _BACKSLASH = r"\\"
 _SHORTHAND = re.compile(r"\\.", re.DOTALL)
 _EXACT = {r"\d": "[0-9]", r"\D": "[^0-9]", r"\w": "[A-Za-z0-9_]", r"\W": "[^A-Za-z0-9_]", r"\/": "/"}
 """Classes as in JavaScript and in llguidance's schema compiler; those of its grammars have every script."""
-_UNESCAPED = r'[^"\\\x00-\x1f]'
 _SHORT = {'"': '"', "\\": r"\\", "/": "/", "\b": "b", "\f": "f", "\n": "n", "\r": "r", "\t": "t"}
 """Character -> the regex of its escape after the backslash."""
 _ESCAPABLE = ((0x00, 0x1F), *((ord(char), ord(char)) for char in "\"&'+/<=>\\`"), (0x7F, 0xFFFF))
@@ -35,7 +33,6 @@ _ESCAPED = tuple((ord(char), ord(char)) for char in '"\\\b\f\n\r\t')
 """Characters that have no spelling but a short escape."""
 _BLOCKS = (range(0xD800), range(0xE000, 0x10000))
 """Characters of one UTF-16 unit."""
-_PAIRS = r"u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 _LONG = "".join(map(chr, (0x10000, 0x104A0, 0x1D49C, 0x1D7CE, 0x1F600, 0x20000, 0x10FFFF)))
 """Characters of two UTF-16 units, of each kind that a class of letters, digits or white space may match."""
 _NAMES_LONG = re.compile(r"\\U00(?:0[1-9a-fA-F]|10)|\\u[0-9a-f]{4}-|[\U00010000-\U0010ffff]")
@@ -111,8 +108,10 @@ def _one(atom: str, is_name: bool, dotall: bool = False) -> str | None:
     if found is None:
         return None
     ranges, has_pairs = found
-    common = _common(ranges, _ESCAPED if is_name else _ESCAPABLE)
-    escapes = _short_escapes(common) if is_name else [*_short_escapes(common), *_long_escapes(common, has_pairs)]
+    escapable = common(ranges, _ESCAPED if is_name else _ESCAPABLE)
+    escapes = (
+        _short_escapes(escapable) if is_name else [*_short_escapes(escapable), *_long_escapes(escapable, has_pairs)]
+    )
     unescaped = _unescaped(atom) if any(map(_has_unescaped, ranges)) else ""
     if not escapes:
         return unescaped or None
@@ -135,7 +134,7 @@ def _short_escapes(ranges: Sequence[Range]) -> list[str]:
 def _long_escapes(ranges: Sequence[Range], has_pairs: bool) -> list[str]:
     """Return regexes of the `\\u` escapes of the characters in the ranges, and of pairs of them."""
     units = _units(ranges)
-    return [_PAIRS] * has_pairs + ([f"u{units}"] if units else [])
+    return [f"u{SURROGATES}"] * has_pairs + ([f"u{units}"] if units else [])
 
 
 def _has_unescaped(characters: Range) -> bool:
@@ -146,11 +145,11 @@ def _has_unescaped(characters: Range) -> bool:
 def _unescaped(atom: str) -> str:
     """Return the regex of the characters of an atom that stand for themselves in JSON."""
     if atom == ".":
-        return _UNESCAPED
+        return UNESCAPED
     if len(atom) == 1:
         return rf"\{atom}" if atom in _SPECIAL else atom
     exact = _SHORTHAND.sub(lambda found: _EXACT.get(found[0], found[0]), atom)
-    return f"[{exact}&&{_UNESCAPED}]"
+    return f"[{exact}&&{UNESCAPED}]"
 
 
 def _members(found: re.Match[str]) -> str:
@@ -161,21 +160,7 @@ def _members(found: re.Match[str]) -> str:
 @lru_cache(maxsize=64)
 def _category(name: str) -> str:
     members = [n for block in _BLOCKS for n in block if unicodedata.category(chr(n)).startswith(name)]
-    return "".join(rf"\u{first:04x}-\u{last:04x}" for first, last in _joined(members))
-
-
-def _joined(numbers: Iterable[int]) -> Iterator[Range]:
-    first = last = None
-    for number in numbers:
-        if first is None or last is None:
-            first = last = number
-        elif number == last + 1:
-            last = number
-        else:
-            yield first, last
-            first = last = number
-    if first is not None and last is not None:
-        yield first, last
+    return "".join(rf"\u{first:04x}-\u{last:04x}" for first, last in merged((n, n) for n in members))
 
 
 def _ranges(readable: str, dotall: bool) -> tuple[list[Range], bool] | None:
@@ -196,18 +181,13 @@ def _ranges(readable: str, dotall: bool) -> tuple[list[Range], bool] | None:
         for compiled in (unicode, plain)
     ]  # fmt: skip
     pairs = all(compiled.fullmatch(_LONG) for compiled in (unicode, plain)) and not _NAMES_LONG.search(readable)
-    return _common(*found), pairs
+    return common(*found), pairs
 
 
 @cache
 def _block_texts() -> list[tuple[str, int]]:
     """Return the characters of each block, with the first one's number."""
     return [("".join(map(chr, block)), block.start) for block in _BLOCKS]
-
-
-def _common(ours: Iterable[Range], theirs: Iterable[Range]) -> list[Range]:
-    common = ((max(a, c), min(b, d)) for a, b in ours for c, d in theirs if a <= d and c <= b)
-    return sorted(common)
 
 
 def _units(ranges: Sequence[Range]) -> str:
@@ -222,7 +202,7 @@ def _digits(ranges: Sequence[Range], n: int) -> str:
     firsts: dict[str, list[int]] = {}
     for digit in range(16):
         first = digit * size
-        inner = _common(ranges, [(first, first + size - 1)])
+        inner = common(ranges, [(first, first + size - 1)])
         if inner:
             firsts.setdefault(_last_digits([(a - first, b - first) for a, b in inner], n - 1), []).append(digit)
     alternatives = [f"{_digit(digits)}{rest}" for rest, digits in firsts.items()]

@@ -12,11 +12,12 @@ import warnings
 from collections.abc import Iterator, Set
 
 from engine.constraint import GrammarError
+from engine.grammar.json_characters import UNESCAPED
 from engine.grammar.lark import string_literal
+from engine.grammar.lark_common import LARK_COMMON
 
 ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\b": "\\b", "\f": "\\f"}
 """Character -> its escape in JSON. Other control characters are not supported."""
-_UNESCAPED = r'[^"\\\x00-\x1f]'
 
 _TOKEN = re.compile(
     r"""
@@ -34,25 +35,17 @@ _IMPORTS = re.compile(r"^%import[ \t]+common[ \t]*\(([^)\n]*)\)", re.MULTILINE)
 _IMPORT = re.compile(r"%import[ \t]+common\.(\w+)(?:[ \t]*->[ \t]*(\w+))?")
 _IGNORE = re.compile(r"^%ignore[ \t]+(\w+)", re.MULTILINE)
 _RANGE = re.compile(r'("(?:[^"\\]|\\.)")\s*\.\.\s*("(?:[^"\\]|\\.)")')
-_COMMON = {
-    "ESCAPED_STRING": r'"([^"\\]|\\.)*"',
-    "WS_INLINE": r"[ \t]+",
-    "WS": r"[ \t\f\r\n]+",
-    "CR": r"\r",
-    "LF": r"\n",
-    "NEWLINE": r"(\r?\n)+",
-    "SH_COMMENT": r"#[^\n]*",
-    "CPP_COMMENT": r"\/\/[^\n]*",
-    "SQL_COMMENT": r"--[^\n]*",
-    "C_COMMENT": r"\/\*([^*]|\*+[^*\/])*\*+\/",
-}
-"""Terminals of Lark's `common` module that match escaped characters, as regexes."""
+_INLINED = (
+    *("ESCAPED_STRING", "WS_INLINE", "WS", "CR", "LF", "NEWLINE"),
+    *("SH_COMMENT", "CPP_COMMENT", "SQL_COMMENT", "C_COMMENT"),
+)
+"""Terminals of Lark's `common` module that match escaped characters."""
 
 
 def inside_json_string(lark: str) -> str:
     """Return the grammar of the text inside a JSON string. Raises GrammarError for unsupported syntax."""
     lark = _IMPORTS.sub(_split_import, lark)
-    kept_terminals = {alias or name for name, alias in _IMPORT.findall(lark) if name not in _COMMON}
+    kept_terminals = {alias or name for name, alias in _IMPORT.findall(lark) if name not in _INLINED}
     lark = _RANGE.sub(lambda found: f"/[{_in_class(found[1])}-{_in_class(found[2])}]/", lark)
     lark = _IMPORT.sub(_inlined_import, lark)
     # Lark can ignore terminals only, so ignored definitions stay terminals.
@@ -68,7 +61,7 @@ def _split_import(found: re.Match[str]) -> str:
 
 def _inlined_import(found: re.Match[str]) -> str:
     name, alias = found[1], found[2] or found[1]
-    return f"{alias}: /{_COMMON[name]}/" if name in _COMMON else found[0]
+    return f"{alias}: /{LARK_COMMON[name]}/" if name in _INLINED else found[0]
 
 
 def _in_class(literal: str) -> str:
@@ -181,12 +174,12 @@ class _Regex:
         if text in ("^", "$", r"\b", r"\B", r"\A", r"\z"):
             raise GrammarError(f"{text!r} is not supported in a regex")
         if text == ".":
-            return self._alternatives(_UNESCAPED, [char for char in ESCAPES if char != "\n" or self._dotall[-1]])
+            return self._alternatives(UNESCAPED, [char for char in ESCAPES if char != "\n" or self._dotall[-1]])
         found = _matched_escapes(text)
         if found and text[1:2] not in tuple("DWSPsp"):
             return self._alternatives("", found)  # the character itself
         return self._alternatives(
-            f"[{text}&&{_UNESCAPED}]" if len(text) > 1 else re.escape(text).replace("/", r"\/"), found
+            f"[{text}&&{UNESCAPED}]" if len(text) > 1 else re.escape(text).replace("/", r"\/"), found
         )
 
     def _class(self) -> str:
@@ -201,7 +194,7 @@ class _Regex:
             self._at = match.end()
         self._at += 1
         text = self._pattern[begin : self._at]
-        return self._alternatives(f"[{text}&&{_UNESCAPED}]", _matched_escapes(text))
+        return self._alternatives(f"[{text}&&{UNESCAPED}]", _matched_escapes(text))
 
     def _alternatives(self, unescaped: str, escaped: list[str]) -> str:
         """Return an expression for the unescaped characters and the given escaped ones."""

@@ -11,12 +11,13 @@ from functools import lru_cache
 
 from msgspec import Struct
 
-from engine.grammar.ebnf.expressions import LAST, Range, UnreadGrammar
+from engine.grammar import code_points
+from engine.grammar.ebnf.expressions import UnreadGrammar
 
-BEYOND_ASCII: Range = (0x80, LAST)
-_LETTERS: tuple[Range, ...] = ((65, 90), (97, 122))
-_DIGITS: tuple[Range, ...] = ((48, 57),)
-_SPACES: tuple[Range, ...] = (
+BEYOND_ASCII: code_points.Range = (0x80, code_points.LAST)
+_LETTERS: tuple[code_points.Range, ...] = ((65, 90), (97, 122))
+_DIGITS: tuple[code_points.Range, ...] = ((48, 57),)
+_SPACES: tuple[code_points.Range, ...] = (
     *((9, 13), (32, 32), (0x85, 0x85), (0xA0, 0xA0), (0x1680, 0x1680), (0x2000, 0x200A), (0x2028, 0x2029)),
     *((0x202F, 0x202F), (0x205F, 0x205F), (0x3000, 0x3000)),
 )
@@ -24,71 +25,46 @@ _FOLDED_FROM_BEYOND = (*map(ord, "kKsS"),)
 """Letters of which a character beyond ASCII is another case: the Kelvin sign and the long s."""
 
 
-def _joined(ranges: Iterable[Range]) -> tuple[Range, ...]:
-    """Return the same characters as ranges in order, without overlaps."""
-    found: list[Range] = []
-    for first, last in sorted(ranges):
-        if found and first <= found[-1][1] + 1:
-            found[-1] = (found[-1][0], max(last, found[-1][1]))
-        else:
-            found.append((first, last))
-    return tuple(found)
-
-
-def complement(ranges: Iterable[Range]) -> tuple[Range, ...]:
-    """Return the ranges of all other characters; the given ones are in order."""
-    found, begin = [], 0
-    for first, last in ranges:
-        if begin < first:
-            found.append((begin, first - 1))
-        begin = last + 1
-    return (*found, (begin, LAST)) if begin <= LAST else tuple(found)
-
-
-def _cut(ranges: Iterable[Range], others: Iterable[Range]) -> tuple[Range, ...]:
-    """Return the ranges of the characters in both."""
-    return tuple((max(a, c), min(b, d)) for a, b in ranges for c, d in others if a <= d and c <= b)
-
-
 class CharacterSet(Struct, frozen=True):
-    wide: tuple[Range, ...]
+    wide: tuple[code_points.Range, ...]
     """At least its characters."""
-    narrow: tuple[Range, ...]
+    narrow: tuple[code_points.Range, ...]
     """At most its characters."""
 
     def __or__(self, other: "CharacterSet") -> "CharacterSet":
-        return CharacterSet(_joined(self.wide + other.wide), _joined(self.narrow + other.narrow))
+        return CharacterSet(code_points.merged(self.wide + other.wide), code_points.merged(self.narrow + other.narrow))
 
     def __and__(self, other: "CharacterSet") -> "CharacterSet":
         return ~(~self | ~other)
 
     def __invert__(self) -> "CharacterSet":
-        return CharacterSet(complement(self.narrow), complement(self.wide))
+        return CharacterSet(code_points.complement(self.narrow), code_points.complement(self.wide))
 
     def any_case(self) -> "CharacterSet":
         """Return the set with its characters in any case."""
         wide = self.wide
         if any(last > 127 for _, last in wide):
             wide += (*_LETTERS, BEYOND_ASCII)
-        for first, last in _cut(self.wide, _LETTERS):
+        for first, last in code_points.common(self.wide, _LETTERS):
             swapped = sorted((ord(chr(first).swapcase()), ord(chr(last).swapcase())))
             wide += ((swapped[0], swapped[1]),)
             if any(first <= letter <= last for letter in _FOLDED_FROM_BEYOND):
                 wide += (BEYOND_ASCII,)
-        return CharacterSet(_joined(wide), self.narrow)
+        return CharacterSet(code_points.merged(wide), self.narrow)
 
 
-def exactly(*ranges: Range) -> CharacterSet:
-    return CharacterSet(_joined(ranges), _joined(ranges))
+def exactly(*ranges: code_points.Range) -> CharacterSet:
+    in_order = code_points.merged(ranges)
+    return CharacterSet(in_order, in_order)
 
 
-def _at_least(ascii_ranges: Iterable[Range]) -> CharacterSet:
+def _at_least(ascii_ranges: Iterable[code_points.Range]) -> CharacterSet:
     """Return a set of these and of some characters beyond ASCII."""
-    ranges = _joined(ascii_ranges)
-    return CharacterSet(_joined((*ranges, BEYOND_ASCII)), ranges)
+    ranges = code_points.merged(ascii_ranges)
+    return CharacterSet(code_points.merged((*ranges, BEYOND_ASCII)), ranges)
 
 
-EVERYTHING = exactly((0, LAST))
+EVERYTHING = exactly((0, code_points.LAST))
 NOTHING = exactly()
 NO_LINE_BREAK = ~exactly((10, 10))
 _WORD = _at_least((*_DIGITS, *_LETTERS, (95, 95)))
@@ -128,5 +104,5 @@ def unicode_class(name: str) -> CharacterSet:
         return ~unicode_class(name[1:])
     if len(name) > 2:
         return CharacterSet(EVERYTHING.wide, NOTHING.narrow)
-    ranges = _joined((n, n) for n in range(128) if unicodedata.category(chr(n)).startswith(name))
+    ranges = code_points.merged((n, n) for n in range(128) if unicodedata.category(chr(n)).startswith(name))
     return _at_least(ranges)

@@ -1,14 +1,11 @@
 """Expressions of a grammar that was read from Lark. Data only."""
 
+import re
 from typing import TypeAlias, Union
 
 from msgspec import Struct
 
-Range: TypeAlias = tuple[int, int]
-"""First and last code point."""
-
-LAST = 0x10FFFF
-"""The last code point."""
+from engine.grammar import code_points
 
 
 class UnreadGrammar(Exception):
@@ -18,7 +15,7 @@ class UnreadGrammar(Exception):
 class Characters(Struct, frozen=True):
     """One character of a set."""
 
-    ranges: tuple[Range, ...]
+    ranges: tuple[code_points.Range, ...]
 
 
 class Words(Struct, frozen=True):
@@ -70,7 +67,7 @@ Expression: TypeAlias = Union[  # noqa: UP007  # the classes above name it befor
     Characters, Words, ControlToken, RuleName, InnerGrammar, TextWithout, OneOf, InOrder, Repeated
 ]
 
-ANY_TEXT = Repeated(Characters(((0, LAST),)), 0, None)
+ANY_TEXT = Repeated(Characters(((0, code_points.LAST),)), 0, None)
 
 
 def in_order(items: list[Expression]) -> Expression:
@@ -83,6 +80,17 @@ def in_order(items: list[Expression]) -> Expression:
             else:
                 found.append(each)
     return found[0] if len(found) == 1 else InOrder(tuple(found))
+
+
+_TIMES = {"*": (0, None), "+": (1, None), "?": (0, 1)}
+
+
+def repeated(item: Expression, times: re.Match[str]) -> Expression:
+    """Return the item with a repetition, given by its groups: `times`, which is all of it, `least`, `open`, `most`."""
+    if times["times"] in _TIMES:
+        return Repeated(item, *_TIMES[times["times"]])
+    least = int(times["least"] or 0)
+    return Repeated(item, least, (int(times["most"]) if times["most"] else None) if times["open"] else least)
 
 
 def one_of(options: list[Expression]) -> Expression:

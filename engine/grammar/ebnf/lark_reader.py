@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 
+from engine.grammar import LARK_COMMON
 from engine.grammar.ebnf.expressions import (
     ANY_TEXT,
     ControlToken,
@@ -22,33 +23,12 @@ from engine.grammar.ebnf.expressions import (
     Words,
     in_order,
     one_of,
+    repeated,
 )
-from engine.grammar.ebnf.lark_common import COMMON
+from engine.grammar.ebnf.lark_tokens import LarkTokens
 from engine.grammar.ebnf.regex_reader import any_case, read_regex
 from engine.grammar.ebnf.widened_schema import widened
-from engine.json_schema import JSON
 
-_TOKEN = re.compile(
-    r"""
-    (?P<space>(?:\s|//[^\n]*|\#[^\n]*)+)
-  | (?P<rule>[!?]?(?P<name>[A-Za-z_][\w-]*)(?:\.-?\d+)?[ \t]*(?:\[(?P<option>[^\]\n]*)\])?[ \t]*:)
-  | (?P<import>%import[ \t]+common[ \t]*\.(?P<common>\w+)(?:[ \t]*->[ \t]*(?P<alias>\w+))?
-      |%import[ \t]+common[ \t]*\((?P<several>[^)\n]*)\))
-  | (?P<ignore>%ignore\b)
-  | (?P<json>%json\s*(?=\{))
-  | (?P<lark>%lark\s*\{)
-  | (?P<text>"(?:[^"\\\n]|\\.)*")(?P<case>i?)
-  | (?P<regex>/(?:[^/\\]|\\.)+/)(?P<flags>[a-z]*)
-  | (?P<control><\[(?P<id>\d+)\]>)
-  | (?P<times>[*+?]|\{(?P<least>\d*)(?P<open>,?)(?P<most>\d*)\}|~\s*(?P<low>\d+)(?:\s*\.\.\s*(?P<high>\d+))?)
-  | (?P<label>->\s*\w+)
-  | (?P<word>[A-Za-z_][\w-]*)
-  | (?P<sign>\.\.|[()\[\]|&~}])
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-_decode_schema = json.JSONDecoder().raw_decode
-_TIMES = {"*": (0, None), "+": (1, None), "?": (0, 1)}
 START = "start"
 BETWEEN = "ignore."
 """Name of the rule for ignored text; no other one has a dot."""
@@ -68,12 +48,8 @@ def read_lark(text: str) -> Mapping[str, Expression]:
 class _LarkReader:
     def __init__(self, text: str, skips: bool = False) -> None:
         """`skips`: ignored text may precede each terminal."""
-        self._text = text
+        self._tokens = LarkTokens(text)
         self._skips = skips
-        self._at = 0
-        self._schemas: dict[int, JSON] = {}
-        """Schemas by the place of their `%json`."""
-        self._token = self._read()
         self.ignored: list[Expression] = []
         self._in_rule = False
         """True within a rule, false within a terminal."""
@@ -81,8 +57,8 @@ class _LarkReader:
     def rules(self) -> dict[str, Expression]:
         found: dict[str, Expression] = {}
         lazy: list[str] = []
-        while (token := self._token) is not None:
-            self._next()
+        while (token := self._tokens.current) is not None:
+            self._tokens.advance()
             if token["rule"]:
                 if token["option"] not in (None, "", "lazy"):
                     raise UnreadGrammar(token[0])
@@ -97,12 +73,12 @@ class _LarkReader:
             else:
                 raise UnreadGrammar(token[0])
         if START not in found:
-            raise UnreadGrammar(self._text)
+            raise UnreadGrammar("there is no first rule")
         return found | {name: _shortest(found[name], found) for name in lazy}
 
     def _alternatives(self) -> Expression:
         options = [self._both()]
-        while self._skip("|"):
+        while self._tokens.skip("|"):
             options.append(self._both())
         return one_of(options)
 
@@ -110,26 +86,26 @@ class _LarkReader:
         """Read terminals that must match at once."""
         allowed, excluded = list[Expression](), list[Expression]()
         while True:
-            if self._skip("~"):
+            if self._tokens.skip("~"):
                 excluded.append(self._sequence())
             else:
                 allowed.append(self._sequence())
-            if not self._skip("&"):
+            if not self._tokens.skip("&"):
                 break
         body = allowed[-1] if allowed else ANY_TEXT
         texts = [text for each in excluded for text in _contained(each)]
         return TextWithout(tuple(texts)) if texts and body == ANY_TEXT else body
 
     def _sequence(self) -> Expression:
-        items: list[Expression] = []
-        while (token := self._token) is not None and not self._ends_sequence(token):
-            self._next()
+        tokens, items = self._tokens, list[Expression]()
+        while (token := tokens.current) is not None and not self._ends_sequence(token):
+            tokens.advance()
             item = self._item(token)
-            while self._token is not None and self._token["times"]:
-                item = _times(item, self._token)
-                self._next()
-            if self._token is not None and self._token["label"]:
-                self._next()
+            while tokens.current is not None and tokens.current["times"]:
+                item = _repeated(item, tokens.current)
+                tokens.advance()
+            if tokens.current is not None and tokens.current["label"]:
+                tokens.advance()
             items.append(item)
         return in_order(items)
 
@@ -139,7 +115,7 @@ class _LarkReader:
     def _item(self, token: re.Match[str]) -> Expression:
         if token["sign"] in ("(", "["):
             found = self._alternatives()
-            if not self._skip(")" if token["sign"] == "(" else "]"):
+            if not self._tokens.skip(")" if token["sign"] == "(" else "]"):
                 raise UnreadGrammar(token[0])
             return found if token["sign"] == "(" else Repeated(found, 0, 1)
         if token["word"] and not _is_terminal(token["word"]):
@@ -157,54 +133,20 @@ class _LarkReader:
         if token["word"]:
             return RuleName(token["word"])
         if token["json"]:
-            return InnerGrammar(widened(self._schemas[token.start()]))
+            return InnerGrammar(widened(self._tokens.schema_of(token)))
         if token["lark"]:
-            return InnerGrammar(self._inner(token))
+            return InnerGrammar(self._tokens.nested_grammar(token))
         raise UnreadGrammar(token[0])
 
     def _words(self, token: re.Match[str]) -> Expression:
         text = _decoded(token["text"])
-        if self._skip(".."):
-            end = self._token
+        if self._tokens.skip(".."):
+            end = self._tokens.current
             if end is None or not end["text"]:
                 raise UnreadGrammar(token[0])
-            self._next()
+            self._tokens.advance()
             return read_regex(f"[\\u{{{ord(text):x}}}-\\u{{{ord(_decoded(end['text'])):x}}}]")
         return any_case(text) if token["case"] else Words(text)
-
-    def _inner(self, token: re.Match[str]) -> str:
-        """Return the text up to the bracket that closes a nested grammar."""
-        begin, depth = token.end(), 1
-        while depth:
-            if (inner := self._token) is None:
-                raise UnreadGrammar(token[0])
-            end = inner.start()
-            depth += bool(inner["lark"]) - (inner["sign"] == "}")
-            self._next()
-        return self._text[begin:end]
-
-    def _skip(self, sign: str) -> bool:
-        """Skip a sign if it is the next token, and return whether it is."""
-        found = self._token is not None and self._token["sign"] == sign
-        if found:
-            self._next()
-        return found
-
-    def _next(self) -> None:
-        self._token = self._read()
-
-    def _read(self) -> re.Match[str] | None:
-        """Return the next token; None at the end. Raises UnreadGrammar."""
-        while self._at < len(self._text):
-            token = _TOKEN.match(self._text, self._at)
-            if token is None:
-                raise UnreadGrammar(self._text[self._at :])
-            self._at = token.end()
-            if token["json"]:
-                self._schemas[token.start()], self._at = _decode_schema(self._text, self._at)
-            if not token["space"]:
-                return token
-        return None
 
 
 def _is_terminal(name: str) -> bool:
@@ -220,20 +162,16 @@ def _decoded(literal: str) -> str:
 
 def _imported(token: re.Match[str]) -> dict[str, Expression]:
     names = re.findall(r"\w+", token["several"]) if token["several"] else [token["common"]]
-    if not COMMON.keys() >= {*names}:
+    if not LARK_COMMON.keys() >= {*names}:
         raise UnreadGrammar(token[0])
-    return {token["alias"] or name: read_regex(COMMON[name]) for name in names}
+    return {token["alias"] or name: read_regex(LARK_COMMON[name]) for name in names}
 
 
-def _times(item: Expression, token: re.Match[str]) -> Expression:
-    """Return the item with the repetition of a token."""
-    sign = token["times"]
-    if sign in _TIMES:
-        return Repeated(item, *_TIMES[sign])
-    if sign.startswith("~"):
+def _repeated(item: Expression, token: re.Match[str]) -> Expression:
+    """Return the item with the repetition of a token, `~` or one of those that regexes have."""
+    if token["low"] is not None:
         return Repeated(item, int(token["low"]), int(token["high"] or token["low"]))
-    least = int(token["least"] or 0)
-    return Repeated(item, least, (int(token["most"]) if token["most"] else None) if token["open"] else least)
+    return repeated(item, token)
 
 
 def _contained(excluded: Expression) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import re
 
+from engine.grammar import code_points
 from engine.grammar.ebnf.character_sets import (
     EVERYTHING,
     NO_LINE_BREAK,
@@ -12,19 +13,10 @@ from engine.grammar.ebnf.character_sets import (
     exactly,
     unicode_class,
 )
-from engine.grammar.ebnf.expressions import (
-    LAST,
-    Characters,
-    Expression,
-    Repeated,
-    UnreadGrammar,
-    Words,
-    in_order,
-    one_of,
-)
+from engine.grammar.ebnf.expressions import Characters, Expression, UnreadGrammar, Words, in_order, one_of, repeated
 
 _GROUP = re.compile(r"\((?:\?(?:P?<\w+>|(?P<on>[a-zA-Z]*)(?:-(?P<off>[a-zA-Z]+))?(?P<end>[:)])))?")
-_REPETITION = re.compile(r"(?:(?P<sign>[*+?])|\{(?P<least>\d*)(?P<open>,?)(?P<most>\d*)\})\??")
+_REPETITION = re.compile(r"(?P<times>[*+?]|\{(?P<least>\d*)(?P<open>,?)(?P<most>\d*)\})\??")
 _ESCAPE = re.compile(
     r"""\\(?:
     (?:x|u|U)\{(?P<braced>[0-9a-fA-F]+)\} | x(?P<two>[0-9a-fA-F]{2}) | u(?P<four>[0-9a-fA-F]{4})
@@ -35,7 +27,6 @@ _ESCAPE = re.compile(
 )
 _ASCII_CLASS = re.compile(r"\[:(\^?\w+):\]")
 _CONTROLS = {"n": "\n", "r": "\r", "t": "\t", "f": "\f", "v": "\v", "a": "\a"}
-_TIMES = {"*": (0, None), "+": (1, None), "?": (0, 1)}
 _IGNORED = "uU"
 """Flags that change nothing: Unicode, and greediness."""
 
@@ -80,7 +71,7 @@ class _RegexReader:
             item = self._group() if self._next() == "(" else self._atom()
             while (times := _REPETITION.match(self._regex, self._at)) is not None:
                 self._at = times.end()
-                item = _repeated(item, times)
+                item = repeated(item, times)
             items.append(item)
         return in_order(items)
 
@@ -173,7 +164,7 @@ class _RegexReader:
             found = unicode_class(match["long"] or match["short"])
             return ~found if match["class"] == "P" else found
         code = _escaped_code(match)
-        if code > LAST:
+        if code > code_points.LAST:
             raise UnreadGrammar(self._regex)
         return exactly((code, code))
 
@@ -202,10 +193,3 @@ def _characters(members: CharacterSet, flags: frozenset[str]) -> Expression:
     if not wide:
         raise UnreadGrammar("a class without characters")
     return Words(chr(wide[0][0])) if len(wide) == 1 and wide[0][0] == wide[0][1] else Characters(wide)
-
-
-def _repeated(item: Expression, times: re.Match[str]) -> Expression:
-    if times["sign"]:
-        return Repeated(item, *_TIMES[times["sign"]])
-    least = int(times["least"] or 0)
-    return Repeated(item, least, (int(times["most"]) if times["most"] else None) if times["open"] else least)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Set
 
 from msgspec import Struct
 
-from engine.grammar.ebnf.character_sets import complement
+from engine.grammar import code_points
 from engine.grammar.ebnf.expressions import (
     Characters,
     ControlToken,
@@ -17,7 +17,6 @@ from engine.grammar.ebnf.expressions import (
     InnerGrammar,
     InOrder,
     OneOf,
-    Range,
     Repeated,
     RuleName,
     TextWithout,
@@ -145,15 +144,15 @@ def _literal(text: str) -> str:
     return '"' + "".join(_SHORT.get(char) or (char if char >= " " else f"\\u{ord(char):04x}") for char in text) + '"'
 
 
-def _class(ranges: tuple[Range, ...]) -> str:
+def _class(ranges: tuple[code_points.Range, ...]) -> str:
     """Return the class of the characters, or an inverted one if that is shorter; XGrammar inverts ASCII only."""
-    others = complement(ranges)
+    others = code_points.complement(ranges)
     if 0 < len(others) <= len(ranges) and others[-1][1] < 128:
         return f"[^{''.join(map(_range, others))}]"
     return f"[{''.join(map(_range, ranges))}]"
 
 
-def _range(ends: Range) -> str:
+def _range(ends: code_points.Range) -> str:
     first, last = ends
     return _character(first) if first == last else f"{_character(first)}-{_character(last)}"
 

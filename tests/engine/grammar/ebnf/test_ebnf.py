@@ -10,7 +10,7 @@ import pytest
 
 from engine.grammar import json_directive
 from engine.grammar.ebnf import MAX_EBNF, ebnf
-from engine.grammar.ebnf.lark_common import COMMON
+from engine.grammar.lark_common import LARK_COMMON
 from engine.json_schema import JSON
 from tests.engine.dialects.test_call_grammar import byte_vocabulary, walk, written
 from tests.engine.grammar.ebnf.recognizer import Ebnf, accepted
@@ -108,7 +108,7 @@ def test_regex_allows_its_texts(regex: str) -> None:
 NODE: JSON = {"type": "object", "properties": {"next": {"$ref": "#/$defs/node"}}, "maxProperties": 1}
 
 
-@pytest.mark.parametrize("name", COMMON)
+@pytest.mark.parametrize("name", LARK_COMMON)
 def test_common_terminal_allows_what_llguidance_allows(name: str) -> None:
     vocabulary, grammars = byte_vocabulary(())
     random = np.random.default_rng(1)

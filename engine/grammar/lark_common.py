@@ -1,6 +1,6 @@
-"""Terminals of Lark's `common` module, as regexes of at least their texts. Data only."""
+"""Terminals of Lark's `common` module. Data only."""
 
-COMMON = {
+LARK_COMMON = {
     "DIGIT": "[0-9]",
     "HEXDIGIT": "[a-fA-F0-9]",
     "INT": "[0-9]+",
@@ -24,5 +24,6 @@ COMMON = {
     "SH_COMMENT": r"#[^\n]*",
     "CPP_COMMENT": r"\/\/[^\n]*",
     "SQL_COMMENT": r"--[^\n]*",
-    "C_COMMENT": r"(?s:\/\*.*\*\/)",
+    "C_COMMENT": r"\/\*(?:[^*]|\*+[^*\/])*\*+\/",
 }
+"""Name -> regex of at least the terminal's texts."""
