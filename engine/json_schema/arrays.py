@@ -4,12 +4,13 @@ import itertools
 import math
 from collections.abc import Sequence
 
-from engine.json_schema.negations import any_of, complement
+from engine.json_schema.negations import complement
 from engine.json_schema.references import Document
 from engine.json_schema.values import (
     JSON,
     TYPES,
     Schema,
+    any_of,
     counts,
     distinct,
     listed_values,

@@ -7,7 +7,6 @@ forbid nothing.
 
 import math
 from collections.abc import Callable, Mapping
-from graphlib import CycleError, TopologicalSorter
 
 from msgspec import Struct
 
@@ -15,14 +14,14 @@ from engine.constraint import GrammarError
 from engine.json_schema.arrays import MAX_PAIRED, MAX_UNIQUE
 from engine.json_schema.conditionals import MAX_DEPENDENTS
 from engine.json_schema.limits import LIMITS, MAX_PERIOD, clamped, digits, is_enforced
-from engine.json_schema.references import Document, in_place_references, place_of, pointer_of, resolved
+from engine.json_schema.references import Document, cycle_of, place_of, pointer_of, resolved
 from engine.json_schema.rewrites import MAX_SUBSETS, rewritten
 from engine.json_schema.texts import UNWRITABLE, texts
 from engine.json_schema.values import ENFORCED, JSON, UNSUPPORTED, Schema
 
 _DEFINITIONS = ("$defs", "definitions")
 _TEXTS = ("const", "enum", "pattern", "patternProperties")
-
+"""Keywords with texts that a value must contain."""
 
 _OPPOSITE = " unless the negation of its schema can be written with supported keywords"
 _UNLESS = {
@@ -110,7 +109,7 @@ class _Check:
             self._definitions[name] = self.schema(pending, place)
         if isinstance(schema, dict) and self._definitions:
             schema = {**schema, "$defs": self._definitions}
-        while cycle := self._cycle(schema):
+        while cycle := cycle_of(schema, self._definitions):
             self._leave_out(
                 GrammarError(f"the `$ref` to {self._original(cycle[0])!r:.100} refers back to itself", "$ref")
             )
@@ -217,16 +216,6 @@ class _Check:
             raise GrammarError(f"`multipleOf` of more than {MAX_PERIOD} steps is not supported", keyword.place)
         self._period = period
         return value
-
-    def _cycle(self, root: JSON) -> list[str]:
-        """Return references that form a cycle without consuming any input."""
-        graph = {"#": list(in_place_references(root))}
-        graph |= {f"#/$defs/{name}": list(in_place_references(schema)) for name, schema in self._definitions.items()}
-        try:
-            TopologicalSorter(graph).prepare()
-        except CycleError as error:
-            return list(error.args[1])
-        return []
 
     def _original(self, target: str) -> str:
         return next((pointer for pointer, name in self._names.items() if target == f"#/$defs/{name}"), target)

@@ -5,15 +5,17 @@ from typing import TypeGuard
 
 from msgspec import Struct
 
-from engine.json_schema.negations import any_of, complement, property_of
+from engine.json_schema.negations import complement
 from engine.json_schema.references import Document
 from engine.json_schema.values import (
     ENFORCED,
     JSON,
     Schema,
+    any_of,
     distinct,
     is_listed,
     listed_values,
+    property_of,
     required_names,
     type_of,
     types_of,

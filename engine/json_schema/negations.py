@@ -17,9 +17,12 @@ from engine.json_schema.values import (
     TYPES,
     TYPES_OF_KEYWORDS,
     Schema,
+    any_of,
+    is_closed,
     is_listed,
     is_number,
     listed_values,
+    property_of,
     required_names,
     type_of,
     types_of,
@@ -47,10 +50,6 @@ def without_not(schema: Schema, document: Document) -> Schema:
         case [{"type": list(types), **others}] if not others:
             return {**rest, "type": types}
     return rest if True in found else with_all_of(rest, [any_of(found)])
-
-
-def any_of(alternatives: list[JSON]) -> JSON:
-    return alternatives[0] if len(alternatives) == 1 else {"anyOf": alternatives} if alternatives else False
 
 
 def complement(schema: JSON, whole: Schema, document: Document, depth: int = 0) -> list[JSON] | None:
@@ -167,18 +166,12 @@ def _not_properties(at: _Negated) -> list[JSON] | None:
     return found
 
 
-def property_of(schema: Schema, name: str) -> JSON:
-    properties = schema.get("properties")
-    return properties.get(name) if isinstance(properties, dict) else None
-
-
 def _not_additional(at: _Negated) -> list[JSON] | None:
     """Return alternatives if `whole` names all of its properties."""
     if at.schema["additionalProperties"] in (True, {}):
         return []
     ours, theirs = at.schema.get("properties", {}), at.whole.get("properties", {})
-    closed = at.whole.get("additionalProperties") is False and "patternProperties" not in at.whole
-    if at.schema["additionalProperties"] is not False or "patternProperties" in at.schema or not closed:
+    if not is_closed(at.schema) or not is_closed(at.whole):
         return None
     if not isinstance(ours, dict) or not isinstance(theirs, dict):
         return None

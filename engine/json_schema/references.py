@@ -1,6 +1,7 @@
 """References within a schema: JSON pointers (RFC 6901) and anchors. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from urllib.parse import unquote
 
 from engine.json_schema.values import JSON, Schema
@@ -103,7 +104,18 @@ def _n_objects(root: JSON) -> int:
     return found
 
 
-def in_place_references(schema: JSON) -> Iterator[str]:
+def cycle_of(root: JSON, definitions: Mapping[str, JSON]) -> list[str]:
+    """Return references that form a cycle without consuming any input; none if there is no cycle."""
+    graph = {"#": list(_in_place_references(root))}
+    graph |= {f"#/$defs/{name}": list(_in_place_references(schema)) for name, schema in definitions.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def _in_place_references(schema: JSON) -> Iterator[str]:
     """Yield the references that apply to the value itself, not to a part of it."""
     if not isinstance(schema, dict):
         return
@@ -112,7 +124,7 @@ def in_place_references(schema: JSON) -> Iterator[str]:
     for key in _IN_PLACE:
         if isinstance(schemas := schema.get(key), list):
             for each in schemas:
-                yield from in_place_references(each)
+                yield from _in_place_references(each)
 
 
 def _step(pointer: str, name: str) -> str:

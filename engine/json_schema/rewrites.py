@@ -10,7 +10,7 @@ from typing import TypeAlias
 from engine.json_schema.arrays import without_contains, without_unique_items
 from engine.json_schema.conditionals import without_chosen_if, without_dependencies, without_dependents, without_if
 from engine.json_schema.formats import with_exact_format
-from engine.json_schema.negations import any_of, without_not
+from engine.json_schema.negations import without_not
 from engine.json_schema.no_ops import without_no_ops
 from engine.json_schema.property_names import without_property_names
 from engine.json_schema.references import Document
@@ -21,7 +21,9 @@ from engine.json_schema.values import (
     ENFORCED,
     JSON,
     Schema,
+    any_of,
     counts,
+    is_closed,
     listed_values,
     type_of,
     types_of,
@@ -108,13 +110,13 @@ def _without_property_counts(schema: Schema, document: Document) -> Schema:
 def _permits_all_counts(schema: Schema, limits: Limits, names: Names) -> bool:
     """True if every object with the required properties is within the limits."""
     sizes = _optional_sizes(limits, names)
-    return sizes == range(len(names[1]) + 1) and (limits[1] is None or _is_closed(schema))
+    return sizes == range(len(names[1]) + 1) and (limits[1] is None or is_closed(schema))
 
 
 def _counted_objects(schema: Schema, limits: Limits, names: Names) -> list[Schema] | None:
     """Return a schema for each set of optional properties within the limits; None if the limits cannot be enforced."""
     (least, most), (required, optional) = limits, names
-    if _is_closed(schema):
+    if is_closed(schema):
         sizes = _optional_sizes(limits, names)
         return _alternatives(optional, sizes[:1], more=True) if most is None else _alternatives(optional, sizes)
     if least > max(len(required), 1):
@@ -128,10 +130,6 @@ def _optional_sizes(limits: Limits, names: Names) -> range:
     (least, most), (required, optional) = limits, names
     last = len(optional) if most is None else min(most - len(required), len(optional))
     return range(max(least - len(required), 0), last + 1)
-
-
-def _is_closed(schema: Schema) -> bool:
-    return schema.get("additionalProperties") is False and "patternProperties" not in schema
 
 
 def _named_properties(schema: Schema) -> Names | None:

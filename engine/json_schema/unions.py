@@ -1,8 +1,8 @@
 """Rewrite `oneOf` into an `anyOf` of schemas that exclude one another. Pure."""
 
-from engine.json_schema.negations import any_of, complement
+from engine.json_schema.negations import complement
 from engine.json_schema.references import Document
-from engine.json_schema.values import JSON, TYPES, Schema, is_listed, listed_values, required_names, types_of
+from engine.json_schema.values import JSON, TYPES, Schema, any_of, is_listed, listed_values, required_names, types_of
 
 MAX_ALTERNATIVES = 64
 """Alternatives of one `oneOf` that are compared with one another, or into which each of them is split."""

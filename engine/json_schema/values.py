@@ -63,6 +63,22 @@ def with_all_of(schema: Schema, added: list[JSON]) -> Schema:
     return {**schema, "allOf": [*others, *added]} if isinstance(others, list) else schema
 
 
+def any_of(alternatives: list[JSON]) -> JSON:
+    """Return a schema of the values that match one of several schemas; False if there are none."""
+    return alternatives[0] if len(alternatives) == 1 else {"anyOf": alternatives} if alternatives else False
+
+
+def property_of(schema: Schema, name: str) -> JSON:
+    """Return the schema of a property that is named; None otherwise."""
+    properties = schema.get("properties")
+    return properties.get(name) if isinstance(properties, dict) else None
+
+
+def is_closed(schema: Schema) -> bool:
+    """True if the schema names all properties that an object may have."""
+    return schema.get("additionalProperties") is False and "patternProperties" not in schema
+
+
 def type_of(value: JSON) -> str:
     """Return the name of the narrowest type of a value: 1.0 is an integer."""
     match value:
