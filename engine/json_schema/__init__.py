@@ -3,9 +3,8 @@
 from engine.json_schema.check import CheckedSchema
 from engine.json_schema.faults import skeleton
 from engine.json_schema.values import (
+    ENFORCED,
     JSON,
-    SUPPORTED,
-    UNSUPPORTED,
     Schema,
     counts,
     depth,
@@ -15,9 +14,8 @@ from engine.json_schema.values import (
 )
 
 __all__ = [
+    "ENFORCED",
     "JSON",
-    "SUPPORTED",
-    "UNSUPPORTED",
     "CheckedSchema",
     "Schema",
     "counts",

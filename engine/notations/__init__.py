@@ -17,8 +17,6 @@ from engine.notations.json_objects import (
     objects_but,
 )
 from engine.notations.json_values import emit_arguments
-from engine.notations.parameter_writers import pythonic_arguments, tagged_arguments
-from engine.notations.parameters import Tags, tagged
 from engine.notations.parsed import (
     ParsedDelta,
     ReasoningDelta,
@@ -28,9 +26,11 @@ from engine.notations.parsed import (
     ToolCallStart,
     merged,
 )
-from engine.notations.python_calls import pythonic
+from engine.notations.python_calls import pythonic, pythonic_arguments
 from engine.notations.scanner import ReaderSteps, Scanner, marks
 from engine.notations.spelling import element_spelling, gemma_spelling, pythonic_spelling, tagged_spelling
+from engine.notations.tagged_calls import Tags, tagged
+from engine.notations.tagged_writers import tagged_arguments
 
 __all__ = [
     "FUNCTION_GEMMA",

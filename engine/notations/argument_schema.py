@@ -1,16 +1,12 @@
 """Look up the declared schema of an argument. Readers and writers infer unwritten types from it. Pure."""
 
 import re
-from typing import Any, TypeAlias
 
 from msgspec import Struct
 
-from engine.json_schema import JSON, SUPPORTED, UNSUPPORTED, counts
-
-Schema: TypeAlias = dict[str, JSON]
+from engine.json_schema import ENFORCED, JSON, Schema, counts, listed_values, type_of
 
 DEFINITIONS = ("$defs", "definitions")
-ENFORCED = SUPPORTED | UNSUPPORTED
 _OPTIONAL = frozenset(("null", "string"))
 """Types of an optional text."""
 MAX_REF_CHAIN = 16
@@ -24,27 +20,27 @@ class ArgumentSchema(Struct, frozen=True):
     whole: Schema
 
     @property
-    def kind(self) -> str:
+    def type(self) -> str:
         """Return the only `type` that the schema permits; empty if it permits several."""
         schema = self.resolved.schema
-        kind, listed = schema.get("type"), [schema["const"]] if "const" in schema else schema.get("enum")
-        if kind is None and isinstance(listed, list) and listed and all(isinstance(each, str) for each in listed):
+        named, listed = schema.get("type"), listed_values(schema)
+        if named is None and listed and all(isinstance(each, str) for each in listed):
             return "string"
-        return kind if isinstance(kind, str) else ""
+        return named if isinstance(named, str) else ""
 
     @property
-    def kinds(self) -> frozenset[str] | None:
+    def types(self) -> frozenset[str] | None:
         """Return the types that the schema permits; None if any type is."""
         schema = self.resolved.schema
         if isinstance(options := schema.get("anyOf", schema.get("oneOf")), list):
-            return self._kinds_of_any(options)
-        kinds = schema.get("type")
-        if kinds is None and (chosen := schema.get("enum")) is not None and isinstance(chosen, list):
-            return frozenset(kind for value in chosen for kind in kinds_of(value))
-        return None if kinds is None else frozenset(map(str, kinds if isinstance(kinds, list) else [kinds]))
+            return self._types_of_any(options)
+        named, listed = schema.get("type"), schema.get("enum")
+        if named is None and isinstance(listed, list):
+            return frozenset(name for value in listed for name in types_of_value(value))
+        return None if named is None else frozenset(map(str, named if isinstance(named, list) else [named]))
 
-    def _kinds_of_any(self, options: list[JSON]) -> frozenset[str] | None:
-        found = [ArgumentSchema(_schema(option), self.whole).kinds for option in options]
+    def _types_of_any(self, options: list[JSON]) -> frozenset[str] | None:
+        found = [ArgumentSchema(_schema(option), self.whole).types for option in options]
         return None if None in found else frozenset[str]().union(*filter(None, found))
 
     @property
@@ -55,9 +51,9 @@ class ArgumentSchema(Struct, frozen=True):
         `null` of an optional text is null.
         """
         schema = self.resolved.schema
-        kinds = schema.get("type")
-        if isinstance(kinds, list):
-            return ArgumentSchema(_of_texts(schema), self.whole) if "string" in kinds and len(kinds) > 1 else None
+        named = schema.get("type")
+        if isinstance(named, list):
+            return ArgumentSchema(_of_texts(schema), self.whole) if "string" in named and len(named) > 1 else None
         options = schema.get("anyOf")
         if not schema.keys() & ENFORCED:
             return ArgumentSchema({**schema, "type": "string"}, self.whole)
@@ -68,8 +64,8 @@ class ArgumentSchema(Struct, frozen=True):
     def _text_of_any(self, options: list[JSON]) -> "ArgumentSchema | None":
         """Return the only text among several options if no `true`, `false` or `null` is constrained."""
         found = [ArgumentSchema(_schema(option), self.whole).resolved for option in options]
-        texts = [each for each in found if each.kind == "string"]
-        words = [each for each in found if each.kinds is None or each.kinds & {"boolean", "null"}]
+        texts = [each for each in found if each.type == "string"]
+        words = [each for each in found if each.types is None or each.types & {"boolean", "null"}]
         is_clear = len(texts) == 1 < len(found) and all(each.schema.keys() & ENFORCED == {"type"} for each in words)
         return texts[0] if is_clear else None
 
@@ -79,7 +75,7 @@ class ArgumentSchema(Struct, frozen=True):
 
         A text that looks like null, or begins with a quotation mark, is written as a JSON string: `"null"`.
         """
-        return self.text if self.kinds == _OPTIONAL else None
+        return self.text if self.types == _OPTIONAL else None
 
     @property
     def may_be_null(self) -> bool:
@@ -142,22 +138,10 @@ def is_plain(name: str) -> bool:
     return re.fullmatch(r"[\w.-]+", name) is not None
 
 
-def kinds_of(value: Any) -> tuple[str, ...]:  # a JSON value
+def types_of_value(value: JSON) -> tuple[str, ...]:
     """Return the schema types of a JSON value."""
-    match value:
-        case bool():
-            return ("boolean",)
-        case int():
-            return ("integer", "number")
-        case float():
-            return ("integer", "number") if value.is_integer() else ("number",)
-        case str():
-            return ("string",)
-        case None:
-            return ("null",)
-        case list():
-            return ("array",)
-    return ("object",)
+    name = type_of(value)
+    return ("integer", "number") if name == "integer" else (name,)
 
 
 class Parameter(Struct, frozen=True):
@@ -189,8 +173,7 @@ def _parameters(properties: Schema, required: list[JSON]) -> list[Parameter] | N
 
 def choices(schema: Schema) -> list[JSON] | None:
     """Return the values of `const` or `enum`; None if the schema has neither, or further keywords."""
-    listed = [schema["const"]] if "const" in schema else schema.get("enum")
-    return listed if isinstance(listed, list) and not schema.keys() & ENFORCED - {"type", "enum", "const"} else None
+    return None if schema.keys() & ENFORCED - {"type", "enum", "const"} else listed_values(schema)
 
 
 _MAX_LENGTH = 4096

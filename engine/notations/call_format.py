@@ -1,6 +1,6 @@
 """Describe the formats in which families write calls, as templates for grammars. Pure.
 
-`json_objects` and `parameters` read the same formats.
+`json_objects` and `tagged_calls` read the same formats.
 """
 
 import json

@@ -5,11 +5,12 @@ next tag, since a text ends there.
 """
 
 from engine.grammar import Rules, string_literal
-from engine.notations.argument_schema import ArgumentSchema, Parameter, Schema, argument_schema, bounds_of
+from engine.json_schema import Schema
+from engine.notations.argument_schema import ArgumentSchema, Parameter, argument_schema, bounds_of
 from engine.notations.call_format import Function, Write, json_arguments
 from engine.notations.elements import ITEM
-from engine.notations.parameter_writers import json_value, one_of, tagged_text, texts_of_other_kinds, word_of
-from engine.notations.value_writers import items_of
+from engine.notations.tagged_writers import tagged_text, texts_of_other_types, word_of
+from engine.notations.value_writers import items_of, json_value, one_of
 
 
 def element_arguments(mark: str) -> Write:
@@ -53,7 +54,7 @@ class _ElementGrammar:
         return self._definitions[target]
 
     def _written(self, declared: ArgumentSchema) -> str | None:
-        match declared.kind:
+        match declared.type:
             case "string":
                 return tagged_text(declared.schema, self._mark, (self._mark,), self._rules)
             case "object" if written := self.object(declared):
@@ -61,7 +62,7 @@ class _ElementGrammar:
             case "array" if written := self._list(declared):
                 return written
         text = declared.text
-        no_text = texts_of_other_kinds(declared)
+        no_text = texts_of_other_types(declared)
         bare = text and tagged_text(text.schema, self._mark, (self._mark,), self._rules, no_text=no_text)
         if text is None or not bare:
             return self._quoted(declared.schema)

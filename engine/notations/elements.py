@@ -9,9 +9,9 @@ unless the schema declares another type.
 from engine.notations.argument_schema import UNDECLARED, ArgumentSchema
 from engine.notations.json_objects import Offered, Read
 from engine.notations.json_values import ListEmitter, ObjectEmitter, discard, emit_arguments, emit_value
-from engine.notations.parameters import MAX_NESTING, Tags, tagged_value
 from engine.notations.parsed import ToolCallEnd, ToolCallStart
 from engine.notations.scanner import ReaderSteps, Scanner
+from engine.notations.tagged_calls import MAX_NESTING, Tags, tagged_value
 
 CALL, ITEM = "invoke", "item"
 _EMPTY = {"object": "{}", "array": "[]"}
@@ -77,14 +77,14 @@ class _Elements:
         children.end()
 
     def _value(self, tag: str, declared: ArgumentSchema, depth: int) -> ReaderSteps[None]:
-        scanner, kind = self._scanner, declared.kind
-        is_text = kind == "string" or declared.optional is not None
+        scanner, type_ = self._scanner, declared.type
+        is_text = type_ == "string" or declared.optional is not None
         first = "" if is_text or depth == MAX_NESTING else (yield from self._peek_tag())
-        if first == f"/{tag}" and kind in _EMPTY:
+        if first == f"/{tag}" and type_ in _EMPTY:
             yield from scanner.until((f"{self._mark}<{first}>",), discard)
-            self._emit(_EMPTY[kind])
+            self._emit(_EMPTY[type_])
         elif first and not first.startswith("/"):
-            yield from self.children(tag, declared, _is_list(kind, first), depth + 1)
+            yield from self.children(tag, declared, _is_list(type_, first), depth + 1)
         else:
             tags = Tags("", (), (self._end,), "", "", "", f"{self._mark}</{tag}>")
             yield from tagged_value(scanner, tags, self._emit, declared)
@@ -100,6 +100,6 @@ class _Elements:
         return first
 
 
-def _is_list(kind: str, first: str) -> bool:
+def _is_list(type_: str, first: str) -> bool:
     """True if an element is a list, by its declared type or the tag of its first child."""
-    return kind == "array" or (kind != "object" and first == ITEM)
+    return type_ == "array" or (type_ != "object" and first == ITEM)

@@ -1,13 +1,13 @@
 """Read and write Gemma's calls: a relaxed JSON with a special token for quotation marks. Pure."""
 
 from engine.grammar import Rules, pattern, string_literal
-from engine.notations.argument_schema import ENFORCED, Schema
+from engine.json_schema import ENFORCED, Schema
 from engine.notations.call_format import Function, Write, json_arguments
 from engine.notations.json_objects import Offered, Read
 from engine.notations.json_values import emit_arguments, emit_text, emit_value, in_json, infer_value
-from engine.notations.parameters import MAX_NESTING
 from engine.notations.parsed import TextDelta, ToolCallEnd, ToolCallStart
 from engine.notations.scanner import Emit, ReaderSteps, Scanner
+from engine.notations.tagged_calls import MAX_NESTING
 from engine.notations.value_writers import ValueWriter, text_of
 
 GEMMA_4, FUNCTION_GEMMA = '<|"|>', "<escape>"
@@ -117,10 +117,10 @@ class _Gemma(ValueWriter):
     def constant_text(self, value: str) -> str | None:
         return f"{self._quote} {string_literal(value)} {self._quote}" if self._mark not in value else None
 
-    def number(self, kind: str, schema: Schema) -> str | None:
+    def number(self, type_: str, schema: Schema) -> str | None:
         keywords = schema.keys() & ENFORCED - {"type"}
         return (
-            self._rules.json({key: schema[key] for key in keywords} | {"type": kind}) if keywords <= _NUMBERS else None
+            self._rules.json({key: schema[key] for key in keywords} | {"type": type_}) if keywords <= _NUMBERS else None
         )
 
 

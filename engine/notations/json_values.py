@@ -154,10 +154,8 @@ def infer_value(text: str) -> Any:  # a JSON value
     if text.strip() in WORDS:
         return WORDS[text.strip()]
     if text.strip().startswith(_LITERAL):
-        for attempt in (
-            text,
-            _QUOTED.sub(lambda quoted: quoted[0].translate(_LINE_ENDS), text),
-        ):  # a Python string must not contain a line break
+        # A Python string must not contain a line break.
+        for attempt in (text, _QUOTED.sub(lambda quoted: quoted[0].translate(_LINE_ENDS), text)):
             with suppress(ValueError, SyntaxError, RecursionError, MemoryError, TypeError), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Python warns of unknown escapes
                 return _as_json(ast.literal_eval(attempt.strip()))

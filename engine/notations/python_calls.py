@@ -1,4 +1,4 @@
-"""Read calls as in Python, and write grammars for such values. Pure.
+"""Read calls as in Python, and write grammars for their arguments. Pure.
 
 The type of a value is not written, so the reader infers it once the value is complete.
 """
@@ -9,12 +9,14 @@ from typing import ClassVar
 import msgspec
 
 from engine.grammar import Rules, excluding, pattern, string_literal
-from engine.notations.argument_schema import ENFORCED, Schema, length_of
+from engine.json_schema import ENFORCED, Schema
+from engine.notations.argument_schema import Parameter, length_of
+from engine.notations.call_format import Function, json_arguments, json_text
 from engine.notations.json_objects import Offered, Read
 from engine.notations.json_values import ObjectEmitter, discard, emit_arguments, emit_value, in_json, infer_value
 from engine.notations.parsed import TextDelta, ToolCallEnd, ToolCallStart
 from engine.notations.scanner import ReaderSteps, Scanner, cleaned
-from engine.notations.value_writers import ValueWriter, repeated
+from engine.notations.value_writers import ValueWriter, items_of, json_value, one_of, repeated
 
 
 def pythonic(end: str = "") -> Read:
@@ -102,6 +104,19 @@ _MAX_ESCAPE = 10
 """Characters of the longest escape in Python, as in `\\U0001f600`."""
 
 
+def pythonic_arguments(function: Function, rules: Rules) -> str:
+    """Write `key="text", other=3`: each value in JSON or in Python."""
+
+    def item(each: Parameter) -> str | None:
+        value = json_text(function, rules) if function.lark else json_value(each.schema, function.schema, rules)
+        if value and not function.lark:
+            value = one_of(value, python_value(each.schema, function.schema, rules, texts=True))
+        return value and f"{string_literal(each.name + '=')} {value}"
+
+    items = items_of(function.schema, item)
+    return json_arguments(function, rules) if items is None else rules.in_any_order(items, f'"," {rules.space()}')
+
+
 def python_value(
     schema: Schema, whole: Schema, rules: Rules, forbidden: Sequence[str] = (), texts: bool = False
 ) -> str | None:
@@ -109,10 +124,10 @@ def python_value(
 
     Without `texts`, the value itself is not a text.
     """
-    kinds = schema.get("type")
-    if texts or kinds is None:
+    named = schema.get("type")
+    if texts or named is None:
         return _Python(whole, rules, forbidden).value(schema)
-    others = [kind for kind in (kinds if isinstance(kinds, list) else [kinds]) if kind != "string"]
+    others = [name for name in (named if isinstance(named, list) else [named]) if name != "string"]
     return _Python(whole, rules, forbidden).value({**schema, "type": others}) if others else None
 
 
@@ -140,8 +155,8 @@ class _Python(ValueWriter):
         written = repr(value)
         return string_literal(written) if not any(each in written for each in self._forbidden) else None
 
-    def number(self, kind: str, schema: Schema) -> str | None:
-        return pattern(_PYTHON_NUMBERS[kind]) if not schema.keys() & ENFORCED - {"type"} else None
+    def number(self, type_: str, schema: Schema) -> str | None:
+        return pattern(_PYTHON_NUMBERS[type_]) if not schema.keys() & ENFORCED - {"type"} else None
 
     def _text(self, length: str = "*") -> str:
         single, double = (

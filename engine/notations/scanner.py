@@ -122,7 +122,7 @@ class Scanner:
         self._at -= len(self.with_marks(marker))
 
     def mark(self) -> int:
-        """Return a place in the text. The caller must pass it once to `since` or `rewind`."""
+        """Return a place in the text. The caller must pass it once to `text_since` or `rewind`."""
         self._marks += 1
         return self._at
 

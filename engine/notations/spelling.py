@@ -43,7 +43,7 @@ def tagged_spelling(parameter: str, ends: Sequence[str], python: bool = False) -
         return "\n".join(
             parameter.replace("~", "\n")
             .replace("$key", key)
-            .replace("$type", _kind(values[key]))
+            .replace("$type", _javascript_type(values[key]))
             .replace("$text", json.dumps(isinstance(values[key], str)))
             .replace("$value", text)
             for key, text in written.items()
@@ -52,7 +52,7 @@ def tagged_spelling(parameter: str, ends: Sequence[str], python: bool = False) -
     return spell
 
 
-def _kind(value: Any) -> str:
+def _javascript_type(value: Any) -> str:
     """Return the JavaScript type of a value."""
     names = {str: "string", bool: "boolean", int: "number", float: "number", list: "array", type(None): "null"}
     return names.get(type(value), "object")

@@ -1,21 +1,19 @@
-"""Write grammars for values in notations that resemble JSON: the base of Gemma's and of Python's. Pure."""
+"""Write grammars for values in JSON, and in notations that resemble it: the base of Gemma's and of Python's. Pure."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar
 
 from engine.grammar import Rules, pattern, string_literal
-from engine.json_schema import JSON
+from engine.json_schema import ENFORCED, JSON, Schema
 from engine.notations.argument_schema import (
     DEFINITIONS,
-    ENFORCED,
     Parameter,
-    Schema,
     bounds_of,
     choices,
-    kinds_of,
     length_of,
     parameters,
+    types_of_value,
 )
 
 
@@ -34,6 +32,31 @@ def text_of(schema: Schema) -> str | None:
 
 def repeated(least: int, most: int | None) -> str:
     return f"{{{least},{'' if most is None else most}}}"
+
+
+def one_of(*alternatives: str | None) -> str | None:
+    """Return an expression for the alternatives that are not None; None if there are none."""
+    found = [each for each in alternatives if each is not None]
+    return f"({' | '.join(found)})" if found else None
+
+
+def json_value(schema: Schema, whole: Schema, rules: Rules) -> str | None:
+    """Return a rule for a JSON value with the definitions of `whole`; None if a reference leads elsewhere."""
+    if not all(target.startswith(("#/$defs/", "#/definitions/")) for target in _references(whole)):
+        return None
+    return rules.json({**{key: whole[key] for key in DEFINITIONS if key in whole}, **schema})
+
+
+def _references(value: JSON) -> Iterator[str]:
+    pending = [value]
+    while pending:
+        match pending.pop():
+            case dict() as inner:
+                if isinstance(target := inner.get("$ref"), str):
+                    yield target
+                pending += inner.values()
+            case list() as inner:
+                pending += inner
 
 
 class ValueWriter:
@@ -59,7 +82,7 @@ class ValueWriter:
     def constant_text(self, value: str) -> str | None:
         raise NotImplementedError
 
-    def number(self, kind: str, schema: Schema) -> str | None:
+    def number(self, type_: str, schema: Schema) -> str | None:
         raise NotImplementedError
 
     def any_key(self) -> str:
@@ -104,10 +127,10 @@ class ValueWriter:
             )
         if not schema.keys() & ENFORCED:
             return self.anything()
-        kinds = schema.get("type")
-        if isinstance(kinds, list):
-            return self._one_of([self._kind(kind, schema) for kind in kinds])
-        return self._kind(kinds, schema)
+        named = schema.get("type")
+        if isinstance(named, list):
+            return self._one_of([self._of_type(name, schema) for name in named])
+        return self._of_type(named, schema)
 
     def _reference(self, target: str) -> str | None:
         if target not in self._definitions:
@@ -122,24 +145,26 @@ class ValueWriter:
         found = [option for option in options if option is not None]
         return self._rules.rule(" | ".join(found)) if found and len(found) == len(options) else None
 
-    def _kind(self, kind: JSON, schema: Schema) -> str | None:
+    def _of_type(self, name: JSON, schema: Schema) -> str | None:
         if (chosen := choices(schema)) is not None:
-            return self._one_of([self._constant(value) for value in chosen if kind is None or kind in kinds_of(value)])
-        match kind:
+            return self._one_of(
+                [self._constant(value) for value in chosen if name is None or name in types_of_value(value)]
+            )
+        match name:
             case "string":
                 return self.text(schema)
             case "number" | "integer":
-                return self.number(kind, schema)
+                return self.number(name, schema)
             case "array":
                 return self._list(schema)
             case "object":
                 return self.object(schema)
             case "boolean" | "null" if not schema.keys() & ENFORCED - {"type"}:
-                return self._word(kind)
+                return self._word(name)
         return None
 
-    def _word(self, kind: str) -> str:
-        return f'"{self.words[None]}"' if kind == "null" else f'("{self.words[True]}" | "{self.words[False]}")'
+    def _word(self, name: str) -> str:
+        return f'"{self.words[None]}"' if name == "null" else f'("{self.words[True]}" | "{self.words[False]}")'
 
     def _constant(self, value: JSON) -> str | None:
         match value:

@@ -449,8 +449,8 @@ def test_toolbox_renders_every_tool_as_function() -> None:
         "get_time": ToolCallStarted("get_time"),
     }
     assert box.argument_schemas["close"] == box.argument_schemas["agents__close"] == argument_schema(PARAMETERS)
-    assert box.argument_schemas["get_weather"].parameter("city").kind == "string"
-    assert box.argument_schemas["apply_patch"].parameter("input").kind == "string"
+    assert box.argument_schemas["get_weather"].parameter("city").type == "string"
+    assert box.argument_schemas["apply_patch"].parameter("input").type == "string"
 
 
 @pytest.mark.parametrize(

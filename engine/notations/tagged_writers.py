@@ -1,20 +1,19 @@
-"""Write grammars for arguments that stand between tags, or as in a programming language. Pure.
+"""Write grammars for arguments that stand between tags, which `tagged_calls` reads. Pure.
 
-`parameters` reads these arguments, and the result must be valid. If that cannot be guaranteed, all arguments are
-written as JSON in the same place: for example if a text between tags must match a `pattern`, or if a parameter's name
-contains a bracket.
+The arguments must be valid. If that cannot be guaranteed, all are written as JSON in the same place: for example if a
+text between tags must match a `pattern`, or if a parameter's name contains a bracket.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from engine.grammar import Rules, excluding, pattern, string_literal
-from engine.json_schema import JSON
-from engine.notations.argument_schema import DEFINITIONS, ArgumentSchema, Parameter, Schema, choices
-from engine.notations.call_format import Function, Write, json_arguments, json_text
-from engine.notations.parameters import Tags
+from engine.json_schema import JSON, Schema, listed_values
+from engine.notations.argument_schema import ArgumentSchema, Parameter, choices
+from engine.notations.call_format import Function, Write, json_arguments
 from engine.notations.python_calls import python_value
-from engine.notations.value_writers import items_of, text_of
+from engine.notations.tagged_calls import Tags
+from engine.notations.value_writers import items_of, json_value, one_of, text_of
 
 
 def tagged_arguments(tags: Tags, parameter: str, cdata: bool = False, python: bool = False) -> Write:
@@ -46,7 +45,7 @@ class _TaggedArguments:
         """Templates of the text before a value and after it."""
         self._cdata = cdata
         self._python = python
-        self._shows_kind = "$type" in head or "$text" in head
+        self._shows_type = "$type" in head or "$text" in head
         """True if the type of a value is written before it."""
 
     def item(self, each: Parameter) -> str | None:
@@ -54,14 +53,14 @@ class _TaggedArguments:
         declared = ArgumentSchema(each.schema, self._function.schema)
         if self._function.lark:
             value = f"{self._rules.lark(self._function.lark)} {self._rules.expand(self._closing)}"
-            return self._element(each, declared.kind, value)
-        if declared.kind == "string":
+            return self._element(each, declared.type, value)
+        if declared.type == "string":
             return self._element(each, "string", self._bare(declared.resolved.schema))
         text = declared.text
-        bare = text and self._bare(text.schema, "" if self._shows_kind else texts_of_other_kinds(declared))
+        bare = text and self._bare(text.schema, "" if self._shows_type else texts_of_other_types(declared))
         if text is None or not bare:
-            return self._element(each, declared.kind, self._quoted(each.schema))
-        if self._shows_kind:
+            return self._element(each, declared.type, self._quoted(each.schema))
+        if self._shows_type:
             return one_of(self._element(each, "string", bare), self._other_element(each, declared))
         other = self._quoted(text.schema if declared.optional is not None else each.schema)
         return self._element(each, "", one_of(bare, other, word_of(declared, self._closing, self._rules)))
@@ -86,52 +85,14 @@ class _TaggedArguments:
             value = f"({value} | {more})"
         return value and f"{value} {rules.expand(self._closing)}"
 
-    def _element(self, each: Parameter, kind: str, value: str | None) -> str | None:
-        word = {"integer": "number", "": "object"}.get(kind, kind)
+    def _element(self, each: Parameter, type_: str, value: str | None) -> str | None:
+        word = {"integer": "number", "": "object"}.get(type_, type_)
         parts = {
             "key": string_literal(each.name),
             "type": string_literal(word),
-            "text": string_literal(str(kind == "string").lower()),
+            "text": string_literal(str(type_ == "string").lower()),
         }
         return value and f"{self._rules.expand(self._head, parts)} {value}"
-
-
-def one_of(*alternatives: str | None) -> str | None:
-    """Return an expression for the alternatives that are not None; None if there are none."""
-    found = [each for each in alternatives if each is not None]
-    return f"({' | '.join(found)})" if found else None
-
-
-def pythonic_arguments(function: Function, rules: Rules) -> str:
-    """Write `key="text", other=3`: each value in JSON or in Python."""
-
-    def item(each: Parameter) -> str | None:
-        value = json_text(function, rules) if function.lark else json_value(each.schema, function.schema, rules)
-        if value and not function.lark:
-            value = one_of(value, python_value(each.schema, function.schema, rules, texts=True))
-        return value and f"{string_literal(each.name + '=')} {value}"
-
-    items = items_of(function.schema, item)
-    return json_arguments(function, rules) if items is None else rules.in_any_order(items, f'"," {rules.space()}')
-
-
-def json_value(schema: Schema, whole: Schema, rules: Rules) -> str | None:
-    """Return a rule for a JSON value with the definitions of `whole`; None if a reference leads elsewhere."""
-    if not all(target.startswith(("#/$defs/", "#/definitions/")) for target in _references(whole)):
-        return None
-    return rules.json({**{key: whole[key] for key in DEFINITIONS if key in whole}, **schema})
-
-
-def _references(value: JSON) -> Iterator[str]:
-    pending = [value]
-    while pending:
-        match pending.pop():
-            case dict() as inner:
-                if isinstance(target := inner.get("$ref"), str):
-                    yield target
-                pending += inner.values()
-            case list() as inner:
-                pending += inner
 
 
 def tagged_text(
@@ -164,24 +125,23 @@ def word_of(declared: ArgumentSchema, closing: str, rules: Rules) -> str | None:
 
     It is one terminal, as a bare text with its closing tag is: the lexer takes the longest.
     """
-    kinds, schema = declared.kinds, declared.resolved.schema
-    chosen = [schema["const"]] if "const" in schema else schema.get("enum")
+    types, listed = declared.types, listed_values(declared.resolved.schema)
     words = [
         word
-        for kind, values in _WORDS.items()
+        for name, values in _WORDS.items()
         for word, value in values.items()
-        if (kinds is None or kind in kinds) and (not isinstance(chosen, list) or any(each is value for each in chosen))
+        if (types is None or name in types) and (listed is None or any(each is value for each in listed))
     ]
     return rules.until(closing, pattern(f"{_SPACES}({'|'.join(words)}){_SPACES}")) if words else None
 
 
-def texts_of_other_kinds(declared: ArgumentSchema) -> str:
+def texts_of_other_types(declared: ArgumentSchema) -> str:
     """Return a regex of contents that are not a bare text, since they read as another type that is permitted, or as a
     quoted text."""
-    kinds = declared.kinds or frozenset((*_WORDS, *_CONTENTS))
+    types = declared.types or frozenset((*_WORDS, *_CONTENTS))
     found = ['".*'] if declared.optional is not None else [r"[\"'(].*"]
-    found += dict.fromkeys(regex for kind, regex in _CONTENTS.items() if kind in kinds)
-    found += [word for kind, words in _WORDS.items() if kind in kinds for word in words]
+    found += dict.fromkeys(regex for name, regex in _CONTENTS.items() if name in types)
+    found += [word for name, words in _WORDS.items() if name in types for word in words]
     return rf"{_SPACES}({'|'.join(found)}){_SPACES}"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from engine.notations.argument_schema import UNDECLARED, ArgumentSchema, kinds_of
+from engine.notations.argument_schema import UNDECLARED, ArgumentSchema, types_of_value
 from engine.notations.json_objects import Offered, Read
 from engine.notations.json_values import (
     ObjectEmitter,
@@ -121,7 +121,7 @@ def tagged_value(
     if plain:
         closing.append(f"]]>{tags.value_ends}")
     ends = (*closing, *following)
-    if is_text or plain or declared.kind == "string":
+    if is_text or plain or declared.type == "string":
         marker = yield from emit_text(scanner, emit, ends)
     else:
         marker = yield from _emit_inferred(scanner, emit, ends, declared)
@@ -175,8 +175,8 @@ def _optional(text: str) -> str | None:
 
 def _permitted(text: str, declared: ArgumentSchema) -> Any:  # a JSON value
     """Return the inferred value, or the text itself if it may be a text and the value's type is not permitted."""
-    value, kinds = infer_value(text), declared.kinds
-    if kinds is None or "string" not in kinds:
+    value, types = infer_value(text), declared.types
+    if types is None or "string" not in types:
         return value
     decoded = msgspec.json.decode(value) if isinstance(value, msgspec.Raw) else value
-    return value if kinds.intersection(kinds_of(decoded)) else cleaned(text)
+    return value if types.intersection(types_of_value(decoded)) else cleaned(text)
