@@ -5,8 +5,8 @@ from msgspec import Struct
 from engine.chat_template.efforts import EFFORT_WORDS
 
 
-class ArgumentsForm(Struct, frozen=True):
-    """Format of calls in a message."""
+class CallFields(Struct, frozen=True):
+    """Fields of a message in which a template reads calls."""
 
     mapping: bool
     """True if arguments are an object; otherwise JSON as text."""
@@ -29,8 +29,8 @@ class TemplateCapabilities(Struct, frozen=True):
     """True if a system message may follow other messages."""
     consecutive_roles: bool = False
     """True if one role may write consecutive messages."""
-    form: ArgumentsForm | None = None
-    """Format of calls; without it, calls and their outputs are rendered as text."""
+    call_fields: CallFields | None = None
+    """Fields of calls; without them, calls and their outputs are rendered as text."""
     parallel: bool = False
     """True if a message may have several calls."""
     text_beside_calls: bool = False
@@ -50,7 +50,7 @@ class TemplateCapabilities(Struct, frozen=True):
     drops_system: bool = False
     """True if the template drops the system message of a conversation that ends with an output (Mistral-Nemo)."""
     outputs: bool = False
-    """True if messages of role `tool` have their own format although calls have none (LFM2)."""
+    """True if messages of role `tool` have their own format although calls have no fields (LFM2)."""
 
     @property
     def separates_text(self) -> bool:

@@ -6,7 +6,7 @@ from typing import Any, Protocol, TypeAlias
 
 from msgspec.structs import replace
 
-from engine.chat_template.capabilities import ArgumentsForm, TemplateCapabilities
+from engine.chat_template.capabilities import CallFields, TemplateCapabilities
 from engine.chat_template.efforts import EFFORT_WORDS, effort_variables
 from engine.chat_template.message import Call, Message, Tool
 from engine.chat_template.rendering import adapt_messages
@@ -23,10 +23,10 @@ class Render(Protocol):
 Reads: TypeAlias = Callable[..., bool]
 """Returns True if a template renders every word of the messages, adapted to the given capabilities."""
 
-FORMS = tuple(
-    ArgumentsForm(mapping, empty, ids) for ids in ("", "digits") for empty in ("", None) for mapping in (True, False)
+CALL_FIELDS = tuple(
+    CallFields(mapping, empty, ids) for ids in ("", "digits") for empty in ("", None) for mapping in (True, False)
 )
-METADATA = ArgumentsForm(mapping=False, empty="", metadata=True)
+METADATA = CallFields(mapping=False, empty="", metadata=True)
 REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "thought")
 
 # Words that occur in no template.
@@ -65,10 +65,10 @@ def detect_capabilities(render: Render, dialect: Dialect) -> TemplateCapabilitie
         tools=_renders_tools(render),
         efforts=_efforts(render),
     )
-    found = _with_calls(found, reads, (*FORMS, METADATA) if _renders_metadata(render) else FORMS)
-    if found.form is not None and dialect.numbers_ids:
-        found = replace(found, form=replace(found.form, ids=_numbered_ids(render, found)))
-    outputs = found.form is None and found.tools and found.consecutive_roles and _has_outputs(render)
+    found = _with_calls(found, reads, (*CALL_FIELDS, METADATA) if _renders_metadata(render) else CALL_FIELDS)
+    if found.call_fields is not None and dialect.numbers_ids:
+        found = replace(found, call_fields=replace(found.call_fields, ids=_numbered_ids(render, found)))
+    outputs = found.call_fields is None and found.tools and found.consecutive_roles and _has_outputs(render)
     return _with_reasoning(replace(found, outputs=outputs), reads)
 
 
@@ -77,7 +77,7 @@ def reads_back(render: Render, capabilities: TemplateCapabilities, dialect: Dial
 
     For a template that renders no calls, return True if the dialect has signatures.
     """
-    if capabilities.form is None:
+    if capabilities.call_fields is None:
         return bool(dialect.template_signatures)
     text = render(adapt_messages((_ASK, Message("assistant", "", calls=(_CALL,)), _OUTPUT), capabilities)) or ""
     text, before = text.partition(_OUTPUT.content)[0], render(adapt_messages((_ASK,), capabilities)) or ""
@@ -124,17 +124,22 @@ def _renders_metadata(render: Render) -> bool:
     return "Jerboa" in (render([*adapt_messages((_ASK,), TemplateCapabilities()), called]) or "")
 
 
-def _with_calls(found: TemplateCapabilities, reads: Reads, forms: Sequence[ArgumentsForm]) -> TemplateCapabilities:
+def _with_calls(found: TemplateCapabilities, reads: Reads, candidates: Sequence[CallFields]) -> TemplateCapabilities:
     talk = (_ASK, Message("assistant", "", calls=(_CALL,)), _OUTPUT, _ANSWER, _ASK_AGAIN)
     # Clients choose ids of any length.
     called = Message("assistant", "", calls=(replace(_CALL, id="c"),))
     short = (_ASK, called, replace(_OUTPUT, call_id="c"), _ANSWER, _ASK_AGAIN)
-    form = next(
-        (form for form in forms if all(reads(TemplateCapabilities(form=form), *each) for each in (talk, short))), None
+    fields = next(
+        (
+            each
+            for each in candidates
+            if all(reads(TemplateCapabilities(call_fields=each), *messages) for messages in (talk, short))
+        ),
+        None,
     )
-    if form is None:
+    if fields is None:
         return found
-    found = replace(found, form=form)
+    found = replace(found, call_fields=fields)
     both = (_ASK, Message("assistant", "", calls=(_CALL, _SECOND)), _OUTPUT, _SECOND_OUTPUT)
     # Some templates take text beside a call for reasoning, which later turns drop.
     beside = (_ASK, replace(_ANSWER, calls=(_CALL,)), _OUTPUT, _MORE, _ASK_AGAIN)
@@ -148,12 +153,12 @@ def _with_calls(found: TemplateCapabilities, reads: Reads, forms: Sequence[Argum
 
 def _numbered_ids(render: Render, found: TemplateCapabilities) -> str:
     """Return the counting of calls by which outputs have the ids that the template writes for their calls."""
-    assert found.form is not None, "a template with calls has a form"
+    assert found.call_fields is not None, "a template with calls has fields for them"
     talk = [_ASK]
     for call, output in ((_CALL, _OUTPUT), (_SECOND, _SECOND_OUTPUT)):
         talk += [Message("assistant", "", calls=(call,)), output]
     for ids in ("conversation", "message"):
-        turns = adapt_messages(talk, replace(found, form=replace(found.form, ids=ids)))
+        turns = adapt_messages(talk, replace(found, call_fields=replace(found.call_fields, ids=ids)))
         text = render(turns) or ""
         if all(text.count(turn["tool_call_id"]) > 1 for turn in turns if turn["role"] == "tool"):
             return ids
@@ -167,7 +172,7 @@ def _with_reasoning(found: TemplateCapabilities, reads: Reads) -> TemplateCapabi
     before_call = (_ASK, replace(thought, content="", calls=(_CALL,)), _OUTPUT)
     for field in REASONING_FIELDS:
         candidate = replace(found, reasoning=field)
-        if reads(candidate, *plain) or (found.form is not None and reads(candidate, *before_call)):
+        if reads(candidate, *plain) or (found.call_fields is not None and reads(candidate, *before_call)):
             return candidate
     return found
 

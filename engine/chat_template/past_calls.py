@@ -19,16 +19,16 @@ def calls_writer(dialect: Dialect) -> WriteCalls | None:
     None if the family has the generic format, or if only a template can write its messages. The function applies
     `clean` to names and values, and writes the family's markers unchanged.
     """
-    form = dialect.form
-    if form == GENERIC_FORMAT or dialect.generation_prefix or form.answer != "$answer":
+    call_format = dialect.call_format
+    if call_format == GENERIC_FORMAT or dialect.generation_prefix or call_format.answer != "$answer":
         return None
 
     def write(calls: Sequence[Call], clean: Clean) -> str:
-        if not (form.any_name or all(is_plain(call.name) for call in calls)):
+        if not (call_format.any_name or all(is_plain(call.name) for call in calls)):
             return clean("\n".join(map(generic_call, calls)))
-        parts = [_parts(form, n, call, clean) for n, call in enumerate(calls)]
-        numbered = [_lined(form.call, each["arguments"]).replace("$", f"${n}:") for n, each in enumerate(parts)]
-        template = _spaced(f"{form.begin}{(form.between or '').join(numbered)}{form.end}")
+        parts = [_parts(call_format, n, call, clean) for n, call in enumerate(calls)]
+        numbered = [_lined(call_format.call, each["arguments"]).replace("$", f"${n}:") for n, each in enumerate(parts)]
+        template = _spaced(f"{call_format.begin}{(call_format.between or '').join(numbered)}{call_format.end}")
         return _PART.sub(lambda part: parts[int(part[1])].get(part[2], ""), template)
 
     return write
@@ -37,11 +37,11 @@ def calls_writer(dialect: Dialect) -> WriteCalls | None:
 _PART = re.compile(r"\$(\d+):([a-z]+)")
 
 
-def _parts(form: CallFormat, number: int, call: Call, clean: Clean) -> dict[str, str]:
+def _parts(call_format: CallFormat, number: int, call: Call, clean: Clean) -> dict[str, str]:
     name = clean(call.name)
     return {
-        "name": json.dumps(name, ensure_ascii=False)[1:-1] if form.any_name else name,
-        "arguments": form.spell(as_object(call.arguments, clean)),
+        "name": json.dumps(name, ensure_ascii=False)[1:-1] if call_format.any_name else name,
+        "arguments": call_format.spell(as_object(call.arguments, clean)),
         "number": str(number),
         "id": clean(call.id),
     }

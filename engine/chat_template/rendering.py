@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from engine.chat_template.capabilities import ArgumentsForm, TemplateCapabilities
+from engine.chat_template.capabilities import CallFields, TemplateCapabilities
 from engine.chat_template.message import Call, Message
 from engine.chat_template.values import Clean, Turn, WriteCalls, as_object, cleaned_content, generic_call, joined
 
@@ -30,7 +30,7 @@ def adapt_messages(
     if any(message.is_of_call for message in messages):
         messages, clean = _adapt_calls(messages, capabilities, clean, write_calls)
     messages = _adapt_roles(messages, capabilities)
-    ids = _ids(messages, capabilities.form.ids if capabilities.form else "", clean)
+    ids = _ids(messages, capabilities.call_fields.ids if capabilities.call_fields else "", clean)
     return [_turn(message, capabilities, ids, clean) for message in messages]
 
 
@@ -38,7 +38,7 @@ def _adapt_calls(
     messages: Sequence[Message], capabilities: TemplateCapabilities, clean: Clean, write_calls: WriteCalls | None
 ) -> tuple[Sequence[Message], Clean]:
     """Write the calls as text if the template has no format for them. Return the messages, and how to clean them."""
-    if capabilities.form is not None:
+    if capabilities.call_fields is not None:
         return list(_split_calls(messages, capabilities)), clean
     if write_calls is None:
         return [_as_text(message, outputs=False) for message in messages], clean
@@ -139,14 +139,14 @@ def _join_consecutive(messages: Sequence[Message], apart: bool) -> Iterator[Mess
         yield last
 
 
-def _ids(messages: Sequence[Message], form: str, clean: Clean) -> dict[str, str]:
-    """Return the id for the template by the client's id; `form` is `ArgumentsForm.ids`."""
-    if form == "digits":
+def _ids(messages: Sequence[Message], numbering: str, clean: Clean) -> dict[str, str]:
+    """Return the id for the template by the client's id; `numbering` is `CallFields.ids`."""
+    if numbering == "digits":
         return {message.call_id: f"{n:09}" for n, message in enumerate(messages) if message.role == "tool"}
     found: dict[str, str] = {}
     earlier = 0
-    for message in messages if form else ():
-        for n, call in enumerate(message.calls, 0 if form == "message" else earlier):
+    for message in messages if numbering else ():
+        for n, call in enumerate(message.calls, 0 if numbering == "message" else earlier):
             found[call.id] = f"functions.{clean(call.name)}:{n}"
         earlier += len(message.calls)
     return found
@@ -154,14 +154,14 @@ def _ids(messages: Sequence[Message], form: str, clean: Clean) -> dict[str, str]
 
 def _turn(message: Message, capabilities: TemplateCapabilities, ids: Mapping[str, str], clean: Clean) -> Turn:
     turn: Turn = {"role": message.role, "content": cleaned_content(message, clean)}
-    form = capabilities.form
+    fields = capabilities.call_fields
     if message.reasoning and capabilities.reasoning:
         turn[capabilities.reasoning] = clean(message.reasoning)
-    if form is not None and form.metadata and message.is_of_call:
+    if fields is not None and fields.metadata and message.is_of_call:
         return turn | _with_metadata(message, clean)
-    if message.calls and form is not None:
-        turn["content"] = turn["content"] or form.empty
-        turn["tool_calls"] = _tool_calls(message.calls, form, ids, clean)
+    if message.calls and fields is not None:
+        turn["content"] = turn["content"] or fields.empty
+        turn["tool_calls"] = _tool_calls(message.calls, fields, ids, clean)
     return turn | _of_output(message, ids, clean) if message.role == "tool" else turn
 
 
@@ -174,13 +174,13 @@ def _id(id_: str, ids: Mapping[str, str], clean: Clean) -> str:
 
 
 def _tool_calls(
-    calls: Sequence[Call], form: ArgumentsForm, ids: Mapping[str, str], clean: Clean
+    calls: Sequence[Call], fields: CallFields, ids: Mapping[str, str], clean: Clean
 ) -> list[dict[str, Any]]:
-    return [_tool_call(call, form, ids, clean) for call in calls]
+    return [_tool_call(call, fields, ids, clean) for call in calls]
 
 
-def _tool_call(call: Call, form: ArgumentsForm, ids: Mapping[str, str], clean: Clean) -> dict[str, Any]:
-    arguments = as_object(call.arguments, clean) if form.mapping else clean(call.arguments)
+def _tool_call(call: Call, fields: CallFields, ids: Mapping[str, str], clean: Clean) -> dict[str, Any]:
+    arguments = as_object(call.arguments, clean) if fields.mapping else clean(call.arguments)
     function = {"name": clean(call.name), "arguments": arguments}
     return {"id": _id(call.id, ids, clean), "type": "function", "function": function}
 

@@ -59,7 +59,7 @@ class ChatTemplate:
         """Return the template's capabilities. Its format of calls counts only if the dialect reads it."""
         detected = self._detected
         is_known = reads_back(self._compiled.try_render, detected, self.dialect)
-        return detected if is_known else replace(detected, tools=False, form=None)
+        return detected if is_known else replace(detected, tools=False, call_fields=None)
 
     @cached_property
     def _detected(self) -> TemplateCapabilities:
@@ -75,7 +75,7 @@ class ChatTemplate:
     def tool_dialect(self) -> Dialect:
         """Return the dialect of answers with calls: the template's own, or the generic one."""
         capabilities = self.capabilities
-        is_own = capabilities.tools or (capabilities.form is not None and self.dialect.template_signatures)
+        is_own = capabilities.tools or (capabilities.call_fields is not None and self.dialect.template_signatures)
         return self.dialect if is_own else with_generic(self.dialect)
 
     @cached_property

@@ -40,7 +40,7 @@ class Dialect(Struct, frozen=True):
     """Markers around text that is not a call."""
     channels: bool = False
     """True if the output consists of messages with a recipient (Harmony)."""
-    form: CallFormat = GENERIC_FORMAT
+    call_format: CallFormat = GENERIC_FORMAT
     """Format in which grammars write calls."""
     alternatives: tuple[CallFormat, ...] = ()
     """Further formats of calls; `blocks` read all of them."""
@@ -59,19 +59,22 @@ class Dialect(Struct, frozen=True):
     @property
     def numbers_ids(self) -> bool:
         """True if the id of a call is its function's name and its number."""
-        return ":$number" in self.form.call
+        return ":$number" in self.call_format.call
 
     def _call_markers(self) -> list[str]:
         """Return the markers of calls, except those with which another one ends: as MiniMax M3's with the generic
         one."""
-        forms = (self.form, *self.alternatives)
-        markers = [*(block.open for block in self.blocks), *(marker for form in forms for marker in form.markers)]
-        return [each for each in markers if not any(m != each and m.endswith(each) for m in self.form.markers)]
+        formats = (self.call_format, *self.alternatives)
+        markers = [
+            *(block.open for block in self.blocks),
+            *(marker for call_format in formats for marker in call_format.markers),
+        ]
+        return [each for each in markers if not any(m != each and m.endswith(each) for m in self.call_format.markers)]
 
     def interruptions(self, names: Iterable[str]) -> tuple[str, ...]:
         """Return the markers that end reasoning besides its own: of calls of these functions, and of the answer."""
         if self.channels or not self.interrupts:
             return ()
         called = [marker.replace("$name", name) for name in names for marker in self._call_markers()]
-        answer = self.form.answer.partition("$answer")[0].removeprefix(self.generation_prefix)
+        answer = self.call_format.answer.partition("$answer")[0].removeprefix(self.generation_prefix)
         return tuple(dict.fromkeys(filter(None, [*called, answer])))

@@ -71,7 +71,7 @@ HARMONY = Dialect(
     generation_prefix="<|start|>assistant",
     channels=True,
     reasoning_tags=(ReasoningTags("<|channel|>analysis<|message|>", "<|end|><|start|>assistant"),),
-    form=CallFormat(
+    call_format=CallFormat(
         "<|channel|>commentary to=$place$name"
         "«<|channel|>commentary»« «<|constrain|>»json»<|message|>$arguments<|call|>",
         ("<|channel|>commentary to=",),
@@ -83,10 +83,10 @@ HARMONY = Dialect(
 
 
 def _gemma(name: str, begin: str, end: str, quote: str) -> Dialect:
-    form = CallFormat(
+    call_format = CallFormat(
         f"{begin}call:$name$arguments{end}", (begin,), write=gemma_arguments(quote), spell=gemma_spelling(quote)
     )
-    return Dialect(name, (begin, end), (Block(begin, gemma(quote)),), (end,), form=form)
+    return Dialect(name, (begin, end), (Block(begin, gemma(quote)),), (end,), call_format=call_format)
 
 
 _FAMILIES = (
@@ -167,7 +167,7 @@ def with_generic(dialect: Dialect) -> Dialect:
     """Return the dialect of a model whose functions are listed in a system message (`values.with_tools`)."""
     return replace(
         _with_generic_format(dialect),
-        form=GENERIC_FORMAT,
-        alternatives=(dialect.form, *dialect.alternatives),
+        call_format=GENERIC_FORMAT,
+        alternatives=(dialect.call_format, *dialect.alternatives),
         allows_bare_json=True,
     )

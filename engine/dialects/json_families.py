@@ -21,13 +21,13 @@ TOOL_CALLS = Dialect(
     ("<tool_calls>",),
     (Block("<tool_calls>", objects),),
     ("</tool_calls>",),
-    form=CallFormat(OBJECT, ("<tool_calls>",), "<tool_calls>~", end="~</tool_calls>", any_name=True),
+    call_format=CallFormat(OBJECT, ("<tool_calls>",), "<tool_calls>~", end="~</tool_calls>", any_name=True),
 )
 MISTRAL_LIST = Dialect(
     "mistral-list",
     ("[TOOL_CALLS]",),
     (Block("[TOOL_CALLS]", objects),),
-    form=_objects("[TOOL_CALLS]", call=_WITH_ID),
+    call_format=_objects("[TOOL_CALLS]", call=_WITH_ID),
     interrupts=False,
 )
 COHERE = Dialect(
@@ -35,7 +35,7 @@ COHERE = Dialect(
     ("<|START_ACTION|>",),
     (Block("<|START_ACTION|>", objects),),
     ("<|END_ACTION|>",),
-    form=_objects(
+    call_format=_objects(
         "<|START_ACTION|>",
         "<|END_ACTION|>",
         '{"tool_call_id": "$number", "tool_name": "$name", "parameters": $arguments}',
@@ -46,38 +46,38 @@ APERTUS = Dialect(
     ("<|tools_prefix|>",),
     (Block("<|tools_prefix|>", keyed_objects),),
     ("<|tools_suffix|>",),
-    form=_objects("<|tools_prefix|>", "<|tools_suffix|>", '{"$name": $arguments}'),
+    call_format=_objects("<|tools_prefix|>", "<|tools_suffix|>", '{"$name": $arguments}'),
 )
 NEMOTRON = Dialect(
     "nemotron",
     ("<TOOLCALL>",),
     (Block("<TOOLCALL>", objects),),
     ("</TOOLCALL>",),
-    form=_objects("<TOOLCALL>", "</TOOLCALL>"),
+    call_format=_objects("<TOOLCALL>", "</TOOLCALL>"),
 )
 TOOL_CALLS_LIST = replace(
     TOOL_CALLS,
     name="tool-calls-list",
     template_signatures=("<tool_calls>[",),
-    form=_objects("<tool_calls>", "</tool_calls>", _WITH_ID),
+    call_format=_objects("<tool_calls>", "</tool_calls>", _WITH_ID),
 )
 FUNCTOOLS = Dialect(
     "functools",
     ("functools[",),
     (Block("functools[", objects),),
-    form=CallFormat(OBJECT, ("functools[",), "functools[~", "~,~", "~]", any_name=True),
+    call_format=CallFormat(OBJECT, ("functools[",), "functools[~", "~,~", "~]", any_name=True),
 )
 GIGACHAT = Dialect(
     "gigachat",
     ("<|function_call|>",),
     (Block("<|function_call|>", objects),),
-    form=CallFormat(f"<|function_call|>~{OBJECT}", ("<|function_call|>",), any_name=True),
+    call_format=CallFormat(f"<|function_call|>~{OBJECT}", ("<|function_call|>",), any_name=True),
 )
 GIGACHAT_3 = Dialect(
     "gigachat-3",
     ("'role': 'function call'", "<|role_sep|>"),
     (Block("<|message_sep|>\n\nfunction call<|role_sep|>", objects),),
-    form=CallFormat(
+    call_format=CallFormat(
         f"<|message_sep|>\n\nfunction call<|role_sep|>~{OBJECT}",
         ("<|message_sep|>\n\nfunction call<|role_sep|>",),
         any_name=True,
@@ -88,29 +88,31 @@ PHI_4_MINI = Dialect(
     ("<|tool_call|>", "<|/tool_call|>"),
     (Block("<|tool_call|>", objects),),
     ("<|/tool_call|>",),
-    form=CallFormat(f"<|tool_call|>{OBJECT}<|/tool_call|>", ("<|tool_call|>",), any_name=True),
+    call_format=CallFormat(f"<|tool_call|>{OBJECT}<|/tool_call|>", ("<|tool_call|>",), any_name=True),
 )
 _NO_FUNCTION = "no_function"
 GRANITE_20B = Dialect(
     "granite-20b",
     ("<function_call>",),
     (Block("<function_call>", objects_but(_NO_FUNCTION)),),
-    form=CallFormat(f"<function_call>~{OBJECT}", ("<function_call>",), any_name=True, no_call=_NO_FUNCTION),
+    call_format=CallFormat(f"<function_call>~{OBJECT}", ("<function_call>",), any_name=True, no_call=_NO_FUNCTION),
 )
 """The template asks for a call of `no_function` if no function fits."""
-GRANITE = Dialect("granite", ("<|tool_call|>",), (Block("<|tool_call|>", objects),), form=_objects("<|tool_call|>"))
+GRANITE = Dialect(
+    "granite", ("<|tool_call|>",), (Block("<|tool_call|>", objects),), call_format=_objects("<|tool_call|>")
+)
 XLAM = Dialect(
     "xlam",
     ('[{"name": "tool_call_name"',),
     allows_bare_json=True,
-    form=CallFormat(OBJECT, (), "[~", "~,~", "~]", any_name=True),
+    call_format=CallFormat(OBJECT, (), "[~", "~,~", "~]", any_name=True),
 )
 LLAMA = Dialect(
     "llama",
     ("ipython", '"parameters"'),
     (Block("<|python_tag|>", objects),),
     allows_bare_json=True,
-    form=CallFormat(
+    call_format=CallFormat(
         OBJECT.replace("arguments", "parameters", 1),
         ("<|python_tag|>",),
         "<|python_tag|>",
@@ -135,14 +137,14 @@ LLAMA_4 = replace(
     name="llama-4",
     template_signatures=("<|python_start|>", '"parameters"'),
     blocks=(Block("<|python_start|>", _after_python), Block("<|python_end|>", objects), *LIST.blocks),
-    form=replace(
-        LLAMA.form,
+    call_format=replace(
+        LLAMA.call_format,
         markers=("<|python_start|>",),
         begin="<|python_start|>«<|python_end|>»",
         between="~«;»~",
         end="«<|python_end|>»",
     ),
-    alternatives=(replace(LLAMA.form, markers=("<|python_end|>",), begin="<|python_end|>"), LIST.form),
+    alternatives=(replace(LLAMA.call_format, markers=("<|python_end|>",), begin="<|python_end|>"), LIST.call_format),
 )
 """Llama 4 if its template asks for JSON, instead of the list that the model was trained on. The template writes both
 markers before past calls."""
@@ -164,7 +166,7 @@ COMMAND_R_PLUS = Dialect(
     "command-r-plus",
     ("Action:", "<|CHATBOT_TOKEN|>", _ANSWER_DIRECTLY),
     tuple(Block(marker, _actions) for marker in _ACTION_MARKERS),
-    form=CallFormat(
+    call_format=CallFormat(
         _ACTION,
         _ACTION_MARKERS[:1],
         f"{_ACTION_MARKERS[0]}~[~",
@@ -176,5 +178,5 @@ COMMAND_R_PLUS = Dialect(
 )
 COMMAND_R_PLUS = replace(
     COMMAND_R_PLUS,
-    alternatives=(replace(COMMAND_R_PLUS.form, markers=_ACTION_MARKERS[1:], begin=f"{_ACTION_MARKERS[1]}~[~"),),
+    alternatives=(replace(COMMAND_R_PLUS.call_format, markers=_ACTION_MARKERS[1:], begin=f"{_ACTION_MARKERS[1]}~[~"),),
 )

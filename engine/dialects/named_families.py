@@ -51,7 +51,7 @@ DEEPSEEK = Dialect(
     ("<｜tool▁calls▁begin｜>",),
     (Block("<｜tool▁call▁begin｜>", named_arguments(("<｜tool▁sep｜>",), _deepseek, ("<｜tool▁call▁end｜>",))),),
     ("<｜tool▁calls▁begin｜>", "\n```<｜tool▁call▁end｜>", "<｜tool▁call▁end｜>", "<｜tool▁calls▁end｜>"),
-    form=CallFormat(
+    call_format=CallFormat(
         "<｜tool▁call▁begin｜>$name<｜tool▁sep｜>$arguments<｜tool▁call▁end｜>",
         ("<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>"),
         "<｜tool▁calls▁begin｜>",
@@ -59,18 +59,21 @@ DEEPSEEK = Dialect(
     ),
 )
 _FENCED = replace(
-    DEEPSEEK.form,
+    DEEPSEEK.call_format,
     call="<｜tool▁call▁begin｜>function<｜tool▁sep｜>$name\n```json\n$arguments\n```<｜tool▁call▁end｜>",
 )
 MISTRAL = Dialect(
     "mistral",
     ("[TOOL_CALLS]", "[ARGS]"),
     (Block("[TOOL_CALLS]", named_arguments(("[CALL_ID]", "[ARGS]"), _name_of_first)),),
-    form=CallFormat("[TOOL_CALLS]$name[ARGS]$arguments", ("[TOOL_CALLS]",)),
+    call_format=CallFormat("[TOOL_CALLS]$name[ARGS]$arguments", ("[TOOL_CALLS]",)),
     interrupts=False,
 )
 DEEPSEEK_FENCED = replace(
-    DEEPSEEK, name="deepseek-fenced", template_signatures=(*DEEPSEEK.template_signatures, "```json"), form=_FENCED
+    DEEPSEEK,
+    name="deepseek-fenced",
+    template_signatures=(*DEEPSEEK.template_signatures, "```json"),
+    call_format=_FENCED,
 )
 KIMI = Dialect(
     "kimi",
@@ -82,7 +85,7 @@ KIMI = Dialect(
         ),
     ),
     ("<|tool_calls_section_begin|>", "<|tool_call_end|>", "<|tool_calls_section_end|>"),
-    form=CallFormat(
+    call_format=CallFormat(
         "<|tool_call_begin|>functions.$name:$number<|tool_call_argument_begin|>$arguments<|tool_call_end|>",
         ("<|tool_calls_section_begin|>", "<|tool_call_begin|>"),
         "<|tool_calls_section_begin|>",
@@ -93,14 +96,14 @@ MISTRAL_IDS = replace(
     MISTRAL,
     name="mistral-ids",
     template_signatures=("[TOOL_CALLS]", "[CALL_ID]", "[ARGS]"),
-    form=CallFormat("[TOOL_CALLS]$name[CALL_ID]$id[ARGS]$arguments", ("[TOOL_CALLS]",)),
+    call_format=CallFormat("[TOOL_CALLS]$name[CALL_ID]$id[ARGS]$arguments", ("[TOOL_CALLS]",)),
 )
 FUNCTIONARY = Dialect(
     "functionary",
     ("<function=", "</function>"),
     (Block("<function=", named_arguments((">",), _name_of_first, ("</function>",))),),
     ("</function>",),
-    form=CallFormat("<function=$name>$arguments</function>", ("<function=",)),
+    call_format=CallFormat("<function=$name>$arguments</function>", ("<function=",)),
 )
 FUNCTIONARY_3_2 = Dialect(
     "functionary-3.2",
@@ -108,14 +111,14 @@ FUNCTIONARY_3_2 = Dialect(
     (Block(">>>$name\n", named_arguments(("\n",), _recipient), reads_marker=True),),
     generation_prefix=">>>",
     content_markers=(">>>all\n",),
-    form=CallFormat(">>>$name\n$arguments", (">>>$name\n",), between="", answer="all\n$answer"),
+    call_format=CallFormat(">>>$name\n$arguments", (">>>$name\n",), between="", answer="all\n$answer"),
 )
 HUNYUAN_DENSE = Dialect(
     "hunyuan-dense",
     ("<tool_calls>", "<tool_call>", "```json"),
     (Block("<tool_call>", _fenced),),
     ("<tool_calls>", "</tool_call>", "</tool_calls>"),
-    form=CallFormat(
+    call_format=CallFormat(
         "<tool_call>$name\n```json\n$arguments\n```</tool_call>",
         ("<tool_calls>", "<tool_call>"),
         "<tool_calls>~",
@@ -133,7 +136,7 @@ SOLAR = Dialect(
     ),
     ("<|tool_calls|>", "<|tool_call:end|>", "<|calls|>"),
     content_markers=("<|begin|>assistant", "<|content|>", "<|end|>"),
-    form=CallFormat(
+    call_format=CallFormat(
         "<|tool_call:begin|>$id<|tool_call:name|>$name<|tool_call:args|>$arguments<|tool_call:end|>",
         ("<|tool_calls|>", "<|tool_call:begin|>"),
         "<|tool_calls|>",
@@ -151,7 +154,7 @@ GLM_4 = Dialect(
     ),
     generation_prefix="<|assistant|>",
     content_markers=("<|assistant|>\n",),
-    form=_GLM_4,
+    call_format=_GLM_4,
     alternatives=(_GLM_4_SPACED,),
 )
 """GLM-4 up to 0414: a message that is a call begins with the function's name. Its template writes a space after it."""

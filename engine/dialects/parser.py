@@ -1,13 +1,14 @@
 """Parse a model's output into reasoning, text and calls while it arrives. Pure.
 
 The parser emits text as soon as it cannot be part of a marker. It never emits a marker, even if one is split across
-chunks. `families` has the markers.
+chunks.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from engine.dialects.dialect import Dialect, ReasoningTags
+from engine.dialects.markers import AnswerMarkers
 from engine.dialects.prose import Prose
 from engine.notations import (
     Offered,
@@ -28,35 +29,6 @@ _RECIPIENT = re.compile(r"to=(?:functions\.)?([\w.-]+)")
 _HEADER = ("<|message|>", "<|channel|>", "<|constrain|>")
 """Markers at the end of a header and between its words."""
 _ENDS = ("<|end|>", "<|call|>", "<|return|>", "<|start|>")
-
-
-class _Markers:
-    """The markers that an answer of a dialect may contain."""
-
-    def __init__(self, dialect: Dialect, names: Iterable[str]) -> None:
-        """`names` are the offered functions, which replace `$name`."""
-        names = tuple(names)
-
-        def named(marker: str) -> Iterable[str]:
-            return dict.fromkeys(marker.replace("$name", name) for name in names)
-
-        self.blocks = {marker: block for block in dialect.blocks for marker in named(block.open)}
-        """Block of calls by its opening marker."""
-        ignored = [marker for each in dialect.ignored_markers for marker in named(each)]
-        self.reasoning = {tags.open: tags for tags in dialect.reasoning_tags}
-        """Reasoning tags by their opening marker."""
-        self.reasoning_ends = {tags.close for tags in dialect.reasoning_tags} - {*ignored, *dialect.content_markers}
-        self.wraps = {wrap.open: wrap.close for wrap in dialect.wraps}
-        """Closing marker of a wrap by its opening one."""
-        self.all = (
-            *self.blocks,
-            *ignored,
-            *dialect.content_markers,
-            *self.reasoning,
-            *self.reasoning_ends,
-            *self.wraps,
-            *self.wraps.values(),
-        )
 
 
 class Parser:
@@ -83,7 +55,7 @@ class Parser:
         self._opened = thinking
         self._bare = bare
         self._interruptions = dialect.interruptions(self._offered)
-        self._markers = _Markers(dialect, self._offered)
+        self._markers = AnswerMarkers(dialect, self._offered)
         self._unclosed = ""
         """Closing marker of reasoning that another marker ended."""
         self._unopened = ""
@@ -140,7 +112,7 @@ class Parser:
         """Return the markers that may follow: all, or only the answer's end if JSON without a marker is the answer."""
         if self._bare or (yield from self._at_one_of(self._markers.all)):
             return self._markers.all
-        return (self._dialect.form.answer.partition("$answer")[2],)
+        return (self._dialect.call_format.answer.partition("$answer")[2],)
 
     def _marked(self, marker: str, prose: Prose) -> ReaderSteps[None]:
         """Read the call or reasoning after a marker, or record the marker."""

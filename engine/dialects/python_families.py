@@ -10,7 +10,7 @@ LFM = Dialect(
     ("List of tools: <|tool_list_start|>",),
     (Block("<|tool_call_start|>", pythonic()),),
     ("<|tool_call_end|>",),
-    form=CallFormat(
+    call_format=CallFormat(
         "$name($arguments)",
         ("<|tool_call_start|>",),
         "<|tool_call_start|>[",
@@ -26,7 +26,7 @@ LIST = Dialect(
     ("[func_name1(",),
     (Block("[$name(", pythonic(), reads_marker=True),),
     ("<|python_start|>", "<|python_end|>"),
-    form=CallFormat(
+    call_format=CallFormat(
         "$name($arguments)", ("[$name(",), "[", ",~", "]", write=pythonic_arguments, spell=pythonic_spelling
     ),
 )
@@ -36,7 +36,7 @@ OLMO = Dialect(
     ("<function_calls>",),
     (Block("<function_calls>", pythonic("</function_calls>")),),
     ("</function_calls>",),
-    form=CallFormat(
+    call_format=CallFormat(
         "$name($arguments)",
         ("<function_calls>",),
         "<function_calls>~",
@@ -61,7 +61,7 @@ MINICPM_4 = Dialect(
     ("<|tool_call_start|>", "```python"),
     (Block("<|tool_call_start|>", _fenced),),
     ("<|tool_call_end|>",),
-    form=CallFormat(
+    call_format=CallFormat(
         "$name($arguments)",
         ("<|tool_call_start|>",),
         "<|tool_call_start|>\n```python\n",

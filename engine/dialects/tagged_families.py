@@ -39,7 +39,7 @@ def _invoked(name: str, signatures: Sequence[str], prefix: str, around: str, att
         tuple(signatures),
         (Block(tags.begin, tagged(tags), reads_marker=True),),
         (f"<{around}>", f"</{around}>"),
-        form=CallFormat(
+        call_format=CallFormat(
             f'<{prefix}invoke name="$name">~$arguments~</{prefix}invoke>',
             (f"<{around}>", tags.begin),
             f"<{around}>~",
@@ -71,13 +71,13 @@ def _keyed(suffix: str = "") -> tuple[Read, CallFormat]:
     separator = f"<tool_sep{suffix}>" if suffix else ""
     parameter = f"<arg_key{suffix}>$key</arg_key{suffix}>~<arg_value{suffix}>$value</arg_value{suffix}>"
     call = f"<tool_call{suffix}>$name{separator}~$arguments~</tool_call{suffix}>"
-    form = CallFormat(
+    call_format = CallFormat(
         call,
         (f"<tool_call{suffix}>",),
         write=tagged_arguments(tags, parameter),
         spell=tagged_spelling(parameter, tags.ends),
     )
-    return read, form
+    return read, call_format
 
 
 _CODER = Tags("<function=", (">",), ("</function>",), "<parameter=", ">", "", "</parameter>", padded=True)
@@ -124,7 +124,7 @@ KIMI_3 = Dialect(
         "<|end_of_msg|>",
     ),
     reasoning_tags=(ReasoningTags("<|open|>think<|sep|>", "<|close|>think<|sep|>"),),
-    form=CallFormat(
+    call_format=CallFormat(
         '<|open|>call tool="$name" index="$number"<|sep|>$arguments<|close|>call<|sep|>',
         ("<|open|>tools<|sep|>", _KIMI_3.begin),
         "<|open|>tools<|sep|>",
@@ -141,7 +141,7 @@ HUNYUAN = Dialect(
     (Block("<tool_call:opensource>", _READ_HUNYUAN),),
     ("<tool_calls:opensource>", "</tool_call:opensource>", "</tool_calls:opensource>"),
     reasoning_tags=(ReasoningTags("<think:opensource>", "</think:opensource>"),),
-    form=replace(
+    call_format=replace(
         _HUNYUAN,
         begin="<tool_calls:opensource>~",
         end="~</tool_calls:opensource>",
@@ -149,21 +149,23 @@ HUNYUAN = Dialect(
     ),
 )
 
-GLM = Dialect("glm", ("<arg_key>", "<tool_call>"), (Block("<tool_call>", _READ_GLM),), ("</tool_call>",), form=_GLM)
+GLM = Dialect(
+    "glm", ("<arg_key>", "<tool_call>"), (Block("<tool_call>", _READ_GLM),), ("</tool_call>",), call_format=_GLM
+)
 
 CODER = Dialect(
     "coder",
     ("<function=", "<parameter="),
     (Block("<function=", tagged(_CODER), reads_marker=True),),
     ("<tool_call>", "</tool_call>", "<seed:tool_call>", "</seed:tool_call>"),
-    form=_coder("tool_call", _CODER, "<parameter=$key>\n$value\n</parameter>"),
+    call_format=_coder("tool_call", _CODER, "<parameter=$key>\n$value\n</parameter>"),
 )
 SEED = replace(
     CODER,
     name="seed",
     template_signatures=(*CODER.template_signatures, "<seed:tool_call>"),
     blocks=(Block("<function=", tagged(_SEED), reads_marker=True),),
-    form=_coder("seed:tool_call", _SEED, "<parameter=$key>$value</parameter>", python=True),
+    call_format=_coder("seed:tool_call", _SEED, "<parameter=$key>$value</parameter>", python=True),
 )
 
 MINIMAX = _invoked("minimax", ("<invoke name=", "<minimax:tool_call>"), "", "minimax:tool_call")
@@ -174,7 +176,7 @@ MINIMAX_3 = Dialect(
     (_MARK, "<invoke name="),
     (Block(f'{_MARK}<invoke name="', elements(_MARK), reads_marker=True),),
     (f"{_MARK}<tool_call>", f"{_MARK}</tool_call>"),
-    form=CallFormat(
+    call_format=CallFormat(
         f'{_MARK}<invoke name="$name">$arguments</invoke>',
         (f"{_MARK}<tool_call>", f'{_MARK}<invoke name="'),
         f"{_MARK}<tool_call>~",
@@ -204,9 +206,9 @@ MUSE = replace(
     ignored_markers=("<|eom|><|start|>assistant", "<|eom|>"),
     content_markers=(" to=user<|message|>", "<|eom|><|start|>assistant to=user<|message|>"),
     reasoning_tags=(ReasoningTags(" to=self<|message|>", "<|eom|><|start|>assistant"),),
-    form=replace(
-        _ATEM.form,
-        call=f" to=$name<|message|>{_ATEM.form.begin}{_ATEM.form.call}{_ATEM.form.end}",
+    call_format=replace(
+        _ATEM.call_format,
+        call=f" to=$name<|message|>{_ATEM.call_format.begin}{_ATEM.call_format.call}{_ATEM.call_format.end}",
         markers=(" to=$name<|message|>",),
         begin="",
         between="<|eom|><|start|>assistant",
@@ -219,7 +221,7 @@ MINICPM = Dialect(
     "minicpm",
     ('<function name="',),
     (Block(_MINICPM.begin, tagged(_MINICPM), reads_marker=True),),
-    form=CallFormat(
+    call_format=CallFormat(
         '<function name="$name">~$arguments~</function>',
         (_MINICPM.begin,),
         write=tagged_arguments(_MINICPM, _MINICPM_PARAMETER, cdata=True, python=True),

@@ -3,14 +3,14 @@
 from engine.grammar.json_grammar import json_directive, json_grammar
 from engine.grammar.json_patterns import name_pattern
 from engine.grammar.json_strings import inside_json_string
-from engine.grammar.lark import Notation, Rules, excluding, pattern, string_literal
+from engine.grammar.lark import Rules, SchemaWriter, excluding, pattern, string_literal
 from engine.grammar.lark_common import LARK_COMMON
 from engine.grammar.portable import portable
 
 __all__ = [
     "LARK_COMMON",
-    "Notation",
     "Rules",
+    "SchemaWriter",
     "excluding",
     "inside_json_string",
     "json_directive",

@@ -13,7 +13,7 @@ from typing import Protocol
 from engine.json_schema import JSON
 
 
-class Notation(Protocol):
+class SchemaWriter(Protocol):
     """Writes schemas and control tokens for one vocabulary; see `engine.structured_output.compiler`."""
 
     def json(self, schema: JSON) -> str: ...
@@ -39,9 +39,9 @@ ANY = pattern(".*")
 
 
 class Rules:
-    def __init__(self, notation: Notation | None) -> None:
-        """Pass None as `notation` to build rules without schemas and control tokens."""
-        self._notation = notation
+    def __init__(self, writer: SchemaWriter | None) -> None:
+        """Pass None as `writer` to build rules without schemas and control tokens."""
+        self._writer = writer
         self._names: dict[str, str] = {}
         """Rule names by the text that follows the name in the rule."""
 
@@ -69,8 +69,8 @@ class Rules:
 
     def json(self, schema: JSON) -> str:
         """Add a rule for a schema and return its name. Raises GrammarError."""
-        assert self._notation is not None, "schemas need a notation"
-        return self.rule(self._notation.json(schema))
+        assert self._writer is not None, "schemas need a writer"
+        return self.rule(self._writer.json(schema))
 
     def lark(self, text: str) -> str:
         """Add a nested grammar, which has its own names, and return the rule's name."""
@@ -82,8 +82,8 @@ class Rules:
 
     def literal(self, text: str) -> str:
         """Return literals for a family's words and control tokens."""
-        assert self._notation is not None, "control tokens need a notation"
-        return self._notation.literal(text)
+        assert self._writer is not None, "control tokens need a writer"
+        return self._writer.literal(text)
 
     def until(self, closing: str, text: str = ANY) -> str:
         """Return a rule for a text, given as the terminal `text`, up to and including `closing`."""

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from engine.chat_template import ChatTemplate, TemplateError
-from engine.chat_template.capabilities import ArgumentsForm, TemplateCapabilities
+from engine.chat_template.capabilities import CallFields, TemplateCapabilities
 from engine.chat_template.message import Call, Message
 from engine.chat_template.rendering import adapt_messages
 from engine.chat_template.values import Turn
 from tests.engine.chat_template.test_template import FILES, FOLDER, NO_FILES, compiled, parts, rendered, vocabulary_with
 
-COMPLETE = TemplateCapabilities(True, True, True, ArgumentsForm(True, ""), True, True, "reasoning_content")
+COMPLETE = TemplateCapabilities(True, True, True, CallFields(True, ""), True, True, "reasoning_content")
 """Capabilities of a template that supports everything."""
 ASK, ANSWER, MORE = Message("user", "Q"), Message("assistant", "A"), Message("user", "M")
 SYSTEM, LATER = Message("system", "S"), Message("system", "L")
@@ -62,7 +62,7 @@ ADAPTED: dict[str, tuple[TemplateCapabilities, Sequence[Message], list[Turn]]] =
         [user("Q"), assistant("A", reasoning_content="R", tool_calls=[F, G]), GAVE_1, GAVE_2],
     ),
     "calls of JSON as text": (
-        with_(form=ArgumentsForm(False, "")),
+        with_(call_fields=CallFields(False, "")),
         [ASK, BOTH, OUT, OUT_2],
         [
             user("Q"),
@@ -75,7 +75,7 @@ ADAPTED: dict[str, tuple[TemplateCapabilities, Sequence[Message], list[Turn]]] =
         ],
     ),
     "calls without text": (
-        with_(form=ArgumentsForm(True, None)),
+        with_(call_fields=CallFields(True, None)),
         [ASK, Message("assistant", "", calls=(ONE,)), OUT],
         [user("Q"), assistant(None, tool_calls=[F]), GAVE_1],
     ),
@@ -85,7 +85,7 @@ ADAPTED: dict[str, tuple[TemplateCapabilities, Sequence[Message], list[Turn]]] =
         [user("Q"), assistant("", tool_calls=[called("c", "f", {})]), output("", "f", "c")],
     ),
     "short ids": (
-        with_(form=ArgumentsForm(True, "", "digits")),
+        with_(call_fields=CallFields(True, "", "digits")),
         [ASK, BOTH, OUT, OUT_2],
         [
             user("Q"),
@@ -98,7 +98,7 @@ ADAPTED: dict[str, tuple[TemplateCapabilities, Sequence[Message], list[Turn]]] =
         ],
     ),
     "ids of Kimi, counted in the conversation": (
-        with_(form=ArgumentsForm(True, "", "conversation")),
+        with_(call_fields=CallFields(True, "", "conversation")),
         [ASK, Message("assistant", "", calls=(ONE,)), OUT, BOTH, OUT_2],
         [
             user("Q"),
@@ -116,7 +116,7 @@ ADAPTED: dict[str, tuple[TemplateCapabilities, Sequence[Message], list[Turn]]] =
         ],
     ),
     "ids of Kimi, counted in each message": (
-        with_(form=ArgumentsForm(True, "", "message")),
+        with_(call_fields=CallFields(True, "", "message")),
         [ASK, BOTH, OUT, OUT_2, Message("tool", "3", name="h", call_id="unknown")],
         [
             user("Q"),
@@ -132,7 +132,7 @@ ADAPTED: dict[str, tuple[TemplateCapabilities, Sequence[Message], list[Turn]]] =
         ],
     ),
     "calls as metadata": (
-        with_(form=ArgumentsForm(False, "", metadata=True), parallel=False, text_beside_calls=False),
+        with_(call_fields=CallFields(False, "", metadata=True), parallel=False, text_beside_calls=False),
         [ASK, BOTH, OUT, OUT_2],
         [
             *(user("Q"), assistant("A")),
@@ -162,7 +162,7 @@ ADAPTED: dict[str, tuple[TemplateCapabilities, Sequence[Message], list[Turn]]] =
         [user("Q"), assistant("A", reasoning_content="R", tool_calls=[F, G]), GAVE_1, GAVE_2],
     ),
     "no calls": (
-        with_(form=None),
+        with_(call_fields=None),
         [ASK, BOTH, OUT, OUT_2],
         [user("Q"), assistant(f"A\n{F_TEXT}\n{G_TEXT}", reasoning_content="R"), user("1"), user("2")],
     ),
@@ -251,13 +251,13 @@ def test_prompt_with_control_names_in_calls_has_them_as_text() -> None:
 DETECTED = {
     "Qwen-Qwen3-0.6B": replace(COMPLETE, effort=True, tools=True),
     "openai-gpt-oss-120b": TemplateCapabilities(
-        True, False, True, ArgumentsForm(True, ""), False, False, "thinking", True, True
+        True, False, True, CallFields(True, ""), False, False, "thinking", True, True
     ),
     "mistralai-Mistral-Nemo-Instruct-2407": TemplateCapabilities(
         True,
         False,
         False,
-        ArgumentsForm(True, "", "digits"),
+        CallFields(True, "", "digits"),
         True,
         False,
         tools=True,
@@ -265,10 +265,10 @@ DETECTED = {
         drops_system=True,
     ),
     "meta-llama-Llama-3.2-3B-Instruct": TemplateCapabilities(
-        True, True, True, ArgumentsForm(True, ""), False, False, tools=True
+        True, True, True, CallFields(True, ""), False, False, tools=True
     ),
     "deepseek-ai-DeepSeek-R1-Distill-Llama-8B": TemplateCapabilities(
-        True, False, True, ArgumentsForm(False, None), True, False
+        True, False, True, CallFields(False, None), True, False
     ),
     "google-gemma-2-2b-it": TemplateCapabilities(),
     "LFM2-8B-A1B": TemplateCapabilities(True, True, True, tools=True, outputs=True),

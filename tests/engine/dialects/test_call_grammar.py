@@ -146,7 +146,7 @@ def byte_vocabulary(names: tuple[str, ...]) -> CompiledVocabulary:
 
 
 def family_vocabulary(dialect: Dialect, control: bool) -> CompiledVocabulary:
-    form = dialect.form
+    form = dialect.call_format
     thinks = [marker for think in dialect.reasoning_tags for marker in (think.open, think.close)]
     phrases = (form.begin, form.call, form.end, form.answer, *thinks, *_INNER)
     names = {"<|return|>"} | {marker for phrase in phrases for marker in _MARKER.findall(phrase)}
@@ -315,11 +315,13 @@ def test_triggers_continue_call_with_offered_function(dialect: Dialect, control:
     random = np.random.default_rng(5)
     names = offered_to(dialect)
     found = triggers(dialect, functions(names), grammars, max_calls=3)
-    assert {marker for marker, _ in found} >= {marker.replace("$name", names[0]) for marker in dialect.form.markers[:1]}
+    assert {marker for marker, _ in found} >= {
+        marker.replace("$name", names[0]) for marker in dialect.call_format.markers[:1]
+    }
     tried, ended = set(), set()
     for marker, lark in found:
-        forms = [form for form in (*dialect.alternatives, dialect.form) if marker in form.markers]
-        form = next(iter(forms), dialect.form)  # with a name in its marker
+        forms = [form for form in (*dialect.alternatives, dialect.call_format) if marker in form.markers]
+        form = next(iter(forms), dialect.call_format)  # with a name in its marker
         whole = re.sub(r"\$[a-z]+", "0", f"{form.begin}{form.call.partition('$name')[0]}".replace("~", ""))
         whole = whole[: whole.index(marker) + len(marker)] if marker in whole else marker
         begun = vocabulary.encode_prompt(whole.removeprefix(dialect.generation_prefix))
@@ -353,10 +355,12 @@ def test_triggers_of_family_with_words_for_no_call_allow_every_call(family: str,
     (dialect,) = (dialect for dialect in DIALECTS if dialect.name == family)
     vocabulary, grammars = family_vocabulary(dialect, True)
     nothing = Function(name, {"properties": {}})
-    rest = next(rest for marker, rest in triggers(dialect, [nothing], grammars) if marker in dialect.form.markers)
+    rest = next(
+        rest for marker, rest in triggers(dialect, [nothing], grammars) if marker in dialect.call_format.markers
+    )
     end = '", "arguments": {}}' if family == "granite-20b" else '", "parameters": {}}]```'
     assert accepts(grammars.lark(rest), vocabulary, f"{begin}{name}{end}")
-    assert accepts(grammars.lark(rest), vocabulary, f"{begin}{dialect.form.no_call}{end}")
+    assert accepts(grammars.lark(rest), vocabulary, f"{begin}{dialect.call_format.no_call}{end}")
     assert not accepts(grammars.lark(rest), vocabulary, f"{begin}other{end}")
 
 
@@ -443,12 +447,12 @@ BOTH = [
 @pytest.mark.parametrize("file", [pytest.param(file, id=file.stem) for file in REAL])
 def test_answer_grammar_allows_calls_that_real_template_renders(file: Path) -> None:
     template = compiled(file.read_text())
-    if template.capabilities.form is None:
+    if template.capabilities.call_fields is None:
         pytest.skip("it has no calls")
     whole, _ = test_dialect.written(template, BOTH if template.capabilities.parallel else BOTH[:1])
     for think in template.dialect.reasoning_tags:
         whole = whole.rpartition(f"REASON{think.close}")[2]
-    form = template.dialect.form
+    form = template.dialect.call_format
     opening = re.split("[~$]", f"{'' if form.marker_optional else form.begin}{form.call}")[0]
     text = test_dialect.answer_of(whole)[whole.index(opening) :] if opening in whole else whole
     text = text.removeprefix(template.dialect.generation_prefix)
@@ -508,7 +512,7 @@ TAGGED = {"coder": "<parameter=$>\n1\n</parameter>\n", "lfm": "$=1,"}
 def test_answer_grammar_with_few_parameters_allows_any_order(name: str, order: str, taken: bool) -> None:
     (dialect,) = (dialect for dialect in DIALECTS if dialect.name == name)
     schema: JSON = {"type": "object", "properties": {key: {"type": "integer"} for key in "abc"}, "required": ["b"]}
-    form, arguments = dialect.form, "".join(TAGGED[name].replace("$", key) for key in order).rstrip(",\n")
+    form, arguments = dialect.call_format, "".join(TAGGED[name].replace("$", key) for key in order).rstrip(",\n")
     call = f"{form.begin}{form.call}{form.end}".replace("$name", "f").replace("$arguments", arguments)
     text = call.replace("~", "\n" if name == "coder" and order else "")
     vocabulary, grammars = byte_vocabulary(())
@@ -541,7 +545,7 @@ def test_answer_grammar_with_many_parameters_allows_any_order_with_all_required(
     name: str, order: str, taken: bool
 ) -> None:
     (dialect,) = (dialect for dialect in DIALECTS if dialect.name == name)
-    form, arguments = dialect.form, "".join(TAGGED[name].replace("$", key) for key in order).rstrip(",\n")
+    form, arguments = dialect.call_format, "".join(TAGGED[name].replace("$", key) for key in order).rstrip(",\n")
     call = f"{form.begin}{form.call}{form.end}".replace("$name", "f").replace("$arguments", arguments)
     text = call.replace("~", "\n" if name == "coder" and order else "")
     vocabulary, grammars = byte_vocabulary(())
@@ -808,7 +812,7 @@ def test_text_between_tags_excludes_closing_tags(text: str, taken: bool) -> None
 @pytest.mark.parametrize("dialect", TOLD, ids=lambda dialect: dialect.name)
 def test_openings_occur_in_every_call(dialect: Dialect, control: bool) -> None:
     vocabulary = family_vocabulary(dialect, control).vocabulary
-    for form in (dialect.form, *dialect.alternatives):
+    for form in (dialect.call_format, *dialect.alternatives):
         written = f"{form.begin}{form.call}".replace("$name", "weather").replace("$id", "1").replace("$number", "0")
         text = written.replace("$place", "functions.").replace("~", "").removeprefix(dialect.generation_prefix)
         state = StructuralTag(
@@ -858,7 +862,9 @@ def test_answer_grammar_allows_id_after_arguments(name: str, behind: str) -> Non
     (dialect,) = (dialect for dialect in DIALECTS if dialect.name == name)
     vocabulary, grammars = byte_vocabulary(())
     grammar = grammars.lark(answer_grammar(dialect, functions(["now"]), grammars))
-    text = f'{dialect.form.begin}{{"name": "now", "arguments": {{}}{behind}}}{dialect.form.end}'.replace("~", "")
+    text = f'{dialect.call_format.begin}{{"name": "now", "arguments": {{}}{behind}}}{dialect.call_format.end}'.replace(
+        "~", ""
+    )
     assert accepts(grammar, vocabulary, text) == (behind.partition('"')[2] not in ('name": "now"', 'id": ""'))
 
 
