@@ -31,9 +31,9 @@ class Constraint(Protocol):
         GrammarError."""
 
     def fits(self, token: int) -> bool:
-        """True if the text may go on with a token although the mask forbids it.
+        """True if the text may continue with a token, although the mask may forbid it.
 
-        The mask of a text that is certain has one token: the model's own for it. Other ones split the text otherwise.
+        The mask of a certain text allows one token only, the model's own. Others spell the same text in other parts.
         """
         ...
 

@@ -1,22 +1,14 @@
-"""Compile JSON schemas, Lark grammars and regexes with llguidance and compute token masks for a model's vocabulary.
+"""Compile JSON schemas, Lark grammars and regexes for a model's vocabulary; write schemas and markers for Lark's rules.
 
 A grammar is compiled once, in any thread, and each sequence starts its own constraint. The syntax is llguidance's
-variant of Lark; `GrammarCompiler.json`, `.until` and `.token` write schemas and markers for its rules:
-
-    start: thought answer
-    thought: ...            until("thought", "</think>")
-    answer: ...             json(schema)
+variant of Lark.
 """
 
 import itertools
 import json
-from collections.abc import Sequence
 from contextlib import suppress
 from copy import copy
-from functools import cached_property, partial
 from sys import getsizeof
-
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
 from engine.constraint import GrammarError
 from engine.grammar import json_directive, json_grammar
@@ -24,10 +16,9 @@ from engine.json_schema import JSON, CheckedSchema, Schema, check, depth, faults
 from engine.structured_output import exploration
 from engine.structured_output.compile_cache import CompileCache
 from engine.structured_output.compiled_grammar import CompiledGrammar
+from engine.structured_output.source_compiler import SourceCompiler, lark_source, regex_source
 from engine.tokenizer import Vocabulary
 
-MAX_CHARACTERS = 65_536
-"""Characters of a grammar or a schema. Compiling as many takes a quarter of a second; twice as many take a second."""
 MAX_DEPTH = 100
 """Nested brackets in a schema. llguidance's JSON reader stops at 128 and adds some levels."""
 MAX_WRITTEN_OUT = 32_768
@@ -36,38 +27,17 @@ MAX_COMPILED_BYTES = 64 << 20
 """Bytes of the cached compiled grammars."""
 MAX_WRITTEN_BYTES = 16 << 20
 """Bytes of the cached grammar texts of schemas."""
-
 MAX_EXPLORED_BYTES = 4 << 20
 """Bytes of the schemas that were explored."""
 
-# A state of the lexer takes 1 to 2 kB; a full lexer is replaced. /.*b/ in a quoted text takes 150,000 items over all
-# tokens, and 15 ms; an optional property takes four items of a row. llguidance counts work, not time: 50,000 units of
-# fuel take about 1 ms.
-_LIMITS = LLParserLimits(
-    max_lexer_states=50_000,
-    step_lexer_fuel=5_000_000,
-    max_grammar_size=100_000,
-    max_items_in_row=8_000,
-    step_max_items=1_000_000,
-    verbose_errors=False,
-)
-_EXPLORED_LIMITS = LLParserLimits(
-    max_lexer_states=50_000,
-    step_lexer_fuel=1_000_000,
-    max_grammar_size=100_000,
-    max_items_in_row=5_000,
-    step_max_items=500_000,
-    verbose_errors=False,
-)
-"""Limits of a grammar that is explored. A token of an answer may take five times the work of any explored one."""
-
 
 class GrammarCompiler:
-    """Compiles grammars for one vocabulary. The first compilation takes 100 ms more, to index all tokens."""
+    """Compiles grammars for one vocabulary, and caches them."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
-        self._compiled = CompileCache(self._compile, GrammarError, _compiled_size, MAX_COMPILED_BYTES)
+        self._sources = SourceCompiler(vocabulary)
+        self._compiled = CompileCache(self._sources.compile, GrammarError, _compiled_size, MAX_COMPILED_BYTES)
         self._written = CompileCache(self._write, GrammarError, _written_size, MAX_WRITTEN_BYTES)
         self._explored = CompileCache(self._explore, GrammarError, _explored_size, MAX_EXPLORED_BYTES)
 
@@ -126,7 +96,7 @@ class GrammarCompiler:
     def _explore(self, key: tuple[str, bool]) -> bool:
         """Explore a grammar, given with "is of a text". Raises GrammarError."""
         rule, is_text = key
-        grammar = self._made(LLMatcher.grammar_from_lark(f"start: {rule}"), _EXPLORED_LIMITS)
+        grammar = self._sources.compile_for_exploration(lark_source(f"start: {rule}"))
         explore = exploration.explore_text if is_text else exploration.explore
         explore(grammar, self._vocabulary)
         return True
@@ -144,11 +114,11 @@ class GrammarCompiler:
 
     def regex(self, pattern: str) -> CompiledGrammar:
         """Compile a regex that the whole text must match. Raises GrammarError."""
-        return self._compiled(LLMatcher.grammar_from_regex(pattern))
+        return self._compiled(regex_source(pattern))
 
     def lark(self, text: str) -> CompiledGrammar:
         """Compile a Lark grammar. Raises GrammarError."""
-        return self._compiled(LLMatcher.grammar_from_lark(text))
+        return self._compiled(lark_source(text))
 
     def json(self, schema: JSON) -> str:
         """Return the right side of a Lark rule for a schema. Raises GrammarError."""
@@ -165,13 +135,6 @@ class GrammarCompiler:
                 return text
         return json_directive(checked)
 
-    def until(self, rule: str, marker: str) -> str:
-        """Return a Lark rule for any text up to and including a marker, which may be a token's name."""
-        token = self.token(marker)
-        if token.startswith("<"):
-            return f"{rule}: /(?s:.*)/ {token}"
-        return f"{rule}[lazy]: /(?s:.*)/ {token}"
-
     def token(self, text: str) -> str:
         """Return a control token, given by its name, or else the literal text for the right side of a Lark rule."""
         id_ = self._vocabulary.control_id(text)
@@ -183,50 +146,6 @@ class GrammarCompiler:
         texts = self._vocabulary.control.split(text)
         pieces = itertools.chain(*itertools.zip_longest(texts, names, fillvalue=""))
         return " ".join(self.token(piece) for piece in pieces if piece)
-
-    def _compile(self, source: str) -> CompiledGrammar:
-        if len(source) > MAX_CHARACTERS:
-            raise GrammarError(f"it has {len(source)} characters; at most {MAX_CHARACTERS} are allowed")
-        grammar = self._made(source, _LIMITS)
-        first = grammar.start()
-        first.compute_mask()  # most grammars that are too large or too deep fail here
-        first.check()
-        return grammar
-
-    def _made(self, source: str, limits: LLParserLimits) -> CompiledGrammar:
-        make = partial(LLMatcher, self._tokenizer, source, log_level=0, limits=limits)
-        return CompiledGrammar(make, self._vocabulary, estimated_size(source), source)
-
-    @cached_property
-    def _tokenizer(self) -> LLTokenizer:
-        if not self._vocabulary.end_tokens:
-            raise GrammarError("the model's file names no end token")
-        return LLTokenizer(TokenizerWrapper(_Tokens(self._vocabulary)), eos_token=sorted(self._vocabulary.end_tokens))
-
-
-class _Tokens:
-    """A vocabulary with the attributes that llguidance's TokenizerWrapper reads."""
-
-    def __init__(self, vocabulary: Vocabulary) -> None:
-        self.eos_token_id = min(vocabulary.end_tokens)
-        self.bos_token_id = vocabulary.bos
-        ids = range(len(vocabulary))
-        self.special_token_ids = [id_ for id_ in ids if not vocabulary.bytes_of(id_)]
-        self.tokens = [vocabulary.bytes_of(id_) or vocabulary.name_of(id_).encode() for id_ in ids]
-        self._vocabulary = vocabulary
-
-    def __call__(self, data: bytes) -> Sequence[int]:
-        """Return the model's own tokens of a text. llguidance prefers them to other tokenizations."""
-        return self._vocabulary.encode_bytes(data)
-
-
-def estimated_size(text: str) -> int:
-    """Return the estimated bytes of a compiled grammar.
-
-    The schemas of a thousand real tools take 200 kB each and are estimated at 460 kB. Long constants, the costliest
-    grammars found, take twice their estimate.
-    """
-    return 100_000 + 200 * len(text)
 
 
 def _compiled_size(text: str, made: CompiledGrammar | None) -> int:

@@ -24,7 +24,7 @@ class EagerStop:
     """A constraint that stops early. It is the last phase of an answer."""
 
     def __init__(self, constraint: GrammarConstraint, ends: NDArray[np.int64]) -> None:
-        """Take the end tokens as `ends`."""
+        """`ends`: the end tokens."""
         self._constraint = constraint
         self._ends = ends
         self.compute_mask = constraint.compute_mask

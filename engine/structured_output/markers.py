@@ -20,7 +20,7 @@ CONTROL, _END = b"\xfe", b"\xff"
 
 class Marker(Struct, frozen=True, eq=False):
     text: bytes
-    """Encoded by `encode_marker`."""
+    """The marker as `encode_marker` returns it."""
     overrun_tokens: Mapping[int, NDArray[np.int64]] = {}
     """Length of a written prefix -> tokens that would complete the marker and continue with bytes that can't follow."""
 
@@ -78,8 +78,6 @@ def overrun_tokens(
         ids = vocabulary.token_index.starting_with(rest) if written else vocabulary.token_index.containing(rest)
         if overrunning := [id_ for id_ in ids if not follows(vocabulary.bytes_of(id_).partition(rest)[2])]:
             found[written] = np.array(overrunning)
-    if marker.endswith(_END) and not follows(b""):
-        found[marker.rfind(CONTROL)] = np.array(list(tokens(vocabulary, marker))[-1:])
     return found
 
 

@@ -139,8 +139,8 @@ ALONE = {
     "hypercorn": {"server.http.listener"},
     "llguidance": {
         "engine.structured_output.compiled_grammar",
-        "engine.structured_output.compiler",
         "engine.structured_output.grammar_constraint",
+        "engine.structured_output.source_compiler",
     },
     "minijinja": {"engine.chat_template.compiled_template"},
     "sqlite3": {"server.store.errors", "server.store.open_stores", "server.store.sqlite"},

@@ -36,7 +36,8 @@ from engine.notations.parsed import (
     merged,
 )
 from engine.notations.scanner import marks
-from engine.structured_output.compiler import MAX_CHARACTERS, GrammarCompiler
+from engine.structured_output.compiler import GrammarCompiler
+from engine.structured_output.source_compiler import MAX_CHARACTERS
 from engine.structured_output.structural_tag import StructuralTag
 from engine.tokenizer.byte_alphabet import BYTE_TO_UNICODE
 from engine.tokenizer.vocabulary import Vocabulary

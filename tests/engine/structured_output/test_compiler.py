@@ -319,7 +319,7 @@ def test_constraint_whose_lexer_is_full_continues_with_another(
 ) -> None:
     source = LLMatcher.grammar_from_regex("(a|b)*a(a|b){12}c")
     limits = LLParserLimits(max_lexer_states=1500)
-    make = partial(LLMatcher, grammars._tokenizer, source, log_level=0, limits=limits)
+    make = partial(LLMatcher, grammars._sources._tokenizer, source, log_level=0, limits=limits)
     grammar = CompiledGrammar(make, vocabulary, 0, source)
     first, second = grammar.start(), grammar.start()
     text = "".join(np.random.default_rng(1).choice(["a", "b"], 400))
@@ -438,17 +438,6 @@ def test_dry_run_of_grammar_without_output_raises_grammar_error(lark: str, gramm
 @pytest.mark.parametrize("lark", ["start: ", 'start: "a" | "b" start', "start: /(?s:.*)/", 'start: "a"{50}'])
 def test_dry_run_of_valid_grammar_raises_nothing(lark: str, grammars: GrammarCompiler) -> None:
     grammars.lark(lark).dry_run()
-
-
-@pytest.mark.parametrize("marker", ["</think>", "<|im_start|>"])
-def test_until_with_marker_allows_constrained_text_after_it(
-    marker: str, grammars: GrammarCompiler, vocabulary: Vocabulary
-) -> None:
-    """The marker is text or a control token."""
-    rules = ["start: thought answer", grammars.until("thought", marker), f"answer: {grammars.json(OBJECT)}"]
-    grammar = grammars.lark("\n".join(rules))
-    texts = [f'so {{ <x> it is\n{marker}{{"a": 1}}', f'{marker}{{"a": 1}}', "so", f"so{marker}so", '{"a": 1}']
-    assert [accepts(grammar, vocabulary, text) for text in texts] == [True, True, False, False, False]
 
 
 def test_apply_mask_allows_end_tokens_only_where_grammar_accepts(
