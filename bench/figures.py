@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wording import counted
+
 FOLDER = Path(__file__).parent
 OURS = (
     "{python} -m server serve --model {model} --port {{port}} --threads 2 --slots 8 --context 4096 "
@@ -141,7 +143,8 @@ def main() -> int:
     except subprocess.CalledProcessError as error:
         print(f"figures: {shlex.join(error.cmd)} failed", file=sys.stderr)
         return error.returncode
-    print(f"{table(results, traced, floor_ms)}\n\nmeasured in {(time.monotonic() - begin) / 60:.0f} minutes")
+    minutes = round((time.monotonic() - begin) / 60)
+    print(f"{table(results, traced, floor_ms)}\n\nmeasured in {counted(minutes, 'minute')}")
     print(json.dumps({"ours": ours, "theirs": theirs, "floor_ms": floor_ms, "results": [*results, traced]}))
     return 0
 

@@ -21,9 +21,10 @@ from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
-from environment import LoadWatch
+from environment import OtherWorkWatch
 from limits import SLOTS, EngineLoop, LlamaLoop, bytes_per_token, read_rates
 from measures import spread
+from wording import counted
 
 from engine import gguf
 from engine.backends import selection
@@ -123,14 +124,14 @@ def figures_of(engine: str, loop: BareLoop, tokens: int) -> dict[str, Any]:
         for name, seconds in run(loop, sequences, tokens, rng).items():
             points = figures[f"{sequences}_{name}_ms"] = spread([1000 * value for value in seconds])
             cells = " ".join("         -" if points[p] is None else f"{points[p]:>10.2f}" for p in POINTS)
-            label = f"{sequences} sequence{'s' * (sequences > 1)}, {name}"
+            label = f"{counted(sequences, 'sequence')}, {name}"
             print(f"{label:<32} {points['n']:>6} {cells}")
     return figures | {"tokens_per_s": 1000 / (figures["1_step_ms"]["p50"] or 1.0)}
 
 
 def main() -> None:
     args = arguments()
-    watch = LoadWatch()
+    watch = OtherWorkWatch()
     watch.add([])
     libllama.limit_spinning()  # as the server does
     header = gguf.read(args.model)

@@ -17,8 +17,9 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from statistics import median
 
-from environment import LoadWatch
+from environment import OtherWorkWatch
 from hotpath import parts, ticks_of, use_one_core
+from wording import counted
 
 MICROSECONDS = 1e6
 TOTAL_RATE = 1000
@@ -71,7 +72,7 @@ def stream_rows(streams: int, rate: float, rounds: int, goal: float | None = Non
     steps = max(round(SECONDS * rate), 4)
     ticks = ticks_of(streams, rate, steps * rounds)
     ends = ticks[::steps]
-    name = f"{streams} streams of {rate:.3g} tokens/s" if streams > 1 else f"1 stream of {rate:.3g} tokens/s"
+    name = f"{counted(streams, 'stream')} of {rate:.3g} tokens/s"
     if streams == 1:
         events = [MICROSECONDS * (after.loop - before.loop) for before, after in pairwise(ticks)]
         rows = [median(events[first : first + steps]) for first in range(0, len(events), steps)]
@@ -102,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="bench/micro.py", description="Measure the serving path without a model.")
     parser.add_argument("--rounds", type=int, default=5, help="repetitions of each figure (default: %(default)s)")
     args = parser.parse_args(arguments)
-    watch = LoadWatch()
+    watch = OtherWorkWatch()
     use_one_core()
     print(f"{'CPU time on one core':<52} {'':<14} {'min':>10} {'median':>10} {'max':>10}  goal", flush=True)
     rows = []

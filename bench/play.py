@@ -1,4 +1,4 @@
-"""Plays the rounds of a load on the targets in turn, and collects their records."""
+"""Play the rounds of a load on the targets in turn, and collect their records."""
 
 import argparse
 import time
@@ -38,8 +38,8 @@ class PlannedPart:
     expected: Expected
 
 
-def chosen(args: argparse.Namespace) -> PlannedPart:
-    """Return the load that the flags ask for. Raises ValueError if they exclude each other."""
+def planned_part(args: argparse.Namespace) -> PlannedPart:
+    """Return the part that the flags ask for. Raises ValueError if they exclude each other."""
     _check(args)
     opened = Opened(args.rate, args.arrivals, args.max_concurrency, args.duration) if args.rate else None
     if args.sweep:
@@ -112,7 +112,7 @@ class Played(NamedTuple):
 
 def play(targets: list[Target], meters: list[ProcessMeter | None], args: argparse.Namespace) -> Played:
     """Play all rounds, or as many as there are before an interrupt."""
-    part = chosen(args)
+    part = planned_part(args)
     lengths = Lengths(args.prompt_words, args.tokens, args.input_tokens, args.output_tokens)
     size = Size(
         args.concurrency, args.requests, args.tokens, args.prompt_words, lengths, targets[0].restarts, args.idle
@@ -147,7 +147,7 @@ def _warm_up(target: Target, texts: Texts, size: Size, requests: int) -> None:
 def _collect(result: Groups, played: Groups, target: int, number: int, begin: float) -> None:
     """Add the groups of one round on a target to its groups of the run."""
     for name, group in played.items():
-        place(group.records, target, number, name, begin)
+        set_places(group.records, target, number, name, begin)
         result[name] += group
 
 
@@ -182,8 +182,8 @@ class Watch:
             each.tick()
 
 
-def place(records: list[Record], target: int, number: int, group: str, begin: float) -> None:
-    """Set each record's place in the run; its times of the clock become times since the begin."""
+def set_places(records: list[Record], target: int, number: int, group: str, begin: float) -> None:
+    """Set each record's set_places in the run; its times of the clock become times since the begin."""
     for record in records:
         record.target, record.round, record.group = target, number, group
         record.start -= begin

@@ -6,14 +6,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from flags import deviations
 from load import Length
 from measures import Group, Objectives, distances, ratios, summarize
-from options import deviations
-from play import Played, chosen, sweep
+from play import Played, planned_part, sweep
 from processes import ProcessMeter
 from scenarios import COMPARED, Groups
 from target import Target
 from token_budget import budget
+from wording import counted
 
 SCHEMA = 1
 EQUAL_LENGTHS = {"single", "concurrent", "open", "timed", "sweep", "replay", "soak"}
@@ -25,7 +26,7 @@ def build(
     targets: list[Target], meters: list[ProcessMeter | None], run: Played, args: argparse.Namespace
 ) -> dict[str, Any]:
     """Return the result of a run."""
-    load, played = chosen(args).name, run.groups
+    load, played = planned_part(args).name, run.groups
     objectives = sweep(args).objectives if args.sweep else args.slo
     parts = [{name: summarize(group, objectives) for name, group in groups.items()} for groups in played]
     return {
@@ -65,8 +66,8 @@ def warnings(groups: dict[str, dict[str, Any]], load: str) -> Iterator[str]:
     early = sum(figures["ended_early"] for figures in groups.values())
     if load in EQUAL_LENGTHS and early:
         yield (
-            f"{early} of {answers} answers ended before their maximum of tokens, so lengths differ; --ignore-eos makes "
-            "them equal, if the server knows it"
+            f"{early} of {counted(answers, 'answer')} ended before the maximum of tokens, so lengths differ; "
+            "--ignore-eos makes them equal, if the server knows it"
         )
 
 

@@ -23,11 +23,11 @@ from contextlib import ExitStack
 from types import FrameType
 
 import result as results
-from options import client_options, parser
-from play import chosen, play
+from flags import client_options, parser
+from play import planned_part, play
 from processes import ProcessMeter, ServerProcess, is_command
 from reports.outputs import Outputs
-from reports.table import show
+from reports.terminal_tables import show
 from target import Target, restart_command
 
 INTERRUPTED = 130
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace, stack: ExitStack) -> int:
     """Measure, print the tables, and return the exit status. `stack` stops the servers that were started."""
-    chosen(args)  # wrong flags are found before a server is started
+    planned_part(args)  # wrong flags are found before a server is started
     outputs = Outputs(args)
     targets, meters = [], []
     for url, command, pid in _servers(args):

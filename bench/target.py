@@ -41,7 +41,6 @@ class Target:
         self.url = self.endpoint.url
         self.endpoint.resolve()
         self.model = self._options.model or self._first_model()
-        self.on_turn: Callable[[], None] = lambda: None
         self._client: StreamClient | None = None
 
     @property
@@ -73,9 +72,7 @@ class Target:
 
     def new_client(self) -> StreamClient:
         """Return a client with connections of its own."""
-        client = StreamClient(self.endpoint, self._options.keep_alive, self._options.stall)
-        client.on_turn = self.on_turn
-        return client
+        return StreamClient(self.endpoint, self._options.keep_alive, self._options.stall)
 
     def request(
         self,

@@ -6,6 +6,7 @@ from time import perf_counter
 from typing import Protocol
 
 from client import StreamClient
+from wording import noun_of
 
 LINE_SECONDS = 10.0
 """Seconds between two lines, where no terminal rewrites the last one."""
@@ -76,9 +77,10 @@ class ProgressLine:
             return ""
         seconds = max(1e-9, now - self._part_begin)
         ended, reads = client.ended - self._ended, client.reads - self._reads
+        requests = noun_of(self._expected.requests or ended, "request")
         wanted = f" of {self._expected.requests}" if self._expected.requests else ""
         rates = f"{ended / seconds:.1f} requests/s, {reads / seconds:.0f} reads/s"
-        return f"bench: {self._name}: {ended}{wanted} requests, {rates}, {self._left(now, ended)}"
+        return f"bench: {self._name}: {ended}{wanted} {requests}, {rates}, {self._left(now, ended)}"
 
     def _left(self, now: float, ended: int) -> str:
         """Return the time left, if the share of this part can be known."""

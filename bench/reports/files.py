@@ -8,8 +8,8 @@ from typing import Any
 
 from record import Record
 
+from reports.csv_and_markdown import csv_text, markdown
 from reports.page import page
-from reports.rows import csv_text, markdown
 
 STDOUT = Path("-")
 """Value of a flag without a file: the format replaces the tables on stdout."""

@@ -7,6 +7,9 @@ from typing import Any
 from measures import MEASURES, percentile, samples
 from record import Record
 
+ROUND_POINTS = ("min", "median", "max")
+"""Figures of the rounds' medians."""
+
 
 def noise(records: Iterable[Record]) -> dict[str, dict[str, Any]]:
     """Return, for each measure of a group, the minimum, median and maximum of the rounds' medians, and

@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-from reports.noise import relative
+from wording import counted
+
+from reports.noise import ROUND_POINTS, relative
 from reports.scales import number
 from reports.series import short
 
@@ -23,7 +25,8 @@ def _machine(result: dict[str, Any]) -> Iterator[str]:
     governor = facts["governor"] or "unknown"
     servers = ", ".join(f"{short(t['url'])} {s['version'] or 'unknown'}" for t, s in _with_servers(result))
     own = "" if facts["runs_servers"] else " (of the bench, not of the server)"
-    yield f"machine{own}: {facts['cpu'] or facts['architecture']}, {facts['cores']} cores, governor {governor}"
+    cpu, cores = facts["cpu"] or facts["architecture"], counted(facts["cores"], "core")
+    yield f"machine{own}: {cpu}, {cores}, governor {governor}"
     yield f"versions: {servers}"
     for sentence in environment["load"]["busy"]:
         yield f"THE MACHINE IS BUSY: {sentence}"
@@ -46,6 +49,6 @@ def _noise(result: dict[str, Any]) -> Iterator[str]:
         return
     yield f"{'noise: medians of the rounds':<48} {'min':>9} {'median':>9} {'max':>9}"
     for label, spread in rows:
-        cells = " ".join(f"{number(spread[point]):>9}" for point in ("min", "median", "max"))
+        cells = " ".join(f"{number(spread[point]):>9}" for point in ROUND_POINTS)
         yield f"{label:<48} {cells}  ±{100 * (relative(spread) or 0.0):.1f}%"
     yield ""

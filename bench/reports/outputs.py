@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from environment import LoadWatch, is_local, machine, server
+from environment import OtherWorkWatch, is_local, machine, server
 from record import Record
 from target import Target
 from transport import authorization
@@ -50,7 +50,7 @@ class Outputs:
         self._args = args
         self._old = None if args.compare is None else comparison.read(args.compare)
         files.check(args)
-        self._watch = LoadWatch()
+        self._watch = OtherWorkWatch()
 
     def watch(self, targets: Sequence[Target], pids: Sequence[int | None]) -> None:
         """Watch for other work from now on. It is known if the process of each server of this machine is."""

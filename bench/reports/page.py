@@ -7,15 +7,16 @@ from typing import Any
 
 from measures import distance_line
 from record import Record
+from wording import counted
 
+from reports.captioned_plot import CaptionedPlot
 from reports.cards import cards
-from reports.figure import Figure
 from reports.notes import CUT
+from reports.page_tables import facts, figures_table, ratios_tables
 from reports.plots import distribution, histogram, over_time, stages, sweep, ttft_against_rate
 from reports.series import series, short
-from reports.tables import facts, figures_table, ratios_tables
 
-MOST_ERROR = 500
+MAX_ERROR_CHARACTERS = 500
 """Characters of an error that are shown."""
 STYLE = Path(__file__).with_name("style.css")
 _ASKS = (
@@ -35,7 +36,7 @@ def page(result: dict[str, Any], records: Sequence[Record]) -> str:
         f"<header><h1>{escape(title)}</h1><p class=muted>{escape(_subtitle(result))}</p></header>",
         _warnings(result),
         cards(result),
-        *_figures(result, records),
+        *_plots(result, records),
         "<h2>Figures</h2>",
         *(figures_table(target, name) for target in result["targets"] for name in target["groups"]),
         *ratios_tables(result),
@@ -69,8 +70,8 @@ def _failures(target: dict[str, Any]) -> Iterator[str]:
     for name, group in target["groups"].items():
         if group.get("errors"):
             kinds = ", ".join(f"{kind}: {count}" for kind, count in group["errors_by_kind"].items())
-            failed = f"{group['errors']:,} of {group['errors'] + group['ok']:,} requests failed ({kinds})"
-            first = group["first_error"][:MOST_ERROR]
+            failed = f"{group['errors']:,} of {counted(group['errors'] + group['ok'], 'request')} failed ({kinds})"
+            first = group["first_error"][:MAX_ERROR_CHARACTERS]
             yield f"{short(target['url'])}, {name}: {failed}. The first error: {first}"
 
 
@@ -88,8 +89,8 @@ def _subtitle(result: dict[str, Any]) -> str:
     rounds = settings.get("rounds", 1)
     parts = [
         str(settings.get("load") or settings.get("scenario", "")),
-        f"{answered:,} answered request{'' if answered == 1 else 's'}" + (f" in {rounds} rounds" if rounds > 1 else ""),
-        f"{machine['cpu']}, {machine['cores']} cores" if machine.get("cpu") else "",
+        counted(answered, "answered request") + (f" in {rounds} rounds" if rounds > 1 else ""),
+        f"{machine['cpu']}, {counted(machine['cores'], 'core')}" if machine.get("cpu") else "",
         (machine.get("date") or result.get("date") or "").replace("T", " ").replace("+00:00", " UTC"),
     ]
     return " · ".join(filter(None, parts))
@@ -109,8 +110,8 @@ def _limits(targets: Sequence[dict[str, Any]]) -> str:
     return f"<h2>Distance to the limits of the machine</h2><ul>{found}</ul>" if found else ""
 
 
-def _figures(result: dict[str, Any], records: Sequence[Record]) -> Iterable[str]:
-    """Yield the sections of figures: of the whole run, then of each group, if there are several."""
+def _plots(result: dict[str, Any], records: Sequence[Record]) -> Iterable[str]:
+    """Yield the sections of plots: of the whole run, then of each group, if there are several."""
     targets = result["targets"]
     whole = series(targets, records)
     groups = list(dict.fromkeys(name for target in targets for name in target["groups"]))
@@ -126,25 +127,23 @@ def _figures(result: dict[str, Any], records: Sequence[Record]) -> Iterable[str]
     ]
     yield f"<h2>Plots</h2>{_grid(found) or NOTHING}{_missing(found)}"
     if not alone:
-        yield from _group_figures(targets, records, groups)
+        yield from _group_plots(targets, records, groups)
 
 
-def _group_figures(
-    targets: Sequence[dict[str, Any]], records: Sequence[Record], groups: Sequence[str]
-) -> Iterator[str]:
-    """Yield the section of each group."""
+def _group_plots(targets: Sequence[dict[str, Any]], records: Sequence[Record], groups: Sequence[str]) -> Iterator[str]:
+    """Yield the section of plots of each group."""
     for number, name in enumerate(groups):
         part = series(targets, records, name)
         if grid := _grid([histogram(part, f"-{number}"), distribution(part, f"-{number}")]):
             yield f"<h2>Group: {escape(name)}</h2>{grid}"
 
 
-def _grid(found: Iterable[Figure | None]) -> str:
+def _grid(found: Iterable[CaptionedPlot | None]) -> str:
     markup = "".join(figure.markup() for figure in found if figure)
     return f"<div class=figures>{markup}</div>" if markup else ""
 
 
-def _missing(found: Iterable[Figure | None]) -> str:
+def _missing(found: Iterable[CaptionedPlot | None]) -> str:
     """Return a sentence about the plots that this run has no data for."""
     there = [figure.id for figure in found if figure]
     asks = [words for prefix, words in _ASKS if not any(name.startswith(prefix) for name in there)]

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from target import Target
 from texts import Texts
 
+from scenarios.concurrency import concurrent, shared_prefix, single
 from scenarios.conversations import multi_turn, rotation, warm_restart
 from scenarios.departures import abandoned_prompt, hang_up
 from scenarios.groups import Groups, Size
-from scenarios.load import concurrent, shared_prefix, single
 from scenarios.process import cold_start, idle_connections, restart
 from scenarios.schemas import constrained, forms
 from scenarios.streams import interference, large_body

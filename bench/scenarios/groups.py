@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from answer import between, parse
-from client import Recording
+from client import Recording, WireRequest
 from load import Lengths
 from measures import Group
 from record import Record
+from target import Target
+from texts import Texts
 
 Groups: TypeAlias = dict[str, Group]
 
@@ -46,6 +48,11 @@ def group(recordings: Sequence[Recording], measures: tuple[str, ...] | None = No
 def has_delta(recording: Recording) -> bool:
     """Return whether a response has begun to generate, in any of the APIs."""
     return bool(parse(recording).deltas)
+
+
+def small_request(target: Target, texts: Texts) -> WireRequest:
+    """Return a request with a short question and a short answer."""
+    return target.request(texts.prompt(QUESTION_WORDS), SHORT_ANSWER)
 
 
 def wall_seconds(recordings: Iterable[Recording]) -> float:

@@ -6,14 +6,13 @@ from dataclasses import replace
 from time import perf_counter
 
 from answer import parse
-from client import WireRequest
 from measures import Group
 from record import Record
 from target import Target
 from texts import Texts
 from transport import START_SECONDS
 
-from scenarios.groups import QUESTION_WORDS, SHORT_ANSWER, Groups, Size, group, has_delta
+from scenarios.groups import Groups, Size, group, has_delta, small_request
 
 SMALL_REQUESTS = 5
 STREAMS_IN_FLIGHT = 2
@@ -28,7 +27,7 @@ def cold_start(target: Target, texts: Texts, size: Size) -> Groups:
     """
     begin = target.restart()
     ready = perf_counter()
-    first = target.client().start(_small(target, texts), planned=begin)
+    first = target.client().start(small_request(target, texts), planned=begin)
     target.client().finish([first])
     return {
         "ready": Group([Record(start=begin, end=ready - begin, status="ready")], ready - begin, ("ready",)),
@@ -82,7 +81,7 @@ def _retry(target: Target, texts: Texts, began: float, restarting: threading.Thr
     deadline = began + START_SECONDS
     while True:
         over = not restarting.is_alive()
-        attempt = client.start(_small(target, texts), planned=began)
+        attempt = client.start(small_request(target, texts), planned=began)
         client.finish([attempt])
         record = parse(attempt)
         if over and (not record.error or perf_counter() > deadline):
@@ -120,8 +119,4 @@ def _allow_files(count: int) -> None:
 
 
 def _alone(target: Target, texts: Texts, measures: tuple[str, ...] = ("ttft",)) -> Group:
-    return group(target.client().play([_small(target, texts) for _ in range(SMALL_REQUESTS)], 1), measures)
-
-
-def _small(target: Target, texts: Texts) -> WireRequest:
-    return target.request(texts.prompt(QUESTION_WORDS), SHORT_ANSWER)
+    return group(target.client().play([small_request(target, texts) for _ in range(SMALL_REQUESTS)], 1), measures)

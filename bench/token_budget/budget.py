@@ -18,6 +18,7 @@ from statistics import median
 from typing import Any, TypeAlias
 
 from record import Record
+from wording import counted
 
 from token_budget.server_times import TimedStep, arrival_of, clock_of, steps_of, times_of
 
@@ -142,4 +143,5 @@ def _title(found: dict[str, Any]) -> str:
     clock = "the server and the bench read one clock"
     if found["clock"] == "aligned":
         clock = f"two clocks, aligned to {error} ms: what `connect` has too much, `network` has too little"
-    return f"times of {found['tokens']} tokens of {found['requests']} requests by the server; {clock}"
+    tokens, requests = counted(found["tokens"], "token"), counted(found["requests"], "request")
+    return f"times of {tokens} of {requests} by the server; {clock}"

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from environment import LoadWatch, is_local, machine, server
-from environment.load import CpuTimes, cpu_times, process_seconds, sentences
+from environment import OtherWorkWatch, is_local, machine, server
+from environment.other_work import CpuTimes, cpu_times, process_seconds, sentences
 
 PI = {
     "proc/device-tree/model": "Raspberry Pi 5 Model B Rev 1.0\0",
@@ -160,7 +160,7 @@ def test_busy_machine_is_described_by_sentences(signs: dict[str, Any], expected:
 def test_watch_reports_changes_between_its_start_and_its_report(tmp_path: Path) -> None:
     tick = os.sysconf("SC_CLK_TCK")
     files = {"proc/stat": "cpu 0 0 0 0 0 0 0 0 0 0\n", "proc/pressure/cpu": "some avg10=9.00 total=5\nfull total=0\n"}
-    watch = LoadWatch(tree(tmp_path, files), sample_seconds=0.0)
+    watch = OtherWorkWatch(tree(tmp_path, files), sample_seconds=0.0)
     watch.add([5])
     numbers = [400 * tick, 0, 0, 500 * tick, 0, 0, 0, 100 * tick, 0, 0]
     own = {"proc/5/stat": f"5 (server) S 1 1 1 0 -1 0 0 0 0 0 {150 * tick} 0 0 0"}
@@ -175,5 +175,5 @@ def test_watch_reports_changes_between_its_start_and_its_report(tmp_path: Path) 
 
 
 def test_watch_without_proc_reports_no_shares(tmp_path: Path) -> None:
-    found = LoadWatch(tmp_path, sample_seconds=0.0).report()
+    found = OtherWorkWatch(tmp_path, sample_seconds=0.0).report()
     assert [found[name] for name in ("busy_before", "waiting_before", "stolen_during", "others_during")] == [None] * 4

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from scenarios import COMPARED, SCENARIOS
+from scenarios.concurrency import LEVELS
 from scenarios.conversations import TALKER_TURNS, TALKERS, TURNS
-from scenarios.load import LEVELS
 from scenarios.streams import STREAMS
 
 from tests.bench.fake_server import CACHED_TOKENS, FLOWING, HEAD, LAST, SHORT, bench, chunk, data, fake_server

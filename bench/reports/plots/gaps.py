@@ -6,7 +6,7 @@ from itertools import chain, pairwise
 
 from measures import percentile
 
-from reports.figure import NARROW, Figure
+from reports.captioned_plot import NARROW, CaptionedPlot
 from reports.scales import Scale, fitting, linear, number
 from reports.series import Series, legends
 from reports.svg import Plot, dot, element, hint, line
@@ -16,7 +16,7 @@ MARKED = (50, 90, 99)
 FORMULA = "ITL is the time between two deltas of one answer."
 
 
-def histogram(found: Sequence[Series], suffix: str = "") -> Figure | None:
+def histogram(found: Sequence[Series], suffix: str = "") -> CaptionedPlot | None:
     """Return the histogram; None without gaps. Rare long gaps are counted in the caption, not drawn."""
     found = [each for each in found if _positive(each)]
     if not found:
@@ -32,10 +32,10 @@ def histogram(found: Sequence[Series], suffix: str = "") -> Figure | None:
     plot.verticals(chain.from_iterable(_marks(each, x) for each in found))
     caption = " ".join([FORMULA, *filter(None, (_outside(each, x, len(found) > 1) for each in found))])
     drawing = plot.markup("Histogram of the inter-token latency")
-    return Figure(f"itl-histogram{suffix}", "Inter-token latency", [drawing], legends(found, _all), caption)
+    return CaptionedPlot(f"itl-histogram{suffix}", "Inter-token latency", [drawing], legends(found, _all), caption)
 
 
-def distribution(found: Sequence[Series], suffix: str = "") -> Figure | None:
+def distribution(found: Sequence[Series], suffix: str = "") -> CaptionedPlot | None:
     """Return the cumulative distribution with its percentiles as points; None without gaps."""
     found = [each for each in found if _positive(each)]
     if not found:
@@ -51,7 +51,7 @@ def distribution(found: Sequence[Series], suffix: str = "") -> Figure | None:
     drawing = plot.markup("Cumulative distribution of the inter-token latency")
     legend = [(each.color, each.name, _points(each)) for each in found]
     caption = "Points: p50, p90 and p99, where there are enough gaps."
-    return Figure(f"itl-distribution{suffix}", "Inter-token latency, cumulative", [drawing], legend, caption)
+    return CaptionedPlot(f"itl-distribution{suffix}", "Inter-token latency, cumulative", [drawing], legend, caption)
 
 
 def _all(each: Series) -> list[float]:
@@ -137,9 +137,9 @@ def _outside(each: Series, x: Scale, named: bool) -> str:
     values = _all(each)
     zero, above = bisect_right(values, 0.0), len(values) - bisect_right(values, x.high)
     parts = [f"{100 * zero / len(values):.1f}% of the gaps are 0 (deltas in one read)"] if zero else []
-    parts += [
-        f"{above:,} of {len(values):,} are longer than {number(x.high)} ms, at most {number(max(values))} ms"
-    ] * bool(above)
+    verb = "is" if above == 1 else "are"
+    longer = f"{above:,} of {len(values):,} {verb} longer than {number(x.high)} ms, at most {number(max(values))} ms"
+    parts += [longer] * bool(above)
     return (f"{each.name}: " if named and parts else "") + "; ".join(parts) + "." * bool(parts)
 
 

@@ -4,23 +4,24 @@ from collections.abc import Iterator, Sequence
 
 from measures import MEASURES, percentile
 from record import Record
+from wording import counted
 
-from reports.figure import NARROW, WIDE, Figure
+from reports.captioned_plot import NARROW, WIDE, CaptionedPlot
 from reports.scales import fitting, linear, number
 from reports.series import Series, legends
 from reports.svg import Plot, cross, dot, element
 
-MOST_POINTS = 1500
+MAX_POINTS = 1500
 """Points of a server that are drawn; of more requests, those that are slowest in each interval."""
 
 
-def over_time(found: Sequence[Series], measure: str, title: str) -> Figure | None:
+def over_time(found: Sequence[Series], measure: str, title: str) -> CaptionedPlot | None:
     """Return the figure of a measure; None without samples."""
     if not any(each.samples(measure) for each in found):
         return None
     drawings = [_drawing(found, measure, title, width) for width in (NARROW, WIDE)]
     caption = " ".join([f"{title}: {MEASURES[measure][0]}.", *_legend_of_signs(found)])
-    return Figure(
+    return CaptionedPlot(
         f"{measure}-over-time", f"{title} over time", drawings, legends(found, lambda s: s.samples(measure)), caption
     )
 
@@ -31,9 +32,9 @@ def _legend_of_signs(found: Sequence[Series]) -> Iterator[str]:
     if _are_of_one_group(records):
         yield "Dashed: the median."
     if failed := sum(bool(record.error) for record in records):
-        yield f"Crosses: {failed:,} failed requests."
-    if any(len(each.good) > MOST_POINTS for each in found):
-        yield f"Of many requests, the {MOST_POINTS:,} slowest of each interval are drawn."
+        yield f"Crosses: {counted(failed, 'failed request')}."
+    if any(len(each.good) > MAX_POINTS for each in found):
+        yield f"Of many requests, the {MAX_POINTS:,} slowest of each interval are drawn."
 
 
 def _drawing(found: Sequence[Series], measure: str, title: str, width: float) -> str:
@@ -68,7 +69,7 @@ def _points(each: Series, measure: str) -> list[tuple[float, float]]:
     """Return start and milliseconds of the requests to draw."""
     formula = MEASURES[measure][1]
     found = sorted((_begin(record), 1000 * value) for record in each.good for value in formula(record))
-    per_interval = -(-len(found) // MOST_POINTS)
+    per_interval = -(-len(found) // MAX_POINTS)
     intervals = (found[index : index + per_interval] for index in range(0, len(found), per_interval or 1))
     return [max(interval, key=lambda point: point[1]) for interval in intervals]
 

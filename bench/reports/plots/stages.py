@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from reports.figure import NARROW, WIDE, Figure
+from reports.captioned_plot import NARROW, WIDE, CaptionedPlot
 from reports.scales import linear, number
 from reports.series import shortened
 from reports.svg import CHARACTER, Plot, element, hint, text
@@ -34,7 +34,7 @@ Bars = Sequence[tuple[str, dict[str, float]]]
 """Name of a server, and milliseconds by stage."""
 
 
-def stages(budgets: Sequence[tuple[str, dict[str, Any] | None]]) -> list[Figure]:
+def stages(budgets: Sequence[tuple[str, dict[str, Any] | None]]) -> list[CaptionedPlot]:
     """Return the figures of budgets by server, as `token_budget.budget` returns them; none without one."""
     found = []
     for kind, title in _KINDS:
@@ -48,12 +48,12 @@ def stages(budgets: Sequence[tuple[str, dict[str, Any] | None]]) -> list[Figure]
     return found
 
 
-def _figure(kind: str, title: str, bars: Bars) -> Figure:
+def _figure(kind: str, title: str, bars: Bars) -> CaptionedPlot:
     names = list(dict.fromkeys(stage for _, parts in bars for stage in parts))
     drawings = [_drawings(bars, names, width, title) for width in (NARROW, WIDE)]
     legend = [(f"part-{COLORS.get(stage, 7)}", stage, _numbers(bars, stage)) for stage in names]
     caption = "Means of the server's times and of the client's, in the order in which a token passes the stages."
-    return Figure(f"{kind.replace('_', '-')}-budget", title, drawings, legend, caption)
+    return CaptionedPlot(f"{kind.replace('_', '-')}-budget", title, drawings, legend, caption)
 
 
 def _drawings(bars: Bars, names: Sequence[str], width: float, title: str) -> str:

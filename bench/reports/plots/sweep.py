@@ -7,7 +7,7 @@ from itertools import chain
 from math import inf
 from typing import Any
 
-from reports.figure import NARROW, Figure
+from reports.captioned_plot import NARROW, CaptionedPlot
 from reports.plots.levels import Level, draw, heights, tail, tails
 from reports.scales import Scale, fitting, linear, number, whole_or_number
 from reports.series import COLORS, UNITS, short
@@ -19,7 +19,7 @@ _OBJECTIVE = re.compile(r"(\w+) <= ([0-9.e+]+) ms")
 _MEASURES = (("ttft", "TTFT"), ("itl", "ITL"))
 
 
-def sweep(targets: Sequence[dict[str, Any]], entries: Sequence[dict[str, Any]]) -> list[Figure]:
+def sweep(targets: Sequence[dict[str, Any]], entries: Sequence[dict[str, Any]]) -> list[CaptionedPlot]:
     """Return the figures of a sweep; none without one."""
     found = [[entry for entry in entries if entry["target"] == index] for index in range(len(targets))]
     if not any(found):
@@ -28,7 +28,7 @@ def sweep(targets: Sequence[dict[str, Any]], entries: Sequence[dict[str, Any]]) 
     return [_attainment(targets, found), *filter(None, measured)]
 
 
-def _attainment(targets: Sequence[dict[str, Any]], found: Sequence[Sequence[dict[str, Any]]]) -> Figure:
+def _attainment(targets: Sequence[dict[str, Any]], found: Sequence[Sequence[dict[str, Any]]]) -> CaptionedPlot:
     rows = [[_share(entry) for entry in entries] for entries in found]
     wanted = 100 * max(target["knee"]["attainment"] for target in targets)
     plot = Plot(NARROW, 250)
@@ -43,7 +43,7 @@ def _attainment(targets: Sequence[dict[str, Any]], found: Sequence[Sequence[dict
         f"The knee is the highest level at which {wanted:g}% of the requests meet {targets[0]['knee']['objectives']}."
     )
     drawing = plot.markup("Share of the requests that meet the objectives, by level")
-    return Figure("sweep-share", "Sweep: the knee", [drawing], legend, caption)
+    return CaptionedPlot("sweep-share", "Sweep: the knee", [drawing], legend, caption)
 
 
 def _share(entry: dict[str, Any]) -> Level:
@@ -53,7 +53,7 @@ def _share(entry: dict[str, Any]) -> Level:
 
 def _measure(
     targets: Sequence[dict[str, Any]], found: Sequence[Sequence[dict[str, Any]]], measure: str, name: str
-) -> Figure | None:
+) -> CaptionedPlot | None:
     rows = [_rows(target, entries, f"{measure}_ms") for target, entries in zip(targets, found, strict=True)]
     if not any(rows):
         return None
@@ -74,7 +74,7 @@ def _measure(
         for index, target in enumerate(targets)
     ]
     caption = f"Points: p50. Bars: to {tails(level.tail for level in levels)}."
-    return Figure(f"sweep-{measure}", f"Sweep: {name}", [plot.markup(f"{name} by level")], legend, caption)
+    return CaptionedPlot(f"sweep-{measure}", f"Sweep: {name}", [plot.markup(f"{name} by level")], legend, caption)
 
 
 def _rows(target: dict[str, Any], entries: Sequence[dict[str, Any]], key: str) -> list[Level]:

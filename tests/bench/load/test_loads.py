@@ -130,7 +130,7 @@ def test_lengths_are_the_servers_counts() -> None:
 def test_answers_that_end_early_are_warned_of() -> None:
     with fake_server(SHORT) as (url, server):
         run = bench("--url", url, "--tokens", "9", "--requests", "2", "--ignore-eos")
-    assert "warning: 2 of 2 answers ended before their maximum of tokens" in run.stdout
+    assert "warning: 2 of 2 answers ended before the maximum of tokens" in run.stdout
     assert server.requests[0]["ignore_eos"] is True
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from measures import Group, Objectives, percentile, ratios, samples, spread, summarize
 from measures.ratios import MIN_DRAWS
 from record import Record
-from reports.table import ratio_table, table
+from reports.terminal_tables import ratio_table, table
 
 
 @pytest.mark.parametrize(

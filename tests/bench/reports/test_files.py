@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from record import Record
 from reports import files
-from reports.rows import HEAD, csv_text, markdown
+from reports.csv_and_markdown import HEAD, csv_text, markdown
 
 from tests.bench.reports.sample import records, result
 

@@ -177,7 +177,7 @@ def test_page_is_one_file_without_script_and_escapes_names() -> None:
 def test_page_without_any_answer_shows_the_errors() -> None:
     found = [each for each in records(targets=1) if each.error]
     text = page(result(found, 1), found)
-    assert "1 of 1 requests failed (http 503: 1). The first error: HTTP 503: busy" in text
+    assert "1 of 1 request failed (http 503: 1). The first error: HTTP 503: busy" in text
     assert "There is nothing to plot: no request was answered." in text
     assert "<svg" not in text
 
@@ -210,10 +210,10 @@ def test_warnings_are_sentences_about_the_run() -> None:
     whole = result(records(targets=1), 1)
     whole["environment"]["load"]["busy"] = ["before the run, other programs used 44% of all cores"]
     whole["settings"]["deviations"] = ["temperature: 0"]
-    whole["targets"][0]["warnings"] = ["1 of 18 answers ended before their maximum of tokens"]
+    whole["targets"][0]["warnings"] = ["1 of 18 answers ended before the maximum of tokens"]
     assert warnings(whole) == [
         "The machine is busy: before the run, other programs used 44% of all cores.",
         "127.0.0.1:8790, all: 1 of 19 requests failed (http 503: 1). The first error: HTTP 503: busy",
-        "127.0.0.1:8790: 1 of 18 answers ended before their maximum of tokens.",
+        "127.0.0.1:8790: 1 of 18 answers ended before the maximum of tokens.",
         "Requests differ from a client's default ones: temperature: 0.",
     ]

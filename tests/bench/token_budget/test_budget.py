@@ -121,5 +121,5 @@ def test_budget_table_has_shares() -> None:
     found = budget([record()])
     assert found is not None
     lines = budget_table(found).splitlines()
-    assert lines[0] == "times of 3 tokens of 1 requests by the server; the server and the bench read one clock"
+    assert lines[0] == "times of 3 tokens of 1 request by the server; the server and the bench read one clock"
     assert lines[4] == "decode                      1     5.000  62.1%     5.000     5.000  decode begun - decoded"

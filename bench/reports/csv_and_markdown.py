@@ -7,11 +7,11 @@ from typing import Any
 
 from measures import POINTS
 
+from reports.noise import ROUND_POINTS
 from reports.scales import number, whole_or_number
 from reports.series import short
 
-ROUNDS = ("min", "median", "max")
-HEAD = ("url", "model", "group", "figure", "value", "n", *POINTS, *(f"rounds_{point}" for point in ROUNDS))
+HEAD = ("url", "model", "group", "figure", "value", "n", *POINTS, *(f"rounds_{point}" for point in ROUND_POINTS))
 
 
 def csv_text(result: dict[str, Any]) -> str:
@@ -29,7 +29,7 @@ def _rows(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
             for name, value in figures.items():
                 row = {"url": target["url"], "model": target["model"], "group": group, "figure": name}
                 spread = figures.get("noise", {}).get(name, {})
-                row |= {f"rounds_{point}": spread[point] for point in ROUNDS if spread}
+                row |= {f"rounds_{point}": spread[point] for point in ROUND_POINTS if spread}
                 if values := _values(value):
                     yield row | values
 

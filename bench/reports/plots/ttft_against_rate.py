@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
-from reports.figure import NARROW, Figure
+from reports.captioned_plot import NARROW, CaptionedPlot
 from reports.plots.levels import Level, draw, heights, tail, tails
 from reports.scales import fitting, linear, number
 from reports.series import COLORS, short
@@ -15,7 +15,7 @@ TAILS = ("p99", "p95", "p90", "max")
 """Upper ends of the bars: the first that the sample can carry."""
 
 
-def ttft_against_rate(targets: Sequence[dict[str, Any]]) -> Figure | None:
+def ttft_against_rate(targets: Sequence[dict[str, Any]]) -> CaptionedPlot | None:
     """Return TTFT against the rate of answered requests; None unless there are two rates."""
     rows = [_levels(target) for target in targets]
     if max((len({level.at for level in found}) for found in rows), default=0) < 2:
@@ -29,7 +29,9 @@ def ttft_against_rate(targets: Sequence[dict[str, Any]]) -> Figure | None:
         draw(plot, found, x, y, color)
     legend = [(COLORS[index], short(target["url"]), _ends(rows[index])) for index, target in enumerate(targets)]
     caption = f"Points: p50. Bars: to {tails(level.tail for level in levels)}."
-    return Figure("ttft-against-rate", "TTFT against the rate", [plot.markup("TTFT against the rate")], legend, caption)
+    return CaptionedPlot(
+        "ttft-against-rate", "TTFT against the rate", [plot.markup("TTFT against the rate")], legend, caption
+    )
 
 
 def _levels(target: dict[str, Any]) -> list[Level]:

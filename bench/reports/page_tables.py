@@ -6,18 +6,17 @@ from typing import Any
 
 from measures import MEASURES, POINTS, RATIO_POINTS
 
+from reports.noise import ROUND_POINTS
 from reports.rates import RATES
 from reports.scales import number
 from reports.series import short
-
-ROUNDS = ("min", "median", "max")
 
 
 def figures_table(target: dict[str, Any], name: str) -> str:
     """Return the tables of a group: latencies and rates."""
     group = target["groups"][name]
     noise = group.get("noise") or {}
-    rounds = [f"rounds {point}" for point in ROUNDS if noise]
+    rounds = [f"rounds {point}" for point in ROUND_POINTS if noise]
     latencies = []
     for measure, (formula, _) in MEASURES.items():
         if found := group.get(f"{measure}_ms"):
@@ -36,7 +35,7 @@ def figures_table(target: dict[str, Any], name: str) -> str:
 
 def _rounds(spread: Mapping[str, Any] | None, several: bool) -> list[str]:
     """Return the cells of the rounds, if there are several."""
-    return [number((spread or {}).get(point)) for point in ROUNDS if several]
+    return [number((spread or {}).get(point)) for point in ROUND_POINTS if several]
 
 
 def _range(spread: Mapping[str, Any] | None) -> str:

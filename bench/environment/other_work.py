@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from wording import counted
+
 SAMPLE_SECONDS = 0.1
 BUSY_BEFORE = 0.1
 """Share of all cores' time that others may use before the run."""
@@ -30,7 +32,7 @@ class CpuTimes(NamedTuple):
     stolen: float
 
 
-class LoadWatch:
+class OtherWorkWatch:
     """Watch the machine from its creation, before the run, to `report`."""
 
     def __init__(self, root: Path = Path("/"), sample_seconds: float = SAMPLE_SECONDS) -> None:
@@ -80,7 +82,7 @@ def sentences(shares: dict[str, Any], cores: int) -> list[str]:
     """Return one sentence for each sign of other work."""
     found = [words.format(shares[name]) for name, limit, words in _BEFORE if (shares[name] or 0.0) > limit]
     if shares["busy_before"] is None and (average := shares["load_average"]) and average[0] > cores:
-        found.append(f"before the run, the load average was {average[0]:g} on {cores} cores")
+        found.append(f"before the run, the load average was {average[0]:g} on {counted(cores, 'core')}")
     return found + [words.format(shares[name]) for name, limit, words in _DURING if (shares[name] or 0.0) > limit]
 
 

@@ -1,10 +1,11 @@
-"""Tables of figures and ratios for people."""
+"""The tables of a terminal: figures and ratios."""
 
 from collections.abc import Iterator
 from typing import Any
 
 from measures import MEASURES, POINTS, distance_line
 from token_budget import budget_table
+from wording import counted, noun_of
 
 from reports.rates import RATES
 
@@ -44,7 +45,7 @@ def process_line(process: dict[str, Any]) -> str:
     """Return the use of a server's process."""
     return (
         f"process {process['pid']}: RSS {process['rss_mb']} MB (before {process['rss_mb_before']}, "
-        f"most {process['peak_rss_mb']}), {process['threads']} threads, CPU {process['cpu_s']} s, "
+        f"most {process['peak_rss_mb']}), {counted(process['threads'], 'thread')}, CPU {process['cpu_s']} s, "
         f"{_cell(process['cpu_s_per_1000_output_tokens'])} s per 1,000 output tokens"
     )
 
@@ -68,9 +69,8 @@ def table(figures: dict[str, Any]) -> str:
     if figures["output_tokens_per_s"] is not None:
         lines += ["", *_rates(figures)]
     errors = ", ".join(f"{kind}: {count}" for kind, count in figures["errors_by_kind"].items())
-    lines += [
-        f"{figures['errors']:>10} errors                      {errors or 'none'}; {figures['ok']} requests went well"
-    ]
+    failed, ok = noun_of(figures["errors"], "error"), counted(figures["ok"], "request")
+    lines.append(f"{figures['errors']:>10} {failed:<27} {errors or 'none'}; {ok} went well")
     return "\n".join(lines + [f"first error: {figures['first_error']}"] * bool(figures["errors"]))
 
 

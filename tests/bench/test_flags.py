@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from options import parser
+from flags import parser
 from scenarios import SCENARIOS
 
 from tests.bench.fake_server import bench

@@ -1,4 +1,4 @@
-"""Scenarios of requests that arrive one after another, or together."""
+"""Scenarios of requests that arrive one after another, or several at a time."""
 
 from load import closed_loop, until_interrupted
 from target import Target

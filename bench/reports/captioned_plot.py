@@ -1,4 +1,4 @@
-"""A figure of the page: its title, a legend with numbers, the drawing, and a caption."""
+"""A plot of the page: its title, a legend with numbers, the drawing, and a caption."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ NARROW, WIDE = 400.0, 820.0
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class CaptionedPlot:
     """A drawing with its words. `drawings` is one for any width, or a narrow and a wide one."""
 
     id: str
@@ -20,7 +20,7 @@ class Figure:
     caption: str = ""
 
     def markup(self) -> str:
-        """Return the HTML of the figure."""
+        """Return the HTML of the plot."""
         wide = len(self.drawings) > 1
         sizes = ("narrow", "wide") if wide else ("",)
         drawings = "".join(
