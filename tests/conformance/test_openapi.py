@@ -11,6 +11,7 @@ import pytest
 from openapi_spec_validator import validate
 
 from server.api import openapi
+from server.openapi import document
 from tests.server.api.test_reasoning import THINKS, thinker
 from tests.server.upstream.fronts import Served
 from tests.support.helpers import encode, exchange, get, post, served
@@ -21,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 @cache
 def described() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(openapi.document("1"))
+    found: dict[str, Any] = json.loads(document(openapi.OPERATIONS, "1"))
     return found
 
 

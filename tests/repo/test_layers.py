@@ -89,6 +89,7 @@ DRAWN = {
     ),
     "server.live_view": "config monitoring",
     "server.session": "access generation http postprocessing preprocessing prompt prompt.items protocol websocket",
+    "server.openapi": "protocol session stream.completions",
     "server.upstream.chat": (
         "config engine.chat_template engine.constraint engine.job http postprocessing prompt prompt_comparison "
         "protocol served_model store stream tools upstream.transport verification"
@@ -99,7 +100,7 @@ DRAWN = {
         "upstream.chat upstream.tokens upstream.transport"
     ),
     "server.api": (
-        "access config engine.job generation http mcp monitoring page preprocessing prompt prompt.items "
+        "access config engine.job generation http mcp monitoring openapi page preprocessing prompt prompt.items "
         "protocol relay served_model session store stream.completions websocket"
     ),
     "server.daemon": "api config engine.job engine.wording generation http listening protocol systemd",
