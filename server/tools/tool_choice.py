@@ -1,5 +1,6 @@
 """`tool_choice`: the choice to echo, and the functions that it allows. Pure."""
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from msgspec import UNSET, Raw, Struct
@@ -28,6 +29,10 @@ class _Choice(Struct):
 
 Allowed: TypeAlias = tuple[ToolChoice, tuple[ToolSpec, ...]]
 
+Index: TypeAlias = dict[tuple[str | None, str | None], list[ToolSpec]]
+"""Tools by the client's name and namespace; None in a key stands for any. With it, a list of allowed tools takes linear
+time."""
+
 
 def read_choice(raw: Raw, specs: tuple[ToolSpec, ...], nested: bool) -> Allowed:
     """Return the choice to echo and the functions that it allows. Raises InvalidRequest."""
@@ -53,15 +58,15 @@ def _read_object_choice(raw: Raw, specs: tuple[ToolSpec, ...], nested: bool) -> 
     choice = part(raw, _Choice, "tool_choice")
     match choice.type:
         case "function" | "custom":
-            named = _named_tools(choice, specs, "tool_choice")
+            named = _named_tools(choice, _index(specs), "tool_choice")
             return _require_call(_named_choice(choice), named)
         case "allowed_tools":
             return _read_allowed_tools(choice, specs, "tool_choice.allowed_tools" if nested else "tool_choice")
         case "mcp" if not nested and choice.server_label is not None:
-            named = _named_tools(choice, specs, "tool_choice")
+            named = _named_tools(choice, _index(specs), "tool_choice")
             return _require_call(McpChoice(choice.server_label, choice.name), named)
         case str(kind) if kind in BUILTIN_CHOICES and not nested:
-            return _require_call(BUILTIN_CHOICES[kind], _named_tools(choice, specs, "tool_choice"))
+            return _require_call(BUILTIN_CHOICES[kind], _named_tools(choice, _index(specs), "tool_choice"))
         case None:
             raise _missing("type", "tool_choice")
         case kind:
@@ -81,38 +86,51 @@ def _read_allowed_tools(choice: _Choice, specs: tuple[ToolSpec, ...], place: str
     """Return the effective choice for `allowed_tools`. It skips hosted tools, as the reader of `tools` does."""
     if choice.mode not in (None, "auto", "required"):
         raise InvalidRequest(f"`{place}.mode` is {choice.mode!r}; it must be auto or required.", param=f"{place}.mode")
+    index = _index(specs)
     echo: list[Raw] = []
-    named: list[ToolSpec] = []
-    for index, raw in enumerate(choice.tools):
-        tool_place = f"{place}.tools[{index}]"
+    named: dict[tuple[str | None, ...], tuple[ToolSpec, ...]] = {}
+    for n, raw in enumerate(choice.tools):
+        tool_place = f"{place}.tools[{n}]"
         tool = part(raw, _Choice, tool_place)
         if tool.type is None:
             raise _missing("type", tool_place)
         if tool.type in ("function", "custom", "namespace", "mcp", *BUILTIN_CHOICES):
-            named += _named_tools(tool, specs, tool_place)
+            key = (tool.type, tool.name, tool.namespace, tool.server_label)
+            if key not in named:
+                named[key] = _named_tools(tool, index, tool_place)
             echo.append(raw)
-    allowed = tuple(spec for spec in specs if spec in named)
+    names = {spec.tool.name for each in named.values() for spec in each}
+    allowed = tuple(spec for spec in specs if spec.tool.name in names)
     if choice.mode == "required":
         return _require_call(AllowedTools("required", tuple(echo)), allowed)
     return AllowedTools("auto", tuple(echo)), allowed
 
 
-def _named_tools(choice: _Choice, specs: tuple[ToolSpec, ...], place: str) -> tuple[ToolSpec, ...]:
+def _index(specs: Sequence[ToolSpec]) -> Index:
+    index: Index = {}
+    for spec in specs:
+        name, namespace = spec.call.name, spec.call.namespace
+        for key in {(name, namespace), (name, None), (None, namespace)}:
+            index.setdefault(key, []).append(spec)
+    return index
+
+
+def _named_tools(choice: _Choice, index: Index, place: str) -> tuple[ToolSpec, ...]:
     """Return the tools that a choice names; a namespace names all its tools. Raises InvalidRequest if there is none."""
     if choice.type in BUILTIN_CHOICES:
         choice.name = choice.type
     if choice.type == "mcp":
-        return _named_mcp_tools(choice, specs, place)
+        return _named_mcp_tools(choice, index, place)
     if choice.name is None:
         raise _missing("name", place)
-    found = tuple(spec for spec in specs if _names(choice, spec))
+    found = index.get((None, choice.name) if choice.type == "namespace" else (choice.name, choice.namespace))
     if not found:
         inside = f" in the namespace {choice.namespace!r}" if choice.namespace else ""
         raise InvalidRequest(f"`{place}` names {choice.name!r}, which is not in `tools`{inside}.", param=place)
     return _of_kind(choice, found, place)
 
 
-def _of_kind(choice: _Choice, found: tuple[ToolSpec, ...], place: str) -> tuple[ToolSpec, ...]:
+def _of_kind(choice: _Choice, found: Sequence[ToolSpec], place: str) -> tuple[ToolSpec, ...]:
     """Return those of the tools that are of the choice's type. Raises InvalidRequest if there is none."""
     same_kind = tuple(spec for spec in found if choice.type in ("namespace", spec.kind))
     if not same_kind:
@@ -123,24 +141,16 @@ def _of_kind(choice: _Choice, found: tuple[ToolSpec, ...], place: str) -> tuple[
     return same_kind
 
 
-def _named_mcp_tools(choice: _Choice, specs: tuple[ToolSpec, ...], place: str) -> tuple[ToolSpec, ...]:
-    found = tuple(
-        spec
-        for spec in specs
-        if spec.call.builtin in ("mcp", "mcp_approval")
-        and spec.call.namespace == choice.server_label
-        and (choice.name in (None, spec.call.name) or spec.call.name == ANY_TOOL)
-    )
+def _named_mcp_tools(choice: _Choice, index: Index, place: str) -> tuple[ToolSpec, ...]:
+    if choice.server_label is None:
+        raise _missing("server_label", place)
+    names = {None} if choice.name is None else {choice.name, ANY_TOOL}
+    named = (spec for name in names for spec in index.get((name, choice.server_label), ()))
+    found = tuple(spec for spec in named if spec.call.builtin in ("mcp", "mcp_approval"))
     if not found:
         message = f"`{place}` names a tool of the MCP server {choice.server_label!r}, which is not in `tools`."
         raise InvalidRequest(message, param=place)
     return found
-
-
-def _names(choice: _Choice, spec: ToolSpec) -> bool:
-    if choice.type == "namespace":
-        return spec.call.namespace == choice.name
-    return spec.call.name == choice.name and choice.namespace in (None, spec.call.namespace)
 
 
 def _missing(field: str, place: str) -> InvalidRequest:

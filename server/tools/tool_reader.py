@@ -5,7 +5,7 @@ function with one parameter, `input`; for built-in tools see `builtin_tools`. Th
 instead of answering 4xx, since Codex always sends `web_search`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any, TypeAlias
 
 from msgspec import UNSET, Meta, Raw, Struct
@@ -77,16 +77,29 @@ class McpParam(Struct, frozen=True):
 
 
 class ToolReader:
-    """Read tools. `specs` has the functions by the model's names, `skipped` the tools of unknown types."""
+    """Read tools. `specs` has the functions by the model's names, `skipped` the tools of unknown types.
+
+    The time is linear in the size of the lists, also if each tool replaces an earlier one.
+    """
 
     def __init__(self, nested: bool) -> None:
         """`nested`: True if each tool is inside a field named as its type (Chat Completions)."""
         self._nested = nested
         self._replaces = False
         """True while a tool may replace an earlier one of its name."""
-        self.echo: list[ToolEcho] = []
+        self._found = False
+        """True while the tools are those that a search has found."""
+        self._entries: list[ToolEcho] = []
+        self._owners: dict[str, int] = {}
+        """Index of the entry that has the latest tool of each name for the model."""
         self.specs: dict[str, ToolSpec] = {}
         self.skipped: list[str] = []
+
+    @property
+    def echo(self) -> tuple[ToolEcho, ...]:
+        """The entries without the tools that later ones have replaced."""
+        left = (self._left(tool, index) for index, tool in enumerate(self._entries))
+        return tuple(tool for tool in left if tool is not None)
 
     def read(self, raws: Sequence[Raw], field: str = "tools", replaces: bool = False, found: bool = False) -> None:
         """Read the tools of a list at `field`. Raises InvalidRequest.
@@ -94,23 +107,11 @@ class ToolReader:
         `replaces`: True if a tool may replace an earlier one of its name, as in items that offer tools again. `found`:
         see ToolSpec; a tool that is offered again as it was stays where it was.
         """
-        before = dict(self.specs)
-        self._replaces = replaces
+        self._replaces, self._found = replaces, found
         for index, raw in enumerate(raws):
             tool = self._entry(raw, f"{field}[{index}]")
             if tool is not None:
-                self.echo.append(tool)
-        if found:
-            self._mark_found(before)
-
-    def _mark_found(self, before: Mapping[str, ToolSpec]) -> None:
-        """Mark the functions that were not there `before`."""
-        for name, spec in self.specs.items():
-            earlier = before.get(name)
-            if earlier is None or earlier.tool != spec.tool:
-                self.specs[name] = replace(spec, found=True)
-            elif earlier is not spec:
-                self.specs[name] = replace(spec, found=earlier.found)
+                self._entries.append(tool)
 
     def _entry(self, raw: Raw, place: str) -> ToolEcho | None:
         """Return the echo of an entry of a list of tools; None if it is skipped."""
@@ -138,7 +139,7 @@ class ToolReader:
             schema = NO_PARAMETERS if is_null(function.parameters) else bytes(function.parameters).decode()
             kind: McpName = "mcp_approval" if function.approval else "mcp"
             call = ToolCallStarted(function.name, server.server_label, builtin=kind)
-            self.specs[name] = ToolSpec(Tool(name, function.description or "", schema), call, place)
+            self._add(ToolSpec(Tool(name, function.description or "", schema), call, place))
         return McpServerTool(
             server.server_label,
             server.server_url,
@@ -150,7 +151,7 @@ class ToolReader:
 
     def _builtin(self, builtin: BuiltinTool, place: str) -> ToolEcho:
         name = self._name(builtin.tool.name, place, None)
-        self.specs[name] = ToolSpec(builtin.tool, ToolCallStarted(name, builtin=builtin.kind), place)
+        self._add(ToolSpec(builtin.tool, ToolCallStarted(name, builtin=builtin.kind), place))
         return builtin.echo
 
     def _tool(self, raw: Raw, place: str, namespace: str | None = None) -> FunctionTool | CustomTool | None:
@@ -182,7 +183,7 @@ class ToolReader:
             part(tool.parameters, _Object, place)
             schema = bytes(tool.parameters).decode()
         function = Tool(name, tool.description or "", schema)
-        self.specs[name] = ToolSpec(function, ToolCallStarted(tool.name, namespace), place, bool(tool.strict))
+        self._add(ToolSpec(function, ToolCallStarted(tool.name, namespace), place, bool(tool.strict)))
         return FunctionTool(tool.name, tool.description, tool.parameters, False)
 
     def _custom(self, tool: CustomParam, place: str, namespace: str | None) -> CustomTool:
@@ -191,7 +192,7 @@ class ToolReader:
         input_ = PlainInput() if is_null(tool.format) else _read_format(tool.format, place)
         function = Tool(name, "\n".join(filter(None, [tool.description, _format_note(input_)])), TEXT_INPUT)
         call = ToolCallStarted(tool.name, namespace, custom=True, streams=True)
-        self.specs[name] = ToolSpec(function, call, place, True, input_)
+        self._add(ToolSpec(function, call, place, True, input_))
         return CustomTool(tool.name, tool.description, UNSET if is_null(tool.format) else tool.format)
 
     def _name(self, name: str, place: str, namespace: str | None) -> str:
@@ -200,19 +201,26 @@ class ToolReader:
         if name in self.specs and not self._replaces:
             message = f"`{place}.name`: an earlier tool is named {name!r} too; rename one of them."
             raise InvalidRequest(message, param=f"{place}.name")
-        if name in self.specs:
-            self.echo = list(_without(self.echo, name))
+        self._owners[name] = len(self._entries)
         return name
 
+    def _add(self, spec: ToolSpec) -> None:
+        earlier = self.specs.get(spec.tool.name)
+        if self._found and (earlier is None or earlier.found or earlier.tool != spec.tool):
+            spec = replace(spec, found=True)
+        self.specs[spec.tool.name] = spec
 
-def _without(echo: Sequence[ToolEcho], name: str) -> Iterator[ToolEcho]:
-    """Yield the echo without the tool of that name, and without a namespace that has no other tool."""
-    for tool in echo:
-        if not isinstance(tool, NamespaceTool):
-            if tool.name != name:
-                yield tool
-        elif left := tuple(each for each in tool.tools if qualified_name(each.name, tool.name) != name):
-            yield replace(tool, tools=left)
+    def _left(self, entry: ToolEcho, index: int) -> ToolEcho | None:
+        """Return what is left of an entry; None for nothing."""
+        match entry:
+            case McpServerTool():
+                return entry
+            case NamespaceTool():
+                owners = self._owners
+                left = tuple(t for t in entry.tools if owners[qualified_name(t.name, entry.name)] == index)
+                return replace(entry, tools=left) if left or not entry.tools else None
+            case _:
+                return entry if self._owners[entry.name] == index else None
 
 
 _INPUT: Any = Input

@@ -10,7 +10,6 @@ from msgspec.structs import replace
 from engine.chat_template import Tool
 from engine.dialects import MAX_CALLS
 from engine.notations import ArgumentSchema, argument_schema
-from server.protocol.errors import InvalidRequest
 from server.protocol.request import NULL
 from server.protocol.tools import (
     AllowedTools,
@@ -25,9 +24,6 @@ from server.tools.additional_tools import AdditionalTools
 from server.tools.tool_choice import read_choice
 from server.tools.tool_reader import ToolReader
 from server.tools.tool_spec import ToolSpec, by_name, qualified_name
-
-MAX_TOOLS = 512
-"""Number of entries in `tools` and in items that offer tools."""
 
 
 class Toolbox(Struct, frozen=True):
@@ -104,24 +100,17 @@ def toolbox(
     `nested`: True if each tool is inside a field named as its type (Chat Completions). `additional`: tools of items.
     """
     reader = ToolReader(nested)
-    _check_count(len(raws), "tools")
     reader.read(raws)
     for item in additional:
-        _check_count(len(reader.echo) + len(item.tools), item.place)
         reader.read(item.tools, item.place, replaces=True, found=item.found)
     all_tools = tuple(reader.specs.values())
     effective, specs = read_choice(choice, all_tools, nested)
-    return Toolbox(tuple(reader.echo), effective, all_tools, specs, tuple(reader.skipped), parallel)
+    return Toolbox(reader.echo, effective, all_tools, specs, tuple(reader.skipped), parallel)
 
 
 def _description(tool: Tool) -> str:
     fields = {"name": tool.name, "description": tool.description, "parameters": Raw(tool.parameters.encode())}
     return msgspec.json.encode(fields).decode()
-
-
-def _check_count(count: int, place: str) -> None:
-    if count > MAX_TOOLS:
-        raise InvalidRequest(f"`{place}` has {count} entries; at most {MAX_TOOLS} are allowed.", param=place)
 
 
 T = TypeVar("T", bound=FunctionTool | CustomTool)

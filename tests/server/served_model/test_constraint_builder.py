@@ -5,6 +5,7 @@ from msgspec import Raw
 
 from engine.backends import scripted
 from engine.chat_template.template import ChatTemplate
+from server.config import Config
 from server.protocol.errors import InvalidRequest
 from server.protocol.formats import PLAIN, SchemaFormat
 from server.served_model import constraint_builder, output_constraints
@@ -43,13 +44,14 @@ def test_tags_of_several_budgets_are_built_once() -> None:
 @pytest.mark.slow
 def test_as_many_tools_as_allowed_can_be_compiled() -> None:
     """All tools together exceed the limit of a grammar: tools that are not strict are enforced less."""
+    n_tools = Config().max_tools
     tools = [
         {**TIME, "name": f"f{n}", "parameters": {"properties": {f"a_number_{n}_{m}": {} for m in range(20)}}}
-        for n in range(toolbox.MAX_TOOLS)
+        for n in range(n_tools)
     ]
     builder = ConstraintBuilder(vocabulary := scripted.vocabulary(), ChatTemplate(HERMES, vocabulary))
     built = builder.build(output_constraints.constraint_spec(PLAIN, "", toolbox.toolbox(raws(*tools))))
-    assert (len(built.loose), len(built.grammars.triggers)) == (toolbox.MAX_TOOLS, 1)
+    assert (len(built.loose), len(built.grammars.triggers)) == (n_tools, 1)
     with pytest.raises(InvalidRequest, match="The tools in `tools` cannot be enforced") as refused:
         builder.build(
             output_constraints.constraint_spec(

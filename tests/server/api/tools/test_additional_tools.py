@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from server.tools import toolbox
+from server.config import Config
 from tests.server.api.tools.test_tools import AGENTS, HERMES, PARAMETERS, TIME, WEATHER, call, gist, output, writes
 from tests.support.helpers import Answer, post, prompt_text, served
 
@@ -70,7 +70,7 @@ async def test_tool_of_a_later_item_replaces_one_of_its_name(
     [
         ([offer({"type": "function"})], "input[0].tools[0]"),
         ([HELLO, offer(AGENTS | {"tools": [{"type": "function", "name": ""}]})], "input[1].tools[0].tools[0].name"),
-        ([offer(*[TIME | {"name": f"t{n}"} for n in range(toolbox.MAX_TOOLS + 1)])], "input[0].tools"),
+        ([offer(*[TIME | {"name": f"t{n}"} for n in range(Config().max_tools + 1)])], "tools"),
         ([{"type": "additional_tools", "tools": {}}], "input[0].tools"),
     ],
 )
