@@ -53,4 +53,5 @@ class Constraint(Protocol):
 class Grammar(Protocol):
     """The grammar of a job."""
 
-    def start(self) -> Constraint: ...
+    def start(self) -> Constraint:
+        """Return the constraint of a new sequence."""

@@ -105,7 +105,9 @@ class Model(Protocol):
     """A model with its KV cache, divided into slots. Not thread-safe: only one thread calls it."""
 
     @property
-    def info(self) -> ModelInfo: ...
+    def info(self) -> ModelInfo:
+        """Properties and capabilities of the model."""
+        ...
 
     def decode(self, batch: Sequence[BatchEntry]) -> None:
         """Evaluate the entries, at most one a slot.

@@ -41,18 +41,21 @@ def _plain(value: object) -> object:
 def sort(
     value: Iterable[Any], reverse: bool = False, case_sensitive: bool = False, attribute: str | int | None = None
 ) -> list[Any]:
+    """Sort by attributes, without regard to case unless `case_sensitive`."""
     return sorted(value, key=_key(case_sensitive, attribute), reverse=bool(reverse))
 
 
 def dictsort(
     value: Mapping[Any, Any], case_sensitive: bool = False, by: str = "key", reverse: bool = False
 ) -> list[tuple[Any, Any]]:
+    """Return the items of a mapping, sorted by key or by value."""
     if by not in ("key", "value"):
         raise ValueError('dictsort takes "key" or "value" for `by`')
     return sorted(value.items(), key=_key(case_sensitive, int(by == "value")), reverse=bool(reverse))
 
 
 def unique(value: Iterable[Any], case_sensitive: bool = False, attribute: str | int | None = None) -> list[Any]:
+    """Return the items whose attributes no earlier item has."""
     key = _key(case_sensitive, attribute)
     found: dict[Any, Any] = {}
     for item in value:
@@ -61,6 +64,7 @@ def unique(value: Iterable[Any], case_sensitive: bool = False, attribute: str | 
 
 
 def new_dict(value: Any = (), /, **others: Any) -> dict[Any, Any]:
+    """Return a new mapping."""
     return dict(value, **others)
 
 

@@ -118,4 +118,5 @@ def _cleaned(value: Any, clean: Clean, depth: int) -> Any:
 
 
 def joined(*texts: str) -> str:
+    """Return the texts that are not empty, with a blank line between them."""
     return "\n\n".join(filter(None, texts))

@@ -26,6 +26,8 @@ class ReasoningTags(Struct, frozen=True):
 
 
 class Dialect(Struct, frozen=True):
+    """The calls and the reasoning of a model family, and the signatures of its templates."""
+
     name: str
     template_signatures: tuple[str, ...] = ()
     """Texts that a template of the family contains; all of them must match."""

@@ -21,6 +21,7 @@ class Prose:
         """True if the answer has had only white space so far, and no call or reasoning."""
 
     def emit(self, text: str) -> None:
+        """Emit a further part of the text, without white space that may precede a marker."""
         if self._after_marker:
             text = text.lstrip()
         text = self._white_space + text
@@ -44,5 +45,6 @@ class Prose:
         self._closed = True
 
     def end(self) -> None:
+        """Emit the white space at the end, unless it is beside a marker."""
         if self._white_space and not self._after_marker and not self._closed:
             self._scanner.output.append(self._kind(self._white_space))

@@ -4,6 +4,8 @@ from msgspec import Struct
 
 
 class Wrap(Struct, frozen=True):
+    """A pair of markers around an answer."""
+
     open: str
     close: str
     template_signatures: tuple[str, ...]

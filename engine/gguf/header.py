@@ -94,6 +94,7 @@ class Header(msgspec.Struct, frozen=True):
     @overload
     def integer(self, key: str, default: None = None) -> int | None: ...
     def integer(self, key: str, default: int | None = None) -> int | None:
+        """Return an integer of any size."""
         value = self._value(key, int)
         return default if value is None else value
 
@@ -102,16 +103,20 @@ class Header(msgspec.Struct, frozen=True):
     @overload
     def flag(self, key: str, default: None = None) -> bool | None: ...
     def flag(self, key: str, default: bool | None = None) -> bool | None:
+        """Return a truth value."""
         value = self._value(key, bool)
         return default if value is None else value
 
     def texts(self, key: str) -> Sequence[str]:
+        """Return a list of texts, whose bytes that are not UTF-8 are surrogates; empty if the key is missing."""
         return self._values(key, str)
 
     def integers(self, key: str) -> Sequence[int]:
+        """Return a list of integers; empty if the key is missing."""
         return self._values(key, int)
 
     def floats(self, key: str) -> Sequence[float]:
+        """Return a list of floats; empty if the key is missing."""
         return self._values(key, float)
 
     def check_vocabulary(self) -> None:

@@ -16,9 +16,13 @@ from engine.json_schema import JSON
 class SchemaWriter(Protocol):
     """Writes schemas and control tokens for one vocabulary; see `engine.structured_output.compiler`."""
 
-    def json(self, schema: JSON) -> str: ...
+    def json(self, schema: JSON) -> str:
+        """Return the right side of a rule for a schema. Raises GrammarError."""
+        ...
 
-    def literal(self, text: str) -> str: ...
+    def literal(self, text: str) -> str:
+        """Return the right side of a rule for a text that may contain names of control tokens."""
+        ...
 
 
 _PARTS = re.compile(r"(\$[a-z]+|[~«»])")
@@ -39,6 +43,8 @@ ANY = pattern(".*")
 
 
 class Rules:
+    """The rules and terminals of a grammar, without repetition."""
+
     def __init__(self, writer: SchemaWriter | None) -> None:
         """Pass None as `writer` to build rules without schemas and control tokens."""
         self._writer = writer
@@ -65,6 +71,7 @@ class Rules:
         return self._names.setdefault(rest, f"{kind}{len(self._names)}")
 
     def space(self) -> str:
+        """Return an expression for optional white space."""
         return f"{self.terminal(f'/{_SPACE}/')}?"
 
     def json(self, schema: JSON) -> str:
@@ -109,6 +116,7 @@ class Rules:
         return " ".join(made)
 
     def one_of(self, bodies: Sequence[str]) -> str:
+        """Return an expression for any one of the bodies."""
         return bodies[0] if len(bodies) == 1 else self.rule(" | ".join(bodies))
 
     def in_order(self, items: Sequence[tuple[str, bool]], between: str) -> str:

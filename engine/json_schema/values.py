@@ -98,6 +98,7 @@ def type_of(value: JSON) -> str:
 
 
 def is_number(value: JSON) -> TypeGuard[int | float]:
+    """True for a finite number; a truth value is none."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -126,6 +127,7 @@ def counts(schema: Schema, least: str, most: str, default: int = 0) -> tuple[int
 
 
 def required_names(schema: Schema) -> list[str]:
+    """Return the names in `required`, without malformed ones."""
     required = schema.get("required")
     return [name for name in required if isinstance(name, str)] if isinstance(required, list) else []
 

@@ -67,6 +67,7 @@ class Footprint(Struct, frozen=True):
 
     @property
     def total(self) -> int:
+        """Bytes of all parts."""
         return self.weights + self.kv_cache + self.buffers + self.process + self.prefix_cache
 
     @property

@@ -92,6 +92,7 @@ class ArgumentSchema(Struct, frozen=True):
 
     @property
     def resolved(self) -> "ArgumentSchema":
+        """Return the schema at the end of a chain of references."""
         found = self
         for _ in range(MAX_REF_CHAIN):
             place, _, name = (found.target or "").removeprefix("#/").partition("/")
@@ -145,6 +146,8 @@ def types_of_value(value: JSON) -> tuple[str, ...]:
 
 
 class Parameter(Struct, frozen=True):
+    """A property of a function's arguments."""
+
     name: str
     schema: Schema
     required: bool

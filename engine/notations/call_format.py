@@ -41,6 +41,7 @@ Write: TypeAlias = Callable[[Function, Rules], str]
 
 
 def json_arguments(function: Function, rules: Rules) -> str:
+    """Write the arguments as a JSON object; see `Write`."""
     properties = function.schema.get("properties")
     if function.lark and isinstance(properties, dict):
         return rules.expand(f"{{{json.dumps(*properties)}: $text}}", {"text": json_text(function, rules)})

@@ -14,6 +14,8 @@ from engine.notations.value_writers import items_of, json_value, one_of
 
 
 def element_arguments(mark: str) -> Write:
+    """Return a writer of arguments that are nested elements. `mark` precedes each tag."""
+
     def write(function: Function, rules: Rules) -> str:
         written = _ElementGrammar(function, rules, mark).object(argument_schema(function.schema))
         return written or f"{json_arguments(function, rules)} {rules.literal(mark)}"

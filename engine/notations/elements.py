@@ -18,6 +18,7 @@ _EMPTY = {"object": "{}", "array": "[]"}
 
 
 def elements(mark: str) -> Read:
+    """Return a reader of calls whose arguments are nested elements. `mark` precedes each tag."""
     begin, end = f'{mark}<{CALL} name="', f"{mark}</{CALL}>"
 
     def read(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:

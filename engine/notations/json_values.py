@@ -44,6 +44,7 @@ class ObjectEmitter:
         return True
 
     def end(self) -> None:
+        """Emit the end of the object."""
         self._emit("}" if self._keys else EMPTY_OBJECT)
 
 
@@ -61,6 +62,7 @@ class ListEmitter:
         return True
 
     def end(self) -> None:
+        """Emit the end of the list."""
         self._emit("[]" if self._before == "[" else "]")
 
 
@@ -193,4 +195,5 @@ def in_json(value: Any) -> str:  # a JSON value
 
 
 def discard(text: str) -> None:
+    """Return a value in JSON."""
     """Ignore a text that means nothing."""

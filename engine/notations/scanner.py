@@ -36,6 +36,7 @@ class Scanner:
         self.output: list[ParsedDelta] = []
 
     def feed(self, text: str) -> None:
+        """Add a further part of the text."""
         if self._marks:  # a reader may rewind to a mark
             self._text += text
         else:

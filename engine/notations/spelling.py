@@ -16,10 +16,12 @@ Spell: TypeAlias = Callable[[Values], str]
 
 
 def json_spelling(values: Values) -> str:
+    """Return arguments as a JSON object."""
     return json.dumps(values, ensure_ascii=False)
 
 
 def pythonic_spelling(values: Values) -> str:
+    """Return arguments as in Python: `key=value, other=value`, with values in JSON."""
     if not all(map(is_plain, values)):
         return json_spelling(values)
     return ", ".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items())

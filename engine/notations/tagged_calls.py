@@ -55,6 +55,8 @@ class Tags(Struct, frozen=True):
 
 
 def tagged(tags: Tags) -> Read:
+    """Return a reader of calls whose arguments stand between tags."""
+
     def read(scanner: Scanner, offered: Offered) -> ReaderSteps[None]:
         while True:
             yield from scanner.skip_space()

@@ -31,6 +31,7 @@ def text_of(schema: Schema) -> str | None:
 
 
 def repeated(least: int, most: int | None) -> str:
+    """Return the repetition of a regex or an expression."""
     return f"{{{least},{'' if most is None else most}}}"
 
 
@@ -74,18 +75,23 @@ class ValueWriter:
         """Grammar by reference; None while it is being written, and if it can't be written."""
 
     def key(self, name: str) -> str:
+        """Return an expression for a key and the sign after it."""
         raise NotImplementedError
 
     def text(self, schema: Schema) -> str | None:
+        """Return an expression for a text of the schema; None if it cannot be written."""
         raise NotImplementedError
 
     def constant_text(self, value: str) -> str | None:
+        """Return an expression for one text; None if it cannot be written."""
         raise NotImplementedError
 
     def number(self, type_: str, schema: Schema) -> str | None:
+        """Return an expression for a number of the schema; None if it cannot be written."""
         raise NotImplementedError
 
     def any_key(self) -> str:
+        """Return an expression for any key and the sign after it."""
         raise NotImplementedError
 
     def anything(self) -> str:
@@ -100,6 +106,7 @@ class ValueWriter:
         return f'"{{" ({pair} ({self.comma} {pair})*)? "}}"'
 
     def object(self, schema: Schema) -> str | None:
+        """Return an expression for an object of the schema; None if it cannot be written."""
         items = items_of(schema, self._item)
         if items is None:
             more = schema.get("additionalProperties", True)
@@ -115,6 +122,7 @@ class ValueWriter:
         return value and f"{self.key(each.name)} {value}"
 
     def value(self, schema: JSON) -> str | None:
+        """Return an expression for a value of the schema; None if it cannot be written."""
         if not isinstance(schema, dict):
             return None
         if isinstance(target := schema.get("$ref"), str):

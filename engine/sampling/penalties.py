@@ -41,6 +41,7 @@ class TokenCounts:
         return np.fromiter(self._counts.values(), np.float32, len(self._counts))
 
     def add(self, token: int) -> None:
+        """Count a token, which may push another one out of the window."""
         self._counts[token] = self._counts.get(token, 0) + 1
         if self._window_size is not None:
             self._window.append(token)

@@ -41,6 +41,7 @@ class Lanes:
         return Lane.BATCH if self._batch_queue else None
 
     def add(self, running: RunningSequence) -> None:
+        """Add a job to the queue of its lane."""
         self._queue(running.is_batch).add(running)
 
     def put_back(self, running: RunningSequence) -> None:
@@ -48,6 +49,7 @@ class Lanes:
         self._queue(running.is_batch).put_back(running)
 
     def cancel(self, key: Key) -> None:
+        """Remove a waiting job; ignore a job that does not wait."""
         self._interactive_queue.cancel(key)
         self._batch_queue.cancel(key)
 

@@ -16,6 +16,7 @@ class FairQueue:
         return bool(self._jobs)
 
     def add(self, running: RunningSequence) -> None:
+        """Add a job behind its client's others."""
         self._jobs.setdefault(running.client, deque()).append(running)
 
     def put_back(self, running: RunningSequence) -> None:
@@ -25,6 +26,7 @@ class FairQueue:
         self._jobs = {running.client: jobs, **self._jobs}
 
     def cancel(self, key: Key) -> None:
+        """Remove a job; ignore one that does not wait."""
         for client, jobs in list(self._jobs.items()):
             self._put(client, deque(running for running in jobs if running.key != key))
 

@@ -63,6 +63,7 @@ class Scheduler:
         return self._lanes.next_lane is None and not self._active
 
     def add(self, key: Key, job: Job) -> None:
+        """Add a job, which waits for a slot."""
         self._lanes.add(RunningSequence(key, job))
 
     def cancel(self, key: Key) -> None:

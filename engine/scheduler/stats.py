@@ -21,6 +21,7 @@ class Times(Struct, frozen=True):
 
     @property
     def count(self) -> int:
+        """Number of durations."""
         return sum(self.counts)
 
     @property
@@ -62,10 +63,12 @@ class Histogram:
         self._seconds = 0.0
 
     def record(self, seconds: float) -> None:
+        """Count a duration."""
         self._counts[bisect_left(self._bounds, seconds)] += 1
         self._seconds += seconds
 
     def snapshot(self) -> Times:
+        """Return the present counts."""
         return Times(self._bounds, tuple(self._counts), self._seconds)
 
 

@@ -19,6 +19,8 @@ CONTROL, _END = b"\xfe", b"\xff"
 
 
 class Marker(Struct, frozen=True, eq=False):
+    """A marker, and the tokens that would complete it and write more."""
+
     text: bytes
     """The marker as `encode_marker` returns it."""
     overrun_tokens: Mapping[int, NDArray[np.int64]] = {}

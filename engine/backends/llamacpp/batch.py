@@ -31,6 +31,7 @@ class ReusedBatch:
         )
 
     def clear(self) -> None:
+        """Remove all entries."""
         self.struct.n_tokens = 0
 
     def append(self, entry: BatchEntry) -> int:

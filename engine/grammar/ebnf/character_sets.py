@@ -26,6 +26,8 @@ _FOLDED_FROM_BEYOND = (*map(ord, "kKsS"),)
 
 
 class CharacterSet(Struct, frozen=True):
+    """A set of characters, known by one that contains it and one that it contains."""
+
     wide: tuple[code_points.Range, ...]
     """At least its characters."""
     narrow: tuple[code_points.Range, ...]
@@ -54,6 +56,7 @@ class CharacterSet(Struct, frozen=True):
 
 
 def exactly(*ranges: code_points.Range) -> CharacterSet:
+    """Return the set of all characters in the ranges, and of no others."""
     in_order = code_points.merged(ranges)
     return CharacterSet(in_order, in_order)
 

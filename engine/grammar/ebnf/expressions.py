@@ -25,6 +25,8 @@ class Words(Struct, frozen=True):
 
 
 class ControlToken(Struct, frozen=True):
+    """A control token by its id."""
+
     id: int
 
 
@@ -47,6 +49,8 @@ class TextWithout(Struct, frozen=True):
 
 
 class OneOf(Struct, frozen=True):
+    """Any one of several alternatives."""
+
     options: tuple["Expression", ...]
 
 
@@ -57,6 +61,8 @@ class InOrder(Struct, frozen=True):
 
 
 class Repeated(Struct, frozen=True):
+    """An item from `least` to `most` times."""
+
     item: "Expression"
     least: int
     most: int | None
@@ -94,4 +100,5 @@ def repeated(item: Expression, times: re.Match[str]) -> Expression:
 
 
 def one_of(options: list[Expression]) -> Expression:
+    """Return an expression of any one of the options."""
     return options[0] if len(options) == 1 else OneOf(tuple(options))
