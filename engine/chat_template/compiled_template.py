@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import minijinja
 
 from engine.chat_template import jinja
+from engine.chat_template.minijinja_source import readable
 from engine.chat_template.sources import PLAIN
 from engine.chat_template.values import Turn
 from engine.tokenizer import Vocabulary
@@ -63,7 +64,7 @@ class CompiledTemplate:
             },
         )
         try:
-            self._environment.add_template("chat", PLAIN if source is None else jinja.readable(source))
+            self._environment.add_template("chat", PLAIN if source is None else readable(source))
         except minijinja.TemplateError as error:
             raise TemplateError(f"the model's chat template cannot be read: {_first_line(error)}") from error
 

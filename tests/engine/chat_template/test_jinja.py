@@ -8,8 +8,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from engine.backends import scripted
 from engine.chat_template import ChatTemplate, TemplateError
-from engine.chat_template.jinja import MAX_WIDTH, readable, with_methods
+from engine.chat_template.jinja import MAX_WIDTH
 from engine.chat_template.message import Message
+from engine.chat_template.minijinja_source import readable, with_methods
 
 MAPPING = "{'b': [1, 2.5], 'a': {'d': 'é<b>', 'c': none}}"
 WORDS = "['b', 'A', 'a', 'C']"
