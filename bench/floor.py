@@ -46,13 +46,19 @@ class BareLoop(Protocol):
 
     n_vocab: int
 
-    def decode(self, rows: list[tuple[int, int, int]], wanted: list[int]) -> float: ...
+    def decode(self, rows: list[tuple[int, int, int]], wanted: list[int]) -> float:
+        """Evaluate the rows, with logits of those at the indexes `wanted`. Return the seconds. Raises ModelError."""
+        ...
 
-    def most_likely(self, row: int) -> int: ...
+    def most_likely(self, row: int) -> int:
+        """Return the most likely token after a row."""
+        ...
 
-    def forget(self) -> None: ...
+    def forget(self) -> None:
+        """Forget all sequences."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Free the model."""
 
 
 def run(loop: BareLoop, sequences: int, tokens: int, rng: np.random.Generator) -> dict[str, list[float]]:

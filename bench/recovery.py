@@ -31,10 +31,11 @@ READY_SECONDS = 300.0
 """Seconds after which a start has failed."""
 
 
-class Served:
-    """A server, which is ready."""
+class StartedServer:
+    """A server that has become ready."""
 
     def __init__(self, folder: Path, flags: list[str]) -> None:
+        """Start the server with its state in the folder, and wait until it is ready."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
             address = folder / "notify"
             address.unlink(missing_ok=True)
@@ -51,6 +52,7 @@ class Served:
             self.port = int(message.rpartition(":")[2])
 
     def request(self, method: str, path: str, **fields: object) -> http.client.HTTPResponse:
+        """Send a request with these fields of its body, and return the response, whose body is not read."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=READY_SECONDS)
         body = json.dumps(fields) if fields else None
         connection.request(method, path, body, {"Content-Type": "application/json"})
@@ -80,6 +82,7 @@ class Served:
             thread.join()
 
     def kill(self) -> None:
+        """End the process by SIGKILL."""
         self.process.kill()
         self.process.wait()
 
@@ -88,14 +91,14 @@ def play(flags: list[str]) -> tuple[float, float, int]:
     """Return the seconds of a start, those of the start after a crash, and the number of stored responses found."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        served = Served(folder, flags)
+        served = StartedServer(folder, flags)
         start = served.seconds
         made = [
             json.load(served.request("POST", "/v1/responses", input=f"Say {number}.", max_output_tokens=8))
             for number in range(STORED)
         ]
         served.kill_under_load()
-        again = Served(folder, flags)
+        again = StartedServer(folder, flags)
         found = [json.load(again.request("GET", f"/v1/responses/{each['id']}")) for each in made]
         again.kill()
         return start, again.seconds, sum(before == after for before, after in zip(made, found, strict=True))

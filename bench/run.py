@@ -26,8 +26,7 @@ import result as results
 from flags import client_options, parser
 from play import planned_part, play
 from processes import ProcessMeter, ServerProcess, is_command
-from reports.outputs import Outputs
-from reports.terminal_tables import show
+from reports import Outputs, show
 from target import Target, restart_command
 
 INTERRUPTED = 130

@@ -9,7 +9,7 @@ from record import Record
 from apis import chat, completions, responses
 from apis.question import Question
 
-__all__ = ["APIS", "Api", "Question", "apply_event"]
+__all__ = ["APIS", "Question", "apply_event"]
 
 
 class _Body(Protocol):

@@ -2,6 +2,6 @@
 
 from environment.machine import machine
 from environment.other_work import OtherWorkWatch
-from environment.server import Get, is_local, server
+from environment.server import is_local, server
 
-__all__ = ["Get", "OtherWorkWatch", "is_local", "machine", "server"]
+__all__ = ["OtherWorkWatch", "is_local", "machine", "server"]

@@ -9,7 +9,7 @@ from apis import APIS
 from client import STALL_SECONDS
 from load import ARRIVALS, FORMS
 from play import SWEEP_OBJECTIVES
-from reports.outputs import add_flags as add_output_flags
+from reports import add_flags as add_output_flags
 from scenarios import SCENARIOS
 
 from flags.values import count, count_or_0, field, floor, length, levels, number_above_0, objectives, share

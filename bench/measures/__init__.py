@@ -2,14 +2,13 @@
 
 from measures.distances import distance_line, distances, read_floor
 from measures.figures import Group, summarize
-from measures.formulas import MEASURES, PER_REQUEST, samples
+from measures.formulas import MEASURES, samples
 from measures.objectives import Objectives
 from measures.percentiles import POINTS, percentile, spread
 from measures.ratios import RATIO_POINTS, ratios
 
 __all__ = [
     "MEASURES",
-    "PER_REQUEST",
     "POINTS",
     "RATIO_POINTS",
     "Group",

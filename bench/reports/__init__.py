@@ -1,7 +1,6 @@
-"""Reports of a run: a page with plots, CSV, Markdown, raw records, and the comparison with an older run."""
+"""Reports of a run: tables, a page with plots, CSV, Markdown, raw records, and the comparison with an older run."""
 
-from reports.noise import noise
-from reports.notes import notes
-from reports.page import page, warnings
+from reports.outputs import Outputs, add_flags
+from reports.terminal_tables import show
 
-__all__ = ["noise", "notes", "page", "warnings"]
+__all__ = ["Outputs", "add_flags", "show"]

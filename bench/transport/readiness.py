@@ -1,4 +1,4 @@
-"""Waits until a server is ready: for its start, and after a restart."""
+"""Wait until a server is ready: after its start, or after a restart."""
 
 import http.client
 import time

@@ -1,7 +1,7 @@
 """Readers and grammar writers of tool calls, one syntax each. Imports `grammar` and `json_schema`."""
 
 from engine.notations.argument_schema import UNDECLARED, ArgumentSchema, argument_schema, is_plain
-from engine.notations.call_format import GENERIC_FORMAT, OBJECT, CallFormat, Function, Write, json_arguments
+from engine.notations.call_format import GENERIC_FORMAT, OBJECT, CallFormat, Function, json_arguments
 from engine.notations.element_writers import element_arguments
 from engine.notations.elements import elements
 from engine.notations.gemma import FUNCTION_GEMMA, GEMMA_4, gemma, gemma_arguments
@@ -53,7 +53,6 @@ __all__ = [
     "ToolCallArguments",
     "ToolCallEnd",
     "ToolCallStart",
-    "Write",
     "argument_schema",
     "bare_objects",
     "begins_bare",

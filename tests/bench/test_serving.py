@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import ProcessMeter, ProcessUse, ServerProcess, is_command, process_use
+from processes import ProcessMeter, ServerProcess, is_command
+from processes.process_meter import ProcessUse, process_use
 
 from tests.bench.fake_server import SHORT, bench, fake_server
 from tests.support.processes import ROOT

@@ -16,7 +16,7 @@ MAX_POINTS = 1500
 
 
 def over_time(found: Sequence[Series], measure: str, title: str) -> CaptionedPlot | None:
-    """Return the figure of a measure; None without samples."""
+    """Return the plot of a measure; None without samples."""
     if not any(each.samples(measure) for each in found):
         return None
     drawings = [_drawing(found, measure, title, width) for width in (NARROW, WIDE)]

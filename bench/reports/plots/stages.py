@@ -35,7 +35,7 @@ Bars = Sequence[tuple[str, dict[str, float]]]
 
 
 def stages(budgets: Sequence[tuple[str, dict[str, Any] | None]]) -> list[CaptionedPlot]:
-    """Return the figures of budgets by server, as `token_budget.budget` returns them; none without one."""
+    """Return the plots of budgets by server, as `token_budget.budget` returns them; none without one."""
     found = []
     for kind, title in _KINDS:
         bars = [
@@ -44,11 +44,11 @@ def stages(budgets: Sequence[tuple[str, dict[str, Any] | None]]) -> list[Caption
             if budget is not None
         ]
         if any(sum(parts.values()) > 0 for _, parts in bars):
-            found.append(_figure(kind, title, bars))
+            found.append(_plot(kind, title, bars))
     return found
 
 
-def _figure(kind: str, title: str, bars: Bars) -> CaptionedPlot:
+def _plot(kind: str, title: str, bars: Bars) -> CaptionedPlot:
     names = list(dict.fromkeys(stage for _, parts in bars for stage in parts))
     drawings = [_drawings(bars, names, width, title) for width in (NARROW, WIDE)]
     legend = [(f"part-{COLORS.get(stage, 7)}", stage, _numbers(bars, stage)) for stage in names]

@@ -20,7 +20,7 @@ _MEASURES = (("ttft", "TTFT"), ("itl", "ITL"))
 
 
 def sweep(targets: Sequence[dict[str, Any]], entries: Sequence[dict[str, Any]]) -> list[CaptionedPlot]:
-    """Return the figures of a sweep; none without one."""
+    """Return the plots of a sweep; none without one."""
     found = [[entry for entry in entries if entry["target"] == index] for index in range(len(targets))]
     if not any(found):
         return []

@@ -5,7 +5,7 @@ from typing import Any
 
 from measures import Group, ratios, summarize
 from record import Record
-from reports import noise
+from reports.noise import noise
 from token_budget import budget
 
 TOKENS = 12

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from record import Record
-from reports import page, warnings
+from reports.page import page, warnings
 
 from tests.bench.reports.sample import TOKENS, records, result, swept
 from tests.support.browser import BrowserPage, browsing
