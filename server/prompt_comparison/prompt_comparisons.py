@@ -77,7 +77,7 @@ class PromptComparisons:
         named = None if asked is None else asked.comparison_response_id
         old = self._earlier(named or request.previous_response_id, client, group)
         new = NewPrompt(array("i", tokens), prepared.items, _settings(prepared))
-        self._recent.add(recent_prompt(response_id, client, group, tokens, prepared.items[-1].text, new.settings))
+        self._recent.add(recent_prompt(response_id, client, group, new.tokens, prepared.items[-1].text, new.settings))
         if old is None:
             return Compared(UNSET if named is None else await self._without_prompt(named), reason="first_prompt")
         repeated = _repeated(old.tokens, new.tokens)

@@ -1,7 +1,6 @@
 """Recent prompts, to explain why a later one was not in the KV cache. They are in memory only. Pure."""
 
 from array import array
-from collections.abc import Sequence
 
 from msgspec import Struct
 
@@ -36,9 +35,9 @@ class RecentPrompt(Struct, frozen=True):
 
 
 def recent_prompt(
-    response_id: str, client: str, group: str, tokens: Sequence[int], last_text: str, settings: PromptSettings
+    response_id: str, client: str, group: str, tokens: "array[int]", last_text: str, settings: PromptSettings
 ) -> RecentPrompt:
-    return RecentPrompt(response_id, client, group, array("i", tokens), last_text.strip()[-TAIL_CHARACTERS:], settings)
+    return RecentPrompt(response_id, client, group, tokens, last_text.strip()[-TAIL_CHARACTERS:], settings)
 
 
 class RecentPrompts:
@@ -48,11 +47,15 @@ class RecentPrompts:
         self._max_tokens = max_tokens
         self._prompts: dict[str, RecentPrompt] = {}
         """By the id of the response, the oldest first."""
+        self._by_sender: dict[tuple[str, str | None], dict[str, RecentPrompt]] = {}
+        """Prompts by client and affinity group, and by client and None: each request looks for its latest one."""
         self._tokens = 0
 
     def add(self, prompt: RecentPrompt) -> None:
         self._remove(prompt.response_id)
         self._prompts[prompt.response_id] = prompt
+        for sender in _senders(prompt):
+            self._by_sender.setdefault(sender, {})[prompt.response_id] = prompt
         self._tokens += len(prompt.tokens)
         while self._tokens > self._max_tokens or len(self._prompts) > MAX_PROMPTS:
             self._remove(next(iter(self._prompts)))
@@ -63,8 +66,8 @@ class RecentPrompts:
 
     def latest(self, client: str, group: str) -> RecentPrompt | None:
         """Return the client's last prompt of the affinity group, or its last one of any group."""
-        own = [prompt for prompt in reversed(self._prompts.values()) if prompt.client == client]
-        return next((prompt for prompt in own if prompt.group == group), own[0] if own else None)
+        own = self._by_sender.get((client, group)) or self._by_sender.get((client, None))
+        return None if own is None else next(reversed(own.values()))
 
     def forget(self, response_id: str, group: str | None) -> None:
         """Forget the prompts of an affinity group; None: of a response's, which may contain its texts, or all if its
@@ -75,5 +78,15 @@ class RecentPrompts:
             self._remove(prompt.response_id)
 
     def _remove(self, response_id: str) -> None:
-        if (prompt := self._prompts.pop(response_id, None)) is not None:
-            self._tokens -= len(prompt.tokens)
+        if (prompt := self._prompts.pop(response_id, None)) is None:
+            return
+        self._tokens -= len(prompt.tokens)
+        for sender in _senders(prompt):
+            own = self._by_sender[sender]
+            del own[response_id]
+            if not own:
+                del self._by_sender[sender]
+
+
+def _senders(prompt: RecentPrompt) -> tuple[tuple[str, str], tuple[str, None]]:
+    return (prompt.client, prompt.group), (prompt.client, None)

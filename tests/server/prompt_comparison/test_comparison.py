@@ -1,5 +1,6 @@
 """Prompts are compared with earlier ones; the scripted model's tokens are bytes."""
 
+import itertools
 from array import array
 from typing import Any
 
@@ -42,7 +43,7 @@ def items(turns: Turns) -> list[ItemText]:
 
 
 def compared(old: Turns, new: Turns, before: PromptSettings = PLAIN, now: PromptSettings = PLAIN) -> CacheComparison:
-    earlier = recent_prompt("resp_1", "ada", "g", tokens(old), old[-1][1], before)
+    earlier = recent_prompt("resp_1", "ada", "g", array("i", tokens(old)), old[-1][1], before)
     return compare(earlier, NewPrompt(array("i", tokens(new)), items(new), now), VOCABULARY.bytes_of)
 
 
@@ -111,7 +112,7 @@ def test_compare_of_changed_tools_names_tools_before_the_text() -> None:
     """Many templates write tools before the first message."""
     found = compared([("tool", "{}"), *TALK[1:]], [("tool", "[]"), *TALK[1:]], now=replace(PLAIN, tools=1))
     assert found.difference == PromptDifference("input", 0, "|[]", 0, "message")
-    old = recent_prompt("resp_1", "ada", "g", tokens([("tool", "{}"), *TALK[1:]]), "Hi!", PLAIN)
+    old = recent_prompt("resp_1", "ada", "g", array("i", tokens([("tool", "{}"), *TALK[1:]])), "Hi!", PLAIN)
     new = NewPrompt(array("i", tokens([("tool", "[]"), *TALK[1:]])), items(TALK[1:]), replace(PLAIN, tools=1))
     assert compare(old, new, VOCABULARY.bytes_of).difference == PromptDifference("tools", 0, "")
 
@@ -142,7 +143,7 @@ def test_repeated_tokens_counts_equal_tokens_behind_the_difference(old: list[int
 
 
 def prompt(name: str, client: str = "ada", group: str = "g", n: int = 10) -> RecentPrompt:
-    return recent_prompt(name, client, group, range(n), "", PLAIN)
+    return recent_prompt(name, client, group, array("i", range(n)), "", PLAIN)
 
 
 def test_recent_prompts_forget_the_oldest_beyond_their_bound() -> None:
@@ -168,6 +169,29 @@ def test_recent_prompts_give_a_client_its_own_only() -> None:
         recent.add(each)
     assert (recent.find("a", "ada"), recent.find("a", "bob"), recent.find("z", "ada")) == (a, None, None)
     assert (recent.latest("ada", "g"), recent.latest("ada", "new"), recent.latest("eve", "g")) == (a, b, None)
+
+
+NAMES = st.sampled_from("abcd")
+SENDERS = st.tuples(NAMES, st.sampled_from(["ada", "bob"]), st.sampled_from("gh"))
+
+
+@given(steps=st.lists(st.one_of(SENDERS, NAMES), max_size=30))
+def test_recent_prompts_find_the_latest_of_the_group_else_of_the_client(
+    steps: list[tuple[str, str, str] | str],
+) -> None:
+    recent, kept = RecentPrompts(max_tokens=30), list[RecentPrompt]()
+    for step in steps:
+        if isinstance(step, tuple):
+            added = prompt(*step)
+            recent.add(added)
+            kept = [*(each for each in kept if each.response_id != added.response_id), added][-3:]
+        else:
+            recent.forget(step, "g")
+            kept = [each for each in kept if each.group != "g"]
+        for client, group in itertools.product(("ada", "bob"), "ghi"):
+            own = [each for each in kept if each.client == client]
+            of_group = [each for each in own if each.group == group]
+            assert recent.latest(client, group) == next(reversed(of_group or own), None)
 
 
 def test_recent_prompts_forget_the_conversation_of_a_deleted_response() -> None:
