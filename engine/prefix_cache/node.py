@@ -31,7 +31,18 @@ class CachedRun(Struct, frozen=True):
 class Node:
     """A run of tokens that continues the run of `parent`. Only the root has no tokens and no state."""
 
-    __slots__ = ("children", "groups", "keep_until", "parent", "priority", "savable", "start", "state", "tokens")
+    __slots__ = (
+        "__weakref__",
+        "children",
+        "groups",
+        "keep_until",
+        "parent",
+        "priority",
+        "savable",
+        "start",
+        "state",
+        "tokens",
+    )
 
     def __init__(self, parent: "Node | None", tokens: tuple[int, ...], start: int, state: SavedState) -> None:
         self.parent = parent

@@ -5,8 +5,8 @@ host memory behind the slots. A node is cut in two where two sequences part. Som
 (`ModelInfo.cuts_state`): their prefixes end with a node that has a tail.
 """
 
-import math
-from collections.abc import Callable, Sequence
+import heapq
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -91,7 +91,7 @@ class PrefixTree:
         added = self._extend(path, n, run, savable)
         for node in (*path, *added):
             if node.end <= len(run.tokens):
-                node.record_use(run.groups, node.end <= savable, keep_until)
+                self._record_job(node, run.groups, node.end <= savable, keep_until)
         if past:
             self._order.record_past_use(added)
         else:
@@ -119,7 +119,7 @@ class PrefixTree:
         self._order.record_use(path)
         for node in path:
             if node.end <= n:
-                node.record_use({group} if group else (), node.end <= savable, keep_until)
+                self._record_job(node, {group} if group else (), node.end <= savable, keep_until)
 
     def drop(self, group: str | None) -> None:
         """Remove the savable runs that no other affinity group had; None: all savable runs."""
@@ -143,14 +143,16 @@ class PrefixTree:
         Every run comes after its beginning.
         """
         chosen: list[CachedRun] = []
-        candidates = [self._root]
+        candidates = [_candidate(child) for child in self._root.children.values() if child.savable]
+        heapq.heapify(candidates)
         while candidates:
-            node = max(candidates, key=_priority)
-            candidates.remove(node)
+            node = heapq.heappop(candidates)[-1]
             if node.size <= limit:
                 limit -= node.size
-                chosen += [node.run()] if node.tokens else []
-                candidates += [child for child in node.children.values() if child.savable]
+                chosen.append(node.run())
+                for child in node.children.values():
+                    if child.savable:
+                        heapq.heappush(candidates, _candidate(child))
         return chosen
 
     def _walk(self, tokens: tuple[int, ...]) -> tuple[list[Node], int]:
@@ -178,7 +180,7 @@ class PrefixTree:
         node = Node(parent, tokens, parent.end, state)
         parent.children[tokens[0]] = node
         self._order.leaves.discard(parent)
-        self._order.leaves.add(node)
+        self._order.add_leaf(node)
         self.size += node.size
         return node
 
@@ -194,8 +196,8 @@ class PrefixTree:
         left, right = self._split(node.state, at)
         self.size -= node.size
         first = Node(node.parent, node.tokens[:at], node.start, left)
-        first.savable, first.groups, first.priority = node.savable, set(node.groups), node.priority
-        first.keep_until = node.keep_until
+        first.priority = node.priority
+        self._record_job(first, node.groups, node.savable, node.keep_until)
         first.children = {node.tokens[at]: node}
         node.parent.children[node.tokens[0]] = first
         node.parent, node.tokens, node.start, node.state = first, node.tokens[at:], position, right
@@ -215,14 +217,22 @@ class PrefixTree:
             if len(node.children) < 2:
                 self._replace(node, SavedState(node.state.rows, b""))
 
+    def _record_job(self, node: Node, groups: Iterable[str], savable: bool, keep_until: float) -> None:
+        node.record_use(groups, savable, keep_until)
+        if node.keep_until > self.now:
+            self._order.keep(node)
+
     def _evict(self) -> None:
         """Remove leaves until the limit is met; runs with a lifetime last, if they have at most `MAX_LIFETIME_SHARE` of
         the memory."""
+        if self.size <= self._limit:
+            return
+        self._order.end_lifetimes(self.now)
         while self.size > self._limit:
-            kept = sum(node.size for node in self._root.subtree() if node.keep_until > self.now)
-            now = self.now if kept <= MAX_LIFETIME_SHARE * self._limit else math.inf
+            leaf = self._order.next_leaf(spares_kept=self._order.kept_size <= MAX_LIFETIME_SHARE * self._limit)
+            self._order.advance_clock(leaf)
             self.evictions += 1
-            self._remove(self._order.next_leaf(now))
+            self._remove(leaf)
 
     def _remove(self, node: Node) -> None:
         """Remove a node with all that continues it, and its beginning if that is of no use alone."""
@@ -230,13 +240,15 @@ class PrefixTree:
         assert parent is not None, "the root stays"
         for below in node.subtree():
             self.size -= below.size
-            self._order.leaves.discard(below)
+            self._order.remove(below)
         del parent.children[node.tokens[0]]
         if parent.parent is not None and not parent.children:
-            self._order.leaves.add(parent)
+            self._order.add_leaf(parent)
             if not (self._cuts_state or parent.state.tail):
                 self._remove(parent)
 
 
-def _priority(node: Node) -> tuple[float, int]:
-    return node.priority
+def _candidate(node: Node) -> tuple[float, int, int, Node]:
+    """Return an entry of a heap that has the node with the highest priority first; parts of one run have the same."""
+    usefulness, use = node.priority
+    return -usefulness, -use, id(node), node

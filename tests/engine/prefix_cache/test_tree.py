@@ -216,6 +216,16 @@ class CacheMachine(RuleBasedStateMachine):
             self.tree.insert(run(tokens, start, "d", tail=not self.cuts_state), AMPLE)
             self.complete = False
 
+    @rule(tokens=TOKENS, seconds=st.integers(0, 3))
+    def insert_for_some_time(self, tokens: bytes, seconds: int) -> None:
+        whole = run(tokens, tail=not self.cuts_state)
+        self.tree.insert(whole, keep_until=self.tree.now + seconds)
+        self.complete = False
+
+    @rule(seconds=st.integers(1, 2))
+    def wait(self, seconds: int) -> None:
+        self.tree.now += seconds
+
     @rule(prompt=TOKENS)
     def match(self, prompt: bytes) -> None:
         found = hit(self.tree, prompt)
@@ -269,6 +279,8 @@ class CacheMachine(RuleBasedStateMachine):
         nodes = [node for node in self.tree._root.subtree() if node.tokens]
         assert self.tree.size == sum(node.size for node in nodes) <= self.limit
         assert {node for node in nodes if not node.children} == self.tree._order.leaves
+        if nodes:
+            self.assert_next_leaves()
         prefixes = {bytes(node.run().tokens)[: node.end - i] for node in nodes for i in range(len(node.tokens))}
         assert len(prefixes) == sum(len(node.tokens) for node in nodes), "shared prefixes are counted once"
         for node in nodes:
@@ -277,6 +289,15 @@ class CacheMachine(RuleBasedStateMachine):
             assert node.savable <= (node.parent.savable or node.parent.parent is None), (
                 "a savable run has its beginning"
             )
+
+    def assert_next_leaves(self) -> None:
+        """Compare the leaves that would be evicted next with those that a search through all leaves finds."""
+        order, now = self.tree._order, self.tree.now
+        order.end_lifetimes(now)
+        assert order.kept_size == sum(node.size for node in self.tree._root.subtree() if node.keep_until > now)
+        assert order.next_leaf(spares_kept=False) is min(order.leaves, key=lambda leaf: leaf.priority)
+        unkept_first = min(order.leaves, key=lambda leaf: (leaf.keep_until > now, leaf.priority))
+        assert order.next_leaf(spares_kept=True) is unkept_first
 
 
 TestCache = pytest.mark.slow(CacheMachine.TestCase)
