@@ -16,7 +16,7 @@ from pathlib import Path
 import trio
 from msgspec import Struct
 
-from tests.soak import crashes, delays, idle, memory, mutated_bytes, slots, streams
+from tests.soak import crashes, delays, full_caches, idle, memory, mutated_bytes, slots, streams
 from tests.soak.bounds import Bounds
 
 SECONDS = 3600.0
@@ -37,6 +37,7 @@ SOAKS = {
     "bytes": Soak("no bytes take the server down", mutated_bytes.run, 100_000),
     "memory": Soak("memory stays bounded", memory.run, 20_000),
     "idle": Soak("500 idle connections take less than 20 MB and cost no latency", idle.run, 20),
+    "caches": Soak("after thousands of conversations the server is as fast as a new one", full_caches.run, 4_000),
     "crashes": Soak("after kill -9 the server is ready within the time of a start + 1 s", crashes.run, 20),
 }
 

@@ -33,10 +33,10 @@ async def idle(server: Server, count: int) -> AsyncIterator[None]:
         yield
 
 
-async def latency(server: Server) -> float:
+async def latency(server: Server, requests: int = ASKED) -> float:
     """Return the least seconds that a short answer takes: other work on the machine lengthens the others."""
     seconds = []
-    for _ in range(ASKED):
+    for _ in range(requests):
         began = time.perf_counter()
         assert (await post(server, input="hello", max_output_tokens=1, store=False)).status == 200
         seconds.append(time.perf_counter() - began)

@@ -1,5 +1,6 @@
 """The prefix tree against a naive model: a list of the sequences that were inserted."""
 
+import sys
 from collections.abc import Sequence
 
 import pytest
@@ -122,6 +123,34 @@ def test_eviction_removes_the_least_recently_used_leaf() -> None:
     tree.record_use(one)
     save(tree, three)
     assert [hit(tree, tokens + b"?") for tokens in (one, two, three)] == [one, SHARED, three]
+
+
+def calls_of_a_full_tree(runs: int) -> tuple[int, int]:
+    """Return the Python calls of an insert that evicts, and those for each run that is chosen for the disk."""
+    tree = PrefixTree(20 * runs, split, cuts_state=True)
+    for number in range(runs + 1):
+        tree.insert(CachedRun((number,) * 20, 0, SavedState(bytes(20), b"")), 20)
+    calls = 0
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)
+    try:
+        save(tree, SHARED[:20])
+        insert, calls = calls, 0
+        chosen = tree.savable_runs(AMPLE)
+    finally:
+        sys.setprofile(None)
+    assert tree.evictions == 2
+    return insert, calls // len(chosen)
+
+
+def test_eviction_and_choice_for_the_disk_search_no_large_tree() -> None:
+    (insert, choice), (insert_of_large, choice_of_large) = calls_of_a_full_tree(50), calls_of_a_full_tree(1000)
+    assert insert_of_large < 2 * insert
+    assert choice_of_large < 2 * choice
 
 
 def test_eviction_prefers_states_that_are_large_for_their_tokens() -> None:
