@@ -26,7 +26,9 @@ OURS = (
     "{python} -m server serve --model {model} --port {{port}} --threads 2 --slots 8 --context 4096 "
     "--kv-snapshot-megabytes 0"
 )
+"""Default command of this server; `{{port}}` is left to the bench."""
 THEIRS = "{python} {folder}/peer.py --model {model} --port {{port}} --threads 2 --slots 8 --context 32768"
+"""Default command of llama.cpp's server."""
 
 Groups = dict[str, dict[str, Any]]
 

@@ -25,9 +25,11 @@ MICROSECONDS = 1e6
 TOTAL_RATE = 1000
 """Tokens per second of all streams together."""
 STREAMS = (1, 16, 256)
+"""Numbers of streams."""
 LOAD = (64, 100.0)
 """Streams, and tokens per second of each, that one core must carry."""
 EVENT_GOAL, ENCODE_GOAL, LOAD_GOAL = 120.0, 1.0, 0.98
+"""Microseconds of an event, microseconds of the encoding of a delta, share of the rate of `LOAD`."""
 SECONDS = 2.0
 """Seconds of a round of streams."""
 

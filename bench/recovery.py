@@ -24,9 +24,11 @@ from statistics import median
 from time import perf_counter
 
 CLIENTS = 4
+"""Clients that stream when the server is killed."""
 STORED = 3
 """Responses that are read to their end before the crash."""
 MAX_EXTRA_SECONDS = 1.0
+"""Seconds by which a start after a crash may be longer."""
 READY_SECONDS = 300.0
 """Seconds after which a start has failed."""
 

@@ -4,6 +4,7 @@ import random
 
 WORDS = ("river", "stone", "garden", "winter", "market", "letter", "window", "bridge", "island", "copper")
 TASK = "Write a long story with these words."
+"""Sentence at the end of a prompt: the answer is as long as it may be."""
 
 
 class Texts:

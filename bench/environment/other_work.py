@@ -16,12 +16,15 @@ from typing import Any, NamedTuple
 from wording import counted
 
 SAMPLE_SECONDS = 0.1
+"""Seconds of the sample before the run."""
 BUSY_BEFORE = 0.1
 """Share of all cores' time that others may use before the run."""
 WAITING_BEFORE = 0.1
 """Share of the time in which a process waited for a core before the run."""
 BUSY_DURING = 0.1
+"""Share of all cores' time that others may use during the run."""
 STOLEN_DURING = 0.02
+"""Share of all cores' time that the host may take during the run."""
 
 
 class CpuTimes(NamedTuple):

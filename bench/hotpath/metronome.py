@@ -39,6 +39,7 @@ WARM_UP_STEPS = 20
 PARTIAL_SECONDS = 0.002
 """Seconds of a step of a prompt, or while some streams have not begun."""
 MAX_TOKENS = 60_000
+"""Tokens of a stream: more than any run reads."""
 
 
 class Tick(NamedTuple):

@@ -15,6 +15,7 @@ from server.protocol import sse
 from server.protocol.events import OutputTextDelta
 
 REPEATS = 2000
+"""Calls of which the mean is taken."""
 MICROSECONDS = 1e6
 FRAME_BYTES = 190
 """Bytes of a frame with one delta, and its chunk header."""

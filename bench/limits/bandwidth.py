@@ -13,6 +13,7 @@ from engine.gguf import Header
 MEGABYTES = 512
 """Megabytes that all threads together read in a round."""
 ABSENT = 0xFF
+"""Byte that the buffers lack, so that all of them is read."""
 
 
 def read_rates(threads: int, rounds: int, megabytes: int = MEGABYTES) -> list[float]:

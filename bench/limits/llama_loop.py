@@ -16,6 +16,7 @@ from engine.backends.llamacpp import library as libllama
 from engine.model import ModelError
 
 SLOTS = 8
+"""Sequences of the context."""
 MAX_BATCH_TOKENS = 512
 FLASH_ATTENTION = 1
 

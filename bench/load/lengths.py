@@ -12,6 +12,7 @@ from target import Target
 from texts import Texts
 
 FORMS = "N, uniform:LOW,HIGH, lognormal:MEDIAN,SIGMA, or file:PATH with a number in each line"
+"""Descriptions that `Length.parse` reads."""
 _FEW, _MANY = 8, 208
 """Words of the two prompts whose tokens are counted."""
 

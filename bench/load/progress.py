@@ -11,6 +11,7 @@ from wording import noun_of
 LINE_SECONDS = 10.0
 """Seconds between two lines, where no terminal rewrites the last one."""
 REWRITE_SECONDS = 0.5
+"""Seconds between two updates of the line in a terminal."""
 
 
 @dataclass(slots=True)

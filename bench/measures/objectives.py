@@ -13,6 +13,7 @@ from measures.formulas import MEASURES, PER_REQUEST
 from measures.percentiles import percentile
 
 NAMES = ("first_byte", "ttft", "itl", "tpot", "e2e", "normalised")
+"""Measures that may have an objective."""
 _UNITS = {"us": 1_000_000, "ms": 1000, "s": 1, "": 1000}
 _ONE = re.compile(r"(\w+)=([0-9.]+)(us|ms|s|)")
 

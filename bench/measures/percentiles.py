@@ -6,6 +6,7 @@ from math import ceil, floor
 PERCENTS = {"p50": 1, "p90": 10, "p95": 20, "p99": 100}
 """Percentile -> the smallest sample with a value beyond it: p99 of fewer than 100 values is only their maximum."""
 POINTS = ("mean", *PERCENTS, "max")
+"""Figures of a sample."""
 BOUNDED = {"p50": 6, "p90": 29, "p95": 59, "p99": 299}
 """Percentile -> the smallest sample whose range contains it in 95 of 100 samples: 1 - p^n - (1 - p)^n >= 0.95.
 https://doi.org/10.1214/aoms/1177731788

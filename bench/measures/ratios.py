@@ -20,10 +20,13 @@ from measures.formulas import MEASURES
 from measures.percentiles import BOUNDED, POINTS, percentile, points
 
 DRAWS = 1000
+"""Samples for an interval."""
 MAX_VALUES = 4_000_000
 """Values that all draws of one measure may sort, so that a long run does not end with minutes of arithmetic."""
 MIN_DRAWS = 100
+"""Samples for an interval, however many values each has."""
 MIN_REQUESTS = BOUNDED["p50"]
+"""Requests of each server without which no ratio has an interval."""
 RATIO_POINTS = tuple(point for point in POINTS if point != "max")
 
 _Sums = Callable[[list[Record], Group], tuple[float, float]]

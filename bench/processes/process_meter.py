@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import Any
 
 SAMPLE_SECONDS = 1.0
+"""Minimum seconds between two looks at the memory."""
 _TICKS = os.sysconf("SC_CLK_TCK")
 _MB = 1_000_000
 

@@ -12,9 +12,11 @@ from reports.scales import number
 
 SCHEMA = 1
 POINTS = ("p50", "p99")
+"""Percentiles that are compared."""
 GATED = ("p50", "")
 """Points that a budget limits: medians and rates. Tails are printed only, since they are mostly noise."""
 RATES = ("output_tokens_per_s", "requests_per_s", "goodput_share")
+"""Figures of which more is better."""
 _MACHINE = ("computer", "cpu", "cores", "usable_cores", "governor")
 _SERVER = ("version", "engine", "model_hash")
 _NOT_LOAD = {

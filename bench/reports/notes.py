@@ -10,6 +10,7 @@ from reports.scales import number
 from reports.series import short
 
 CUT = "these are the figures of the complete requests; of a scenario with several groups, of the complete rounds"
+"""Sentence about the figures of an interrupted run."""
 _NOISY = ("ttft_ms", "itl_ms", "tpot_ms", "e2e_ms", "output_tokens_per_s")
 
 

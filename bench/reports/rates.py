@@ -12,3 +12,4 @@ RATES = {
     "goodput_requests_per_s": ("goodput, requests/s", "requests that meet all objectives / wall time"),
     "wall_s": ("wall time, s", "first start to last read, warm-up apart"),
 }
+"""Figure -> its name in tables, and its formula in words."""

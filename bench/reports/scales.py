@@ -7,6 +7,7 @@ from math import ceil, floor, log10
 from measures import percentile
 
 LABEL_PIXELS = 30.0
+"""Minimum distance of two labels in pixels."""
 LOG_RATIO = 5.0
 """Ratio of the largest to the smallest value from which a logarithmic scale is more readable."""
 

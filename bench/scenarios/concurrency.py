@@ -7,6 +7,7 @@ from texts import Texts
 from scenarios.groups import INSTRUCTION_WORDS, QUESTION_WORDS, SHORT_ANSWER, Groups, Size, group
 
 LEVELS = (1, 2, 4, 8)
+"""Requests at a time in `concurrent`."""
 CLIENTS = 8
 
 

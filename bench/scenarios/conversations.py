@@ -13,6 +13,7 @@ from scenarios.groups import INSTRUCTION_WORDS, QUESTION_WORDS, SHORT_ANSWER, Gr
 TURNS = 6
 TURN_WORDS = 30
 TURN_ANSWER = 32
+"""Maximum tokens of an answer."""
 
 TALKERS = 6
 """Conversations that take turns: more than the slots of a small server."""

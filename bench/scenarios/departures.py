@@ -6,6 +6,7 @@ from texts import Texts
 from scenarios.groups import LONG_WORDS, QUESTION_WORDS, SHORT_ANSWER, Groups, Size, group, has_delta, small_request
 
 DROP_SECONDS = 0.2
+"""Seconds until the client of the long prompt hangs up."""
 DROPPED_STREAMS = 2
 """Streams that hang up: all slots of a small server."""
 

@@ -20,6 +20,7 @@ INSTRUCTION_WORDS = 450
 LONG_WORDS = 1500
 """Words of the long prompt: 2,000 tokens."""
 SHORT_ANSWER = 16
+"""Maximum tokens of a short answer."""
 
 
 @dataclass(slots=True, frozen=True)

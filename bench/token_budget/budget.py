@@ -30,11 +30,13 @@ BEHIND = {
     "network": "kernel had it - read by the client",
     "client": "parsing of the event",
 }
+"""Stages after the decode -> their bounds."""
 TOKEN = {
     "wait": "token before picked - decode begun: plan, other prompts",
     "decode": "decode begun - decoded",
     **BEHIND,
 }
+"""Stages of a token -> their bounds."""
 FIRST_TOKEN = {
     "connect": "start - head of the request read",
     "prepare": "head read - admitted: body, template, tokenizer, grammar",
@@ -42,6 +44,7 @@ FIRST_TOKEN = {
     "prefill": "prefill begun - prompt evaluated",
     **BEHIND,
 }
+"""Stages of the first token -> their bounds."""
 MILLISECONDS = 1000
 Samples: TypeAlias = defaultdict[str, list[tuple[float, int]]]
 """Stage -> its seconds in each step, and the tokens of that step."""

@@ -18,6 +18,7 @@ from typing import Any
 from record import Record
 
 MOMENTS = ("decoding", "decoded", "sampled", "handed_over", "encoded", "written")
+"""Times of a token by the server, in their order."""
 
 
 def times_of(record: Record) -> tuple[dict[str, Any], dict[str, Any]]:

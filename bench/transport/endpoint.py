@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 CONNECT_SECONDS = 60.0
+"""Maximum seconds of a connection attempt, or of a GET."""
 _PORTS = {"http": 80, "https": 443}
 _FORMS = "the URL must be http://HOST:PORT, https://HOST:PORT or unix:PATH"
 

@@ -9,6 +9,7 @@ from transport.endpoint import Endpoint
 START_SECONDS = 300.0
 """Maximum seconds until a server is ready that was started or restarted."""
 POLL_SECONDS = 0.02
+"""Seconds between two attempts."""
 
 
 def authorization(key: str | None) -> dict[str, str]:

@@ -26,8 +26,11 @@ Reads: TypeAlias = Callable[..., bool]
 CALL_FIELDS = tuple(
     CallFields(mapping, empty, ids) for ids in ("", "digits") for empty in ("", None) for mapping in (True, False)
 )
+"""Fields to try, the preferred ones first."""
 METADATA = CallFields(mapping=False, empty="", metadata=True)
+"""Fields of GLM-4."""
 REASONING_FIELDS = ("reasoning_content", "reasoning", "thinking", "thought")
+"""Names of the field of reasoning to try, the preferred ones first."""
 
 # Words that occur in no template.
 _SYSTEM, _ASK, _ANSWER = Message("system", "Wombat"), Message("user", "Okapi"), Message("assistant", "Ibex")

@@ -118,6 +118,7 @@ METHODS: dict[type, tuple[str, ...]] = {
     dict: ("copy",),
 }
 PADDING = ("center", "ljust", "rjust", "zfill")
+"""Methods that make a text longer."""
 METHOD = "_method"
 """Global function of the environment that `minijinja_source.with_methods` writes calls to."""
 

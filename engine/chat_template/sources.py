@@ -14,6 +14,7 @@ MAX_CHARACTERS = 1 << 20
 """Maximum characters to read from a file. `ChatTemplate` rejects long templates with its own limit."""
 
 BUILT_IN = {"chatml": CHATML, "plain": PLAIN}
+"""Name for `--chat-template` -> template."""
 
 
 def located(name: str) -> str:

@@ -153,6 +153,7 @@ REASONING_TAGS = (
     ReasoningTags("<|think|>", "<|end|>"),
     ReasoningTags("<|thought_start|>", "<|thought_end|>"),
 )
+"""Tags that count if a template has both."""
 
 
 def detect_dialect(template: str | None) -> Dialect:

@@ -8,6 +8,7 @@ JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | Non
 Schema: TypeAlias = dict[str, "JSON"]
 
 TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
+"""Names of all types; an integer is a number too."""
 
 ANNOTATIONS = ("title", "description", "examples", "default", "$comment", "$schema", "deprecated")
 """Keywords that forbid nothing, as schema generators write them."""
@@ -33,6 +34,7 @@ UNSUPPORTED = frozenset(
 """Keywords that forbid something and are rejected. The last one would loosen the whole schema."""
 
 ENFORCED = SUPPORTED | UNSUPPORTED
+"""Keywords that forbid something."""
 
 _ARRAY_KEYWORDS = ("contains", "minContains", "maxContains", "unevaluatedItems")
 _OBJECT_KEYWORDS = (

@@ -17,7 +17,9 @@ from engine.platform import instruction_sets
 
 ROOT = Path("/")
 MIN_CACHE_BYTES = 64_000_000
+"""Least bytes of a prefix cache by default, unless that is more than half of what is free."""
 MAX_CACHE_BYTES = 4_000_000_000
+"""Most bytes of a prefix cache by default."""
 MIN_SPEED_RATIO = 0.7
 """Smallest ratio of a performance core's speed to the fastest core's. (Kinds of performance cores: 0.78 and more; an
 Arm A55 beside an A76: 0.4; AMD's compact cores: 0.65.)"""

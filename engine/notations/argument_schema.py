@@ -7,6 +7,7 @@ from msgspec import Struct
 from engine.json_schema import ENFORCED, JSON, Schema, counts, listed_values, type_of
 
 DEFINITIONS = ("$defs", "definitions")
+"""Keywords of definitions."""
 _OPTIONAL = frozenset(("null", "string"))
 """Types of an optional text."""
 MAX_REF_CHAIN = 16
@@ -132,6 +133,7 @@ def _schema(value: JSON) -> Schema:
 
 
 UNDECLARED = argument_schema({})
+"""Schema of the arguments of a function that is not offered."""
 
 
 def is_plain(name: str) -> bool:

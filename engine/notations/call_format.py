@@ -86,5 +86,6 @@ class CallFormat(Struct, frozen=True):
 
 
 OBJECT = '{"name": "$name", "arguments": $arguments}'
+"""Template of a call as one JSON object."""
 GENERIC_FORMAT = CallFormat(f"<tool_call>~{OBJECT}~</tool_call>", ("<tool_call>",), any_name=True)
 """Format that `chat_template.values.TOOLS_PROMPT` asks the model to use."""

@@ -15,7 +15,9 @@ from engine.notations.parsed import TextDelta, ToolCallEnd, ToolCallStart
 from engine.notations.scanner import ReaderSteps, Scanner
 
 NAMES = ("name", "tool_name", "function")
+"""Keys of the function's name."""
 ARGUMENTS = ("arguments", "parameters")
+"""Keys of the arguments."""
 BEFORE_NAMES = ("type", "id")
 """Keys that may precede the name in a call without a marker."""
 

@@ -25,6 +25,7 @@ from engine.runtime.token_picker import TokenPicker
 from engine.scheduler import Counters, Key, Scheduler, Step
 
 INTERNAL_ERROR = "Internal error; see the server log."
+"""Message of a job that an unexpected exception has ended."""
 
 log = logging.getLogger("responsed.engine")
 

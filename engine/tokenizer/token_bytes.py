@@ -10,6 +10,7 @@ from engine.tokenizer.entries import TokenEntries, TokenType
 SHOWN = (TokenType.NORMAL, TokenType.USER_DEFINED)
 """Types whose text is part of the answer."""
 BYTE_NAME = re.compile(r"<0x([0-9A-F]{2})>", re.IGNORECASE)
+"""Pattern of the name of a SentencePiece byte token."""
 
 
 def bpe_bytes(entries: TokenEntries) -> list[bytes]:

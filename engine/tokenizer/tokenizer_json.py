@@ -20,6 +20,7 @@ from engine.tokenizer.vocabulary import Vocabulary
 MAX_BYTES = 64 << 20
 """Bytes of a file at most; the largest known ones have 35 MB."""
 MAX_TOKENS = 1 << 21
+"""Maximum tokens of a vocabulary."""
 MERGE_RULES = "tokenizer.json"
 """Name of the pre-tokenizer in the metadata: none that `encoders` knows."""
 

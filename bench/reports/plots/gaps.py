@@ -13,6 +13,7 @@ from reports.svg import Plot, dot, element, hint, line
 
 BINS = 40
 MARKED = (50, 90, 99)
+"""Percentiles that get a point."""
 FORMULA = "ITL is the time between two deltas of one answer."
 
 

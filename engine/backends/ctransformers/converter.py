@@ -21,6 +21,7 @@ EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
 # it mistakes some later types for others, and the rest are past the end of its table.
 COMPUTABLE_TYPES = frozenset({0, 1, 2, 3, 6, 7, 8, 10, 11, 12, 13, 14})
 DIVISOR_KEYS = ("attention.head_count", "attention.head_count_kv")
+"""Metadata that the old library divides by, after the name of the architecture."""
 
 CHUNK = 1 << 22  # bytes
 

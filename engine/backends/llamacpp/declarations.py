@@ -139,6 +139,7 @@ SIGNATURES: dict[str, tuple[object, Sequence[object]]] = {
     "llama_set_n_threads": (None, [c_void_p, c_int32, c_int32]),
     "llama_set_abort_callback": (None, [c_void_p, c_void_p, c_void_p]),
 }
+"""Function -> the types of its result and of its arguments."""
 
 # Expected default parameters: fields from the beginning to the end of each struct.
 MODEL_DEFAULTS = {"n_gpu_layers": -1, "split_mode": 1, "main_gpu": 0, "vocab_only": False, "use_extra_bufts": True}

@@ -25,6 +25,7 @@ from engine.wording import counted
 
 NAME = "llamacpp"
 STRLEN = ctypes.CDLL(None).strlen
+"""The C library's `strlen`; see `LlamaCpp`."""
 MMAP = 1
 """`load_mode` that maps the file instead of reading it."""
 NO_MEMORY = re.compile(r"alloc|out of memory|cannot allocate|mmap failed", re.IGNORECASE)

@@ -56,11 +56,13 @@ DEFAULTS = {
     "prune_layers": None,
     "max_buf_size": 8 << 30,
 }
+"""Expected default parameters."""
 
 SIGNATURES: dict[str, tuple[object, Sequence[object]]] = {
     "llama_model_quantize_default_params": (declarations.ParamsBuffer, []),
     "llama_model_quantize": (c_uint32, [c_char_p, c_char_p, POINTER(QuantizeParams)]),
 }
+"""Functions that some builds lack -> the types of their results and of their arguments."""
 
 
 def parameters(library: libllama.Library) -> QuantizeParams:

@@ -30,6 +30,7 @@ from engine.grammar.ebnf.regex_reader import any_case, read_regex
 from engine.grammar.ebnf.widened_schema import widened
 
 START = "start"
+"""Name of the first rule."""
 BETWEEN = "ignore."
 """Name of the rule for ignored text; no other one has a dot."""
 
