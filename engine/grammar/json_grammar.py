@@ -10,13 +10,22 @@ each key, where the rest of the key is certain.
 """
 
 import json
-from collections.abc import Mapping
 
 from engine.grammar.json_characters import CHARACTER
 from engine.grammar.json_numbers import is_plain_number, spellings
 from engine.grammar.json_patterns import escaped_pattern, name_pattern
 from engine.grammar.lark import Rules, not_equal_to, pattern, string_literal
-from engine.json_schema import JSON, Schema, counts, listed_values, type_of, types_of
+from engine.json_schema import (
+    JSON,
+    SUPPORTED,
+    TYPES,
+    TYPES_OF_KEYWORDS,
+    Schema,
+    counts,
+    listed_values,
+    type_of,
+    types_of,
+)
 
 COLON, COMMA = ": ", ", "
 """Separators of `json.dumps`, the only white space of an answer."""
@@ -42,23 +51,10 @@ MAX_ITEMS = 64
 """Items of a list whose length is bounded."""
 MAX_PROPERTIES = 128
 """Properties of one object."""
-_TYPES = ("null", "boolean", "integer", "number", "string", "array", "object")
-_ALL_TYPES: JSON = [name for name in _TYPES if name != "integer"]
+_ALL_TYPES: JSON = [name for name in TYPES if name != "integer"]
 """Types of any value: an integer is a number."""
-_NUMBERS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
-_KEYWORDS: Mapping[str, tuple[str, ...]] = {
-    "null": (),
-    "boolean": (),
-    "integer": _NUMBERS,
-    "number": _NUMBERS,
-    "string": ("minLength", "maxLength", "pattern", "format"),
-    "array": ("items", "prefixItems", "minItems", "maxItems"),
-    "object": (
-        *("properties", "patternProperties", "additionalProperties", "required", "minProperties", "maxProperties"),
-    ),
-}
-"""Keywords that constrain each type."""
-_KEYWORDS_OF_TYPES = {"type", *(key for keys in _KEYWORDS.values() for key in keys)}
+_KEYWORDS = {key: types for key, types in TYPES_OF_KEYWORDS.items() if key in SUPPORTED}
+"""Keywords that apply to some types only -> these types."""
 
 
 def json_grammar(schema: JSON) -> str:
@@ -113,7 +109,7 @@ class _Writer:
     def _of_types(self, schema: Schema) -> str:
         """Return an expression for the values of several types; empty for other schemas."""
         types = schema.get("type", _ALL_TYPES)
-        if not isinstance(types, list) or not {*map(str, types)} <= {*_TYPES} or schema.keys() - _KEYWORDS_OF_TYPES:
+        if not isinstance(types, list) or not {*map(str, types)} <= {*TYPES} or schema.keys() - {"type", *_KEYWORDS}:
             return ""
         return f"({' | '.join(self._value({**schema, 'type': each}) for each in types)})"
 
@@ -220,10 +216,9 @@ class _Writer:
 def _plain(schema: Schema) -> Schema:
     """Return the schema without keywords of other types than its own."""
     type_ = schema.get("type")
-    if not isinstance(type_, str) or type_ not in _KEYWORDS:
+    if not isinstance(type_, str) or type_ not in TYPES:
         return schema
-    others = _KEYWORDS_OF_TYPES - {"type", *_KEYWORDS[type_]}
-    return {key: value for key, value in schema.items() if key not in others}
+    return {key: value for key, value in schema.items() if type_ in _KEYWORDS.get(key, TYPES)}
 
 
 def _limits(schema: Schema, least: str, most: str, largest: int) -> tuple[int, int | None] | None:

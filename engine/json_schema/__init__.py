@@ -5,6 +5,9 @@ from engine.json_schema.faults import skeleton
 from engine.json_schema.values import (
     ENFORCED,
     JSON,
+    SUPPORTED,
+    TYPES,
+    TYPES_OF_KEYWORDS,
     Schema,
     counts,
     depth,
@@ -16,6 +19,9 @@ from engine.json_schema.values import (
 __all__ = [
     "ENFORCED",
     "JSON",
+    "SUPPORTED",
+    "TYPES",
+    "TYPES_OF_KEYWORDS",
     "CheckedSchema",
     "Schema",
     "counts",

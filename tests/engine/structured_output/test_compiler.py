@@ -14,7 +14,7 @@ from hypothesis import settings
 from llguidance import LLMatcher, LLParserLimits
 
 from engine.constraint import Grammar, GrammarError
-from engine.json_schema.values import SUPPORTED
+from engine.json_schema import SUPPORTED
 from engine.loader import model_file
 from engine.model import FloatArray
 from engine.structured_output.compiled_grammar import CompiledGrammar
