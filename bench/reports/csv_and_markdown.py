@@ -35,7 +35,7 @@ def _rows(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _values(figure: Any) -> dict[str, Any]:
-    """Return the columns of a figure; none for one that is no number and no distribution."""
+    """Return the columns of a figure; none if it is neither a number nor a distribution."""
     if isinstance(figure, dict) and "p50" in figure:
         return {point: figure.get(point) for point in ("n", *POINTS)}
     return {"value": figure} if isinstance(figure, int | float) and not isinstance(figure, bool) else {}

@@ -1,4 +1,4 @@
-"""Lines behind the tables of the terminal: the machine and other work on it, and the noise of the rounds."""
+"""Lines after the tables of the terminal: the machine and other work on it, and the noise of the rounds."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -104,7 +104,7 @@ def idle_connections(target: Target, texts: Texts, size: Size) -> Groups:
 
 
 def _as_answer(record: Record) -> Record:
-    """Return the record of an answer that is no stream, which is not an error."""
+    """Return the record without its error if the answer is not a stream, which is no fault here."""
     return replace(record, error="", error_kind="") if record.error_kind == "protocol" else record
 
 

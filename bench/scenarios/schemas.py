@@ -81,7 +81,7 @@ def constrained(target: Target, texts: Texts, size: Size) -> Groups:
 
 
 def forms(target: Target, texts: Texts, size: Size) -> Groups:
-    """Let the model fill in a form, and then answer freely with as many tokens, behind prompts of equal length."""
+    """Let the model fill in a form, then answer freely with as many tokens, after a prompt of equal length."""
     padding = _padding(target, texts, FORM)
     groups = {"free": Group(), "form": Group()}
     for _ in range(size.requests):

@@ -4,7 +4,7 @@
 
     {"requests": 10, "tokens": 630, "clock": "shared", "clock_error_ms": 0.21,
      "token": [{"stage": "wait", "n": 620, "mean_ms": 0.07, "p50_ms": 0.06, "max_ms": 0.4, "meaning": "..."}, ...],
-     "first_token": [the same: "connect", "prepare", "queue", "prefill", and the stages behind the decode]}
+     "first_token": [the same: "connect", "prepare", "queue", "prefill", and the stages after the decode]}
 
 Stages stand in the order in which a token passes them. The means of `wait`, `decode` and `sample` add up to the mean
 ITL, since the next decode begins while the other stages run; all means add up to the time from the token before to this
@@ -22,7 +22,7 @@ from wording import counted
 
 from token_budget.server_times import TimedStep, arrival_of, clock_of, steps_of, times_of
 
-BEHIND = {
+AFTER_DECODE = {
     "sample": "decoded - token picked",
     "hand-over": "token picked - event loop had it",
     "encode": "event loop had it - frame made",
@@ -34,7 +34,7 @@ BEHIND = {
 TOKEN = {
     "wait": "token before picked - decode begun: plan, other prompts",
     "decode": "decode begun - decoded",
-    **BEHIND,
+    **AFTER_DECODE,
 }
 """Stages of a token -> their bounds."""
 FIRST_TOKEN = {
@@ -42,7 +42,7 @@ FIRST_TOKEN = {
     "prepare": "head read - admitted: body, template, tokenizer, grammar",
     "queue": "admitted - prefill begun",
     "prefill": "prefill begun - prompt evaluated",
-    **BEHIND,
+    **AFTER_DECODE,
 }
 """Stages of the first token -> their bounds."""
 MILLISECONDS = 1000
@@ -79,7 +79,7 @@ def _samples(records: Sequence[Record], offset: float) -> tuple[Samples, Samples
         before: TimedStep | None = None
         for step in steps_of(server):
             if (arrival := arrival_of(client, step.event)) is not None:
-                stages = _behind(step, client, arrival, offset)
+                stages = _after_decode(step, client, arrival, offset)
                 if before is None:
                     stages |= _first(server, client, offset)
                 else:
@@ -90,7 +90,7 @@ def _samples(records: Sequence[Record], offset: float) -> tuple[Samples, Samples
     return token, first_token
 
 
-def _behind(step: TimedStep, client: dict[str, Any], arrival: int, offset: float) -> dict[str, float]:
+def _after_decode(step: TimedStep, client: dict[str, Any], arrival: int, offset: float) -> dict[str, float]:
     read = client["start"] + client["times"][arrival]
     written = min(step.written + offset, read)  # a client may read the bytes before the call of the server returns
     return {

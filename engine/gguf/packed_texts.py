@@ -9,7 +9,7 @@ LENGTH_BYTES = 8
 
 
 class PackedTexts(Sequence[str]):
-    """A list of texts as in the file. 49,000 tokens and as many merges take 2 MB, and as objects of their own 8.
+    """A list of texts as in the file. 49,000 tokens and as many merges take 2 MB instead of 8.
 
     Texts are decoded with "surrogateescape", since raw-byte tokens need not be UTF-8: encoding them in the same way
     restores the file's bytes.

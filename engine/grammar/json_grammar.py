@@ -4,7 +4,7 @@ llguidance's own schema compiler knows the short escapes only. So this module wr
 texts and listed numbers; any other schema is a leaf, which llguidance compiles. Property names and texts in constants
 have one spelling each; numbers in them have all spellings of their value.
 
-White space is that of Python's `json.dumps`: one space behind a colon and a comma, none elsewhere. Chat templates
+White space is that of Python's `json.dumps`: one space after a colon and a comma, none elsewhere. Chat templates
 render earlier calls so, and models know it best. Left to the model, white space would cost a sampled token or two at
 each key, where the rest of the key is certain.
 """

@@ -25,11 +25,13 @@ class SchemaWriter(Protocol):
         ...
 
 
+MAX_UNORDERED = 5
+"""Parameters of a function that come in any order and at most once. Each further one doubles the grammar."""
+LARGE_GRAMMAR = 12_000
+"""Characters of a grammar beyond which parameters come in order; the compiler's limit is five times as high."""
 _PARTS = re.compile(r"(\$[a-z]+|[~«»])")
 _OPTIONAL = {"«": "(", "»": ")?"}
 _SPACE = r"( |\n {0,16}|\n\n)"
-
-
 _CLOSING = re.compile(r'("(?:[^"\\]|\\.)*")? ?(<\[.*)?')
 
 
@@ -171,12 +173,6 @@ class Rules:
             return self.rule(" ".join([before, f"({' | '.join(f'{bodies[n]} {more}' for n, more in chosen.items())})"]))
 
         return rest(required)
-
-
-MAX_UNORDERED = 5
-"""Parameters of a function that come in any order and at most once. Each further one doubles the grammar."""
-LARGE_GRAMMAR = 12_000
-"""Characters of a grammar beyond which parameters come in order; the compiler's limit is five times as high."""
 
 
 def string_literal(text: str) -> str:

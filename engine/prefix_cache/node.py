@@ -9,7 +9,7 @@ from engine.model import SavedState
 MAX_GROUPS = 64
 """Maximum number of affinity groups that a node remembers."""
 EVERYBODY = "*"
-"""Stands for more groups than `MAX_GROUPS`: the run is no group's own."""
+"""Stands for more groups than `MAX_GROUPS`: the run belongs to no single one."""
 
 
 class CachedRun(Struct, frozen=True):
@@ -71,8 +71,8 @@ class Node:
         return self.state.size
 
     def record_use(self, groups: Iterable[str], savable: bool, keep_until: float) -> None:
-        """Record a job that had these tokens: its affinity groups, whether it allows writing them to a disk, and until
-        when it wants them."""
+        """Record a job that had these tokens: its affinity groups, whether it allows writing them to a disk, and the
+        time until which they should remain."""
         self.groups.update(groups)
         if len(self.groups) > MAX_GROUPS:
             self.groups = {EVERYBODY}

@@ -1,8 +1,8 @@
 """A radix tree of saved states: finds the longest cached prefix of a prompt, and stores every shared prefix once.
 
 SGLang's RadixAttention (Zheng et al., arXiv:2312.07104) has such a tree over pages of GPU memory; this one is over
-host memory behind the slots. A node is cut in two where two sequences part. Some models cannot continue everywhere
-(`ModelInfo.cuts_state`): their prefixes end with a node that has a tail.
+host memory, into which slots are saved. A node is cut in two where two sequences part. Some models cannot continue
+everywhere (`ModelInfo.cuts_state`): their prefixes end with a node that has a tail.
 """
 
 import heapq

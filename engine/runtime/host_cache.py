@@ -20,7 +20,7 @@ log = logging.getLogger("responsed.engine")
 
 
 class HostCache:
-    """Only the inference thread uses it."""
+    """Saved states of slots, and their transfers. Only the inference thread uses it."""
 
     def __init__(self, model: Model, limit: int) -> None:
         """`limit`: bytes of saved state in memory; 0 turns the cache off."""

@@ -23,7 +23,7 @@ log = logging.getLogger("responsed.engine")
 
 
 class SlotSaver:
-    """Only the inference thread uses it."""
+    """Saves slots between steps. Only the inference thread uses it."""
 
     def __init__(self, cache: HostCache, snapshots: Snapshots | None, n_ctx: int) -> None:
         """`snapshots`: the disk for the cache's runs; those of the last process are adopted before it is written.

@@ -77,7 +77,7 @@ class Sampler:
 
 
 def draw(logits: FloatArray, temperature: float, number: float) -> int:
-    """Return the token of the whole vocabulary that a random number from 0 to 1 stands for.
+    """Return the token of the whole vocabulary that a random number from 0 to 1 selects.
 
     It overwrites the logits with the shares of their tokens: another array would have to come from memory, since the
     weights of a step have filled the CPU's caches.

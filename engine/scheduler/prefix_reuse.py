@@ -24,7 +24,7 @@ class PrefixReuse:
         mark_used: Callable[[Slot], None],
         tree: PrefixTree | None,
     ) -> None:
-        """`active` are the running slots, in order of admission; `mark_used` records that a slot was of use."""
+        """`active` are the running slots, in order of admission; `mark_used` records the use of a slot."""
         self._info = info
         self._slots = slots
         self._active = active

@@ -16,7 +16,7 @@ class FairQueue:
         return bool(self._jobs)
 
     def add(self, running: RunningSequence) -> None:
-        """Add a job behind its client's others."""
+        """Add a job after its client's others."""
         self._jobs.setdefault(running.client, deque()).append(running)
 
     def put_back(self, running: RunningSequence) -> None:

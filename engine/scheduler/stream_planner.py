@@ -80,9 +80,9 @@ class _Stream:
         """Tokens up to the last that may be needed."""
 
     def expected_acceptance(self, n_draft: int) -> float:
-        """Return the expected number of tokens from a step with that many tokens behind the first."""
-        behind = n_draft + 1 - len(self.certain)
-        return n_draft + 1 if behind < 0 else len(self.certain) - 1 + self._drafter.expected_acceptance(behind)
+        """Return the expected number of tokens from a step with that many tokens after the first."""
+        drafted = n_draft + 1 - len(self.certain)
+        return n_draft + 1 if drafted < 0 else len(self.certain) - 1 + self._drafter.expected_acceptance(drafted)
 
     def entry(self, n: int) -> BatchEntry:
         """Return an entry of `n` tokens; padding costs as much as a draft token."""

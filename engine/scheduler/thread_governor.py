@@ -126,7 +126,7 @@ class _StepKind:
         self._last_probe, self._next_probe = now, now + self._back_off(self._failures)
 
     def _back_off(self, probes: int) -> float:
-        """Return the seconds until the next probe, after that many in vain."""
+        """Return the seconds until the next probe, after that many without success."""
         rounds = probes // max(len(self._counts) - 1, 1)
         return min(MIN_PROBE_SECONDS * 2.0 ** min(rounds, 30), MAX_PROBE_SECONDS)
 

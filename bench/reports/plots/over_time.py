@@ -27,7 +27,7 @@ def over_time(found: Sequence[Series], measure: str, title: str) -> CaptionedPlo
 
 
 def _legend_of_signs(found: Sequence[Series]) -> Iterator[str]:
-    """Yield a sentence about each sign in the drawing that is no point."""
+    """Yield a sentence about each sign in the drawing that is not a point."""
     records = [record for each in found for record in each.records]
     if _are_of_one_group(records):
         yield "Dashed: the median."
