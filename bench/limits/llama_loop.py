@@ -25,6 +25,7 @@ class LlamaLoop:
     """A context over a model, and the arrays of one batch."""
 
     def __init__(self, library: libllama.Library, path: Path, threads: int, context: int) -> None:
+        """Raises ModelError. `context`: tokens of each sequence."""
         self._lib = library
         model_params = library.model_params()
         self._model = library.llama_model_load_from_file(str(path).encode(), model_params)
@@ -59,7 +60,10 @@ class LlamaLoop:
         self._lib.llama_memory_seq_rm(self._memory, -1, -1, -1)
 
     def decode(self, rows: list[tuple[int, int, int]], wanted: list[int]) -> float:
-        """Evaluate rows of (token, position, sequence), ascending by sequence. Return the seconds of llama_decode."""
+        """Evaluate rows of (token, position, sequence), ascending by sequence. Return the seconds of llama_decode.
+
+        Raises ModelError.
+        """
         for row, (token, position, sequence) in enumerate(rows):
             self._tokens[row], self._positions[row], self._sequences[row] = token, position, sequence
             self._wanted[row] = 0

@@ -90,7 +90,10 @@ def _retry(target: Target, texts: Texts, began: float, restarting: threading.Thr
 
 
 def idle_connections(target: Target, texts: Texts, size: Size) -> Groups:
-    """Send small requests alone, and beside `--idle` other clients' connections that are open and send nothing."""
+    """Send small requests alone, and beside `--idle` other clients' connections that are open and send nothing.
+
+    Raises ValueError if connections do not stay open, or too few files may be open.
+    """
     alone = _alone(target, texts, ("first_byte", "ttft", "itl"))
     _allow_files(size.idle)
     others = target.new_client()

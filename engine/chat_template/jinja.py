@@ -22,7 +22,10 @@ def tojson(
     separators: Sequence[str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """Render JSON as transformers does: letters and angle brackets unescaped, unlike Jinja's own filter for HTML."""
+    """Render JSON as transformers does: letters and angle brackets unescaped, unlike Jinja's own filter for HTML.
+
+    Raises one of HELPER_ERRORS.
+    """
     pair = None if separators is None else (separators[0], separators[1])
     if (isinstance(indent, int) and indent > MAX_WIDTH) or (isinstance(indent, str) and len(indent) > MAX_WIDTH):
         raise ValueError(f"tojson indents by at most {MAX_WIDTH} characters")
@@ -47,7 +50,7 @@ def sort(
 def dictsort(
     value: Mapping[Any, Any], case_sensitive: bool = False, by: str = "key", reverse: bool = False
 ) -> list[tuple[Any, Any]]:
-    """Return the items of a mapping, sorted by key or by value."""
+    """Return the items of a mapping, sorted by key or by value. Raises one of HELPER_ERRORS."""
     if by not in ("key", "value"):
         raise ValueError('dictsort takes "key" or "value" for `by`')
     return sorted(value.items(), key=_key(case_sensitive, int(by == "value")), reverse=bool(reverse))

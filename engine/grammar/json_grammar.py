@@ -21,7 +21,7 @@ from engine.json_schema import (
     TYPES,
     TYPES_OF_KEYWORDS,
     Schema,
-    counts,
+    bounds,
     listed_values,
     type_of,
     types_of,
@@ -223,7 +223,7 @@ def _plain(schema: Schema) -> Schema:
 
 def _limits(schema: Schema, least: str, most: str, largest: int) -> tuple[int, int | None] | None:
     """Return the limits of a length; None if llguidance should compile the schema."""
-    found = counts(schema, least, most)
+    found = bounds(schema, least, most)
     if found is None:
         return None
     lower, upper = found[0], found[0] if found[1] is None else found[1]

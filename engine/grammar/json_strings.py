@@ -118,7 +118,10 @@ class _Regex:
     )
 
     def __init__(self, pattern: str, flags: str, as_rule: bool) -> None:
-        """Set `as_rule` for an expression of a rule; otherwise the regex becomes part of a terminal."""
+        """Set `as_rule` for an expression of a rule; otherwise the regex becomes part of a terminal.
+
+        Raises GrammarError.
+        """
         self._pattern = pattern
         self._flags = flags
         self._as_rule = as_rule

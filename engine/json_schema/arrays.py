@@ -11,7 +11,7 @@ from engine.json_schema.values import (
     TYPES,
     Schema,
     any_of,
-    counts,
+    bounds,
     distinct,
     listed_values,
     types_of,
@@ -57,7 +57,7 @@ def _distinct_values(schema: Schema) -> list[JSON] | None:
 
 def _orders(values: list[JSON], schema: Schema) -> list[tuple[JSON, ...]] | None:
     """Return the permutations that the schema's limits permit; None if they are too many, or a limit is invalid."""
-    limits = counts(schema, "minItems", "maxItems")
+    limits = bounds(schema, "minItems", "maxItems")
     if limits is None or limits[0] < 0:
         return None
     least, most = limits
@@ -77,7 +77,7 @@ def without_contains(schema: Schema, document: Document) -> Schema:
 
     These must be among the first MAX_POSITIONS items, or fewer if there are many ways to place them.
     """
-    limits = counts(schema, "minContains", "maxContains", default=1)
+    limits = bounds(schema, "minContains", "maxContains", default=1)
     if "contains" not in schema or limits is None or limits[0] < 0:
         return schema
     (least, most), contained = limits, schema["contains"]

@@ -2,7 +2,7 @@
 
 import re
 
-from engine.json_schema.values import ANNOTATIONS, JSON, Schema, counts, listed_values, without
+from engine.json_schema.values import ANNOTATIONS, JSON, Schema, bounds, listed_values, without
 
 
 def without_property_names(schema: Schema) -> Schema:
@@ -34,7 +34,7 @@ def _pattern(rule: Schema) -> str | None:
     """Return the regex of the permitted names; None if the rule is more than a pattern or a length."""
     if rule.keys() == {"pattern"}:
         return rule["pattern"] if isinstance(rule["pattern"], str) else None
-    limits = counts(rule, "minLength", "maxLength")
+    limits = bounds(rule, "minLength", "maxLength")
     if limits is None or rule.keys() - {"minLength", "maxLength"}:
         return None
     least, most = limits

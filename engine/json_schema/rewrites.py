@@ -22,7 +22,7 @@ from engine.json_schema.values import (
     JSON,
     Schema,
     any_of,
-    counts,
+    bounds,
     is_closed,
     listed_values,
     type_of,
@@ -95,7 +95,7 @@ _PROPERTY_COUNTS = ("minProperties", "maxProperties")
 
 def _without_property_counts(schema: Schema, document: Document) -> Schema:
     """Rewrite `minProperties` and `maxProperties` beside optional properties into an `anyOf` of required ones."""
-    limits, names = counts(schema, *_PROPERTY_COUNTS), _named_properties(schema)
+    limits, names = bounds(schema, *_PROPERTY_COUNTS), _named_properties(schema)
     if limits is None or names is None or not schema.keys() & {*_PROPERTY_COUNTS}:
         return schema
     rest, optional = without(schema, *_PROPERTY_COUNTS), names[1]

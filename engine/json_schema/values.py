@@ -122,7 +122,7 @@ def listed_values(schema: Mapping[str, JSON]) -> list[JSON] | None:
     return listed if isinstance(listed, list) else None
 
 
-def counts(schema: Schema, least: str, most: str, default: int = 0) -> tuple[int, int | None] | None:
+def bounds(schema: Schema, least: str, most: str, default: int = 0) -> tuple[int, int | None] | None:
     """Return the values of two keywords that limit a number; None if one of them is malformed."""
     lower, upper = schema.get(least, default), schema.get(most)
     return (lower, upper) if isinstance(lower, int) and isinstance(upper, int | None) else None

@@ -51,7 +51,10 @@ def thread_counts(decode: int = 0, batch: int = 0) -> ThreadCounts:
 
 
 def context(header: Header, requested: int = 0) -> int:
-    """Return the tokens of a slot; 0 selects the model's trained context, up to `DEFAULT_MAX_CONTEXT`."""
+    """Return the tokens of a slot; 0 selects the model's trained context, up to `DEFAULT_MAX_CONTEXT`.
+
+    Raises OptionError.
+    """
     trained = model_file.trained_context(header)
     if trained and requested > trained:
         raise OptionError(f"the model was trained on contexts of {trained} tokens: choose a --context up to that")

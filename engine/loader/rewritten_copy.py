@@ -15,7 +15,7 @@ log = logging.getLogger("responsed.engine")
 
 
 def compatible_weights(path: Path, header: Header, probe_cache: ProbeCache, cache: Path) -> Path:
-    """Return `path`, or a rewritten copy of it in the cache, made once."""
+    """Return `path`, or a rewritten copy of it in the cache, made once. Raises GGUFError, ModelError."""
     reasons = converter.rewrite_reasons(header)
     if not reasons:
         return path

@@ -4,7 +4,7 @@ import re
 
 from msgspec import Struct
 
-from engine.json_schema import ENFORCED, JSON, Schema, counts, listed_values, type_of
+from engine.json_schema import ENFORCED, JSON, Schema, bounds, listed_values, type_of
 
 DEFINITIONS = ("$defs", "definitions")
 """Keywords of definitions."""
@@ -187,7 +187,7 @@ _MAX_LENGTH = 4096
 
 def length_of(schema: Schema) -> tuple[int, int | None] | None:
     """Return the bounds of a text's length; None if the schema constrains more than that."""
-    limits = counts(schema, "minLength", "maxLength")
+    limits = bounds(schema, "minLength", "maxLength")
     if limits is None or schema.keys() & ENFORCED - {"type", "minLength", "maxLength"}:
         return None
     return limits if max(limits[0], limits[1] or 0) <= _MAX_LENGTH else None
@@ -197,4 +197,4 @@ def bounds_of(schema: Schema) -> tuple[int, int | None] | None:
     """Return the bounds of a list's length; None if the schema constrains more than that and the items."""
     if schema.keys() & ENFORCED - {"type", "items", "minItems", "maxItems"}:
         return None
-    return counts(schema, "minItems", "maxItems")
+    return bounds(schema, "minItems", "maxItems")

@@ -56,7 +56,10 @@ class LarkTokens:
         return self._schemas[token.start()]
 
     def nested_grammar(self, token: re.Match[str]) -> str:
-        """Consume the grammar after a `%lark {` up to its bracket, and return its text."""
+        """Consume the grammar after a `%lark {` up to its bracket, and return its text.
+
+        Raises UnreadGrammar.
+        """
         begin, depth = token.end(), 1
         while depth:
             if (inner := self.current) is None:
