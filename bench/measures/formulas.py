@@ -31,7 +31,6 @@ def _normalised(record: Record) -> list[float]:
     return [each / record.output_tokens for each in _since_start(record, record.end) if record.output_tokens]
 
 
-# name -> the formula in words, and the samples of one record in seconds.
 MEASURES: dict[str, tuple[str, Callable[[Record], Iterable[float]]]] = {
     "delay": (
         "start of the request - planned start (open loop)",
@@ -48,6 +47,7 @@ MEASURES: dict[str, tuple[str, Callable[[Record], Iterable[float]]]] = {
     "e2e": ("read with the terminal event - start", lambda r: _since_start(r, r.end)),
     "normalised": ("e2e / n", _normalised),
 }
+"""Name -> the formula in words, and the samples of one record in seconds."""
 
 USUAL = tuple(name for name in MEASURES if name != "ready")
 """Measures of requests."""

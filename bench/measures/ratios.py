@@ -42,7 +42,6 @@ def _wall(drawn: list[Record], group: Group) -> float:
     return group.wall * _seconds(drawn) / whole if whole else 0.0
 
 
-# name -> numerator and denominator of a rate.
 RATES: dict[str, _Sums] = {
     "requests_per_s": lambda drawn, group: (len(drawn), _wall(drawn, group)),
     "output_tokens_per_s": lambda drawn, group: (sum(r.output_tokens for r in drawn), _wall(drawn, group)),
@@ -52,6 +51,7 @@ RATES: dict[str, _Sums] = {
     ),
     "cached_share": lambda drawn, group: (sum(r.cached_tokens for r in drawn), sum(r.input_tokens for r in drawn)),
 }
+"""Name -> numerator and denominator of a rate."""
 
 
 def ratios(ours: Group, theirs: Group, seed: int = 0, draws: int = DRAWS) -> dict[str, Any]:

@@ -110,16 +110,17 @@ def _attribute(item: Any, path: str | int | None) -> Any:
     return item
 
 
-# Methods of Python values that minijinja lacks.
 _TEXT = (
     "casefold center count index isdecimal isidentifier isprintable ljust partition removeprefix removesuffix rindex"
 )
+"""Methods of texts that minijinja lacks."""
 METHODS: dict[type, tuple[str, ...]] = {
     str: (*_TEXT.split(), "rjust", "rpartition", "rsplit", "split", "swapcase", "zfill"),
     list: ("copy", "count", "index"),
     tuple: ("count", "index"),
     dict: ("copy",),
 }
+"""Methods of Python values that minijinja lacks, or has with other arguments."""
 PADDING = ("center", "ljust", "rjust", "zfill")
 """Methods that make a text longer."""
 METHOD = "_method"

@@ -29,8 +29,9 @@ from engine.json_schema import (
 
 COLON, COMMA = ": ", ", "
 """Separators of `json.dumps`, the only white space of an answer."""
-# Without \u: it would give a name two spellings, so that a second copy of a property could escape its schema.
 _ESCAPES = 'nrbtf\\"'
+"""Short escapes of a name. With \\u it would have two spellings, and a second copy of a property could escape its
+schema."""
 _OPTIONS: Schema = {
     "whitespace_flexible": False,
     "key_separator": COLON,

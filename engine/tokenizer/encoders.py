@@ -35,7 +35,6 @@ _LLAMA3 = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
-# `tokenizer.ggml.pre` -> the patterns that split text into words, applied in order.
 PRE_TOKENIZERS = {
     "default": (_GPT2,),
     "gpt-2": (_GPT2,),
@@ -43,8 +42,9 @@ PRE_TOKENIZERS = {
     "llama-bpe": (_LLAMA3,),
     "qwen2": (_LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}"),),
 }
-# Pre-tokenizers that look up the whole word before any merge (llama.cpp: `ignore_merges`).
+"""`tokenizer.ggml.pre` -> the patterns that split text into words, applied in order."""
 _IGNORES_MERGES = frozenset({"llama-bpe"})
+"""Pre-tokenizers that look up the whole word before any merge (llama.cpp: `ignore_merges`)."""
 _HIDDEN = (TokenType.CONTROL, TokenType.UNUSED)
 """Types that plain text cannot become."""
 

@@ -14,7 +14,6 @@ from engine.tokenizer.pieces import Pieces
 from engine.tokenizer.token_index import TokenIndex
 from engine.tokenizer.word_cache import WordCache
 
-# Names that end a turn or a text in some model family, for files that declare only one of them as `eos`.
 _END_NAMES = frozenset(
     (
         *("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|end|>", "<|return|>"),
@@ -23,6 +22,7 @@ _END_NAMES = frozenset(
         *("<start_function_response>", "<|tool_response>"),  # Gemma's calls: the output comes next
     )
 )
+"""Names that end a turn or a text in some model family, for files that declare only one of them as `eos`."""
 _MESSAGE_ENDS = ({"<|call|>", "<|return|>"}, {"<|calls|>", "<|flush|>"})
 """Pairs of tokens beside which `<|end|>` ends only one of several messages (harmony, Solar Open)."""
 

@@ -17,9 +17,9 @@ from engine.tokenizer import BYTE_TO_UNICODE, UNICODE_TO_BYTE
 TOKENS, SCORES = "tokenizer.ggml.tokens", "tokenizer.ggml.scores"
 EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
 
-# Tensor types that the library can compute with: F32, F16, Q4_0 to Q8_0 and Q2_K to Q6_K. It does not check them:
-# it mistakes some later types for others, and the rest are past the end of its table.
 COMPUTABLE_TYPES = frozenset({0, 1, 2, 3, 6, 7, 8, 10, 11, 12, 13, 14})
+"""Tensor types that the library can compute with: F32, F16, Q4_0 to Q8_0 and Q2_K to Q6_K. It does not check them: it
+mistakes some later types for others, and the rest are past the end of its table."""
 DIVISOR_KEYS = ("attention.head_count", "attention.head_count_kv")
 """Metadata that the old library divides by, after the name of the architecture."""
 

@@ -141,8 +141,8 @@ SIGNATURES: dict[str, tuple[object, Sequence[object]]] = {
 }
 """Function -> the types of its result and of its arguments."""
 
-# Expected default parameters: fields from the beginning to the end of each struct.
 MODEL_DEFAULTS = {"n_gpu_layers": -1, "split_mode": 1, "main_gpu": 0, "vocab_only": False, "use_extra_bufts": True}
+"""Expected default parameters: fields from the beginning to the end of the struct."""
 CONTEXT_DEFAULTS = {
     "n_ctx": 512,
     "n_batch": 2048,
@@ -161,3 +161,4 @@ CONTEXT_DEFAULTS = {
     "samplers": None,
     "n_samplers": 0,
 }
+"""Expected default parameters of every version, in the same order."""
