@@ -16,16 +16,6 @@ UINT32, INT32, FLOAT32, BOOL, STRING, ARRAY = 4, 5, 6, 7, 8, 9
 NUMBER_DTYPES = {0: "u1", 1: "i1", 2: "<u2", 3: "<i2", UINT32: "<u4", INT32: "<i4", FLOAT32: "<f4", BOOL: "?"}
 NUMBER_DTYPES |= {10: "<u8", 11: "<i8", 12: "<f8"}
 
-BLOCKS = {0: (1, 4), 1: (1, 2), 24: (1, 1), 25: (1, 2), 26: (1, 4), 27: (1, 8), 28: (1, 8), 30: (1, 2)}
-BLOCKS |= {2: (32, 18), 3: (32, 20), 6: (32, 22), 7: (32, 24), 8: (32, 34), 9: (32, 40)}  # Q4_0 ... Q8_1
-BLOCKS |= {10: (256, 84), 11: (256, 110), 12: (256, 144), 13: (256, 176)}  # Q2_K ... Q5_K
-BLOCKS |= {14: (256, 210), 15: (256, 292)}  # Q6_K, Q8_K
-BLOCKS |= {16: (256, 66), 17: (256, 74), 18: (256, 98), 19: (256, 50)}  # IQ2_XXS, IQ2_XS, IQ3_XXS, IQ1_S
-BLOCKS |= {20: (32, 18), 21: (256, 110), 22: (256, 82), 23: (256, 136)}  # IQ4_NL, IQ3_S, IQ2_S, IQ4_XS
-BLOCKS |= {29: (256, 56), 34: (256, 54), 35: (256, 66)}  # IQ1_M, TQ1_0, TQ2_0
-BLOCKS |= {39: (32, 17), 40: (64, 36), 41: (128, 18)}  # MXFP4, NVFP4, Q1_0
-"""ggml's tensor types: number -> elements and bytes of a block. ggml has withdrawn the missing numbers."""
-
 PER_TOKEN_LISTS = {"tokenizer.ggml.scores": {FLOAT32}, "tokenizer.ggml.token_type": {INT32, UINT32}}
 """Lists of an item a token -> their types. llama.cpp reads them without checking type or length."""
 TOKEN_ID = re.compile(r"tokenizer\.ggml\.\w+_token_id")
@@ -46,7 +36,7 @@ class Tensor(msgspec.Struct, frozen=True):
 
     name: str
     shape: tuple[int, ...]  # in elements and in the file's order: the contiguous dimension first
-    type: int  # ggml's number, a key of BLOCKS
+    type: int  # ggml's number, a key of TENSOR_TYPES
     offset: int  # bytes from the start of the file
     n_bytes: int
 

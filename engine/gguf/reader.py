@@ -19,7 +19,6 @@ import numpy as np
 
 from engine.gguf.header import (
     ARRAY,
-    BLOCKS,
     BOOL,
     NUMBER_DTYPES,
     STRING,
@@ -32,6 +31,7 @@ from engine.gguf.header import (
     damaged_file,
 )
 from engine.gguf.packed_texts import LENGTH_BYTES, PackedTexts
+from engine.gguf.tensor_types import TENSOR_TYPES
 
 MAX_ITEMS = 1 << 22
 """Maximum items in a list, or bytes in a text. Real vocabularies have up to 300k tokens; this many take a second."""
@@ -212,12 +212,13 @@ def _tensor(cursor: _Cursor) -> Tensor:
         raise damaged_file(f"its tensor {name!r} has {n_dims} dimensions instead of 1 to 4")
     shape = tuple(cursor.number(8) for _ in range(n_dims))
     kind = cursor.number(4)
-    if kind not in BLOCKS:
+    if kind not in TENSOR_TYPES:
         raise GGUFError(f"its tensor {name!r} has the unknown type {kind}, so download another quantization")
-    elements, n_bytes = BLOCKS[kind]
-    if not all(shape) or shape[0] % elements:
+    type_ = TENSOR_TYPES[kind]
+    if not all(shape) or shape[0] % type_.block_elements:
         raise damaged_file(f"its tensor {name!r} cannot have the shape {shape}")
-    return Tensor(name, shape, kind, cursor.number(8), math.prod(shape) // elements * n_bytes)
+    n_bytes = math.prod(shape) // type_.block_elements * type_.block_bytes
+    return Tensor(name, shape, kind, cursor.number(8), n_bytes)
 
 
 def _with_file_offset(tensor: Tensor, data_start: int, alignment: int, size: int) -> Tensor:

@@ -13,7 +13,7 @@ from pathlib import Path
 from msgspec import Struct
 from msgspec.structs import replace
 
-from engine.gguf import GGUFError, Header, kinds
+from engine.gguf import TENSOR_TYPES, GGUFError, Header, kinds
 from engine.loader import kv_cache
 from engine.loader.machine import free_memory, memory, resident
 from engine.model import BackendOptions, ModelError, TooLittleMemory
@@ -30,8 +30,8 @@ ENGINE_BYTES = 4_000_000
 """Bytes of llama.cpp's graph and other small things."""
 SERVER_BYTES = 4_000_000
 """Bytes that the process grows by between the estimate and the first answer, besides the model."""
-REPACKED = frozenset({2, 12, 20})
-"""ggml's types of weights (Q4_0, Q4_K, IQ4_NL) that llama.cpp copies into another order."""
+REPACKED = frozenset(("Q4_0", "Q4_K", "IQ4_NL"))
+"""Types of weights that llama.cpp copies into another order."""
 
 
 class LoadPlan(Struct, frozen=True):
@@ -190,7 +190,7 @@ def _repacked_bytes(header: Header) -> int:
     """Return the size of the weights of which llama.cpp makes a copy."""
     if not repacks(platform.machine(), instruction_sets(), find_spec("llama_cpp") is not None):
         return 0
-    found = (each for each in header.tensors if each.type in REPACKED and len(each.shape) > 1)
+    found = (each for each in header.tensors if TENSOR_TYPES[each.type].name in REPACKED and len(each.shape) > 1)
     return sum(each.n_bytes for each in found if not each.name.startswith(("token_embd", "per_layer_token_embd")))
 
 

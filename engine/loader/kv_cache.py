@@ -2,13 +2,17 @@
 
 from collections.abc import Sequence
 
-from engine.gguf import Header
-from engine.model import BackendOptions, OptionError
+from engine.gguf import TENSOR_TYPES, Header
+from engine.model import KV_TYPES, BackendOptions, OptionError
 
 BLOCK_VALUES = 32
 """Numbers of a quantized block (ggml-common.h)."""
-BLOCK_BYTES = {"f16": 64, "q8_0": 34, "q5_1": 24, "q5_0": 22, "q4_1": 20, "q4_0": 18}
-"""Bytes of `BLOCK_VALUES` numbers of each type."""
+BLOCK_BYTES = {
+    each.name.lower(): BLOCK_VALUES // each.block_elements * each.block_bytes
+    for each in TENSOR_TYPES.values()
+    if each.name.lower() in KV_TYPES
+}
+"""Bytes of `BLOCK_VALUES` numbers of each type of `KV_TYPES`."""
 
 
 def check_type(header: Header, options: BackendOptions) -> None:

@@ -11,15 +11,17 @@ from typing import BinaryIO
 
 import msgspec
 
-from engine.gguf import ARRAY, FLOAT32, STRING, GGUFError, Header, Tensor, damaged_file
+from engine.gguf import ARRAY, FLOAT32, STRING, TENSOR_TYPES, GGUFError, Header, Tensor, damaged_file
 from engine.tokenizer import BYTE_TO_UNICODE, UNICODE_TO_BYTE
 
 TOKENS, SCORES = "tokenizer.ggml.tokens", "tokenizer.ggml.scores"
 EMBEDDING, OUTPUT = "token_embd.weight", "output.weight"
 
-COMPUTABLE_TYPES = frozenset({0, 1, 2, 3, 6, 7, 8, 10, 11, 12, 13, 14})
-"""Tensor types that the library can compute with: F32, F16, Q4_0 to Q8_0 and Q2_K to Q6_K. It does not check them: it
-mistakes some later types for others, and the rest are past the end of its table."""
+COMPUTABLE_TYPES = frozenset(
+    ["F32", "F16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"]
+)
+"""Tensor types that the library can compute with. It does not check them: it mistakes some later types for others, and
+the rest are past the end of its table."""
 DIVISOR_KEYS = ("attention.head_count", "attention.head_count_kv")
 """Metadata that the old library divides by, after the name of the architecture."""
 
@@ -62,7 +64,7 @@ def write(source: Path, header: Header, target: BinaryIO) -> None:
 def _check_loadable(header: Header) -> None:
     """Raise GGUFError for a file that would crash the old library."""
     for tensor in header.tensors:
-        if tensor.type not in COMPUTABLE_TYPES:
+        if TENSOR_TYPES[tensor.type].name not in COMPUTABLE_TYPES:
             problem = f"the type {tensor.type} of the tensor {tensor.name!r}"
             raise GGUFError(f"ctransformers cannot compute with {problem}, so use another quantization")
     for name in DIVISOR_KEYS:

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.gguf import GGUFError, Header, MetadataEntry, reader
-from engine.gguf.header import BLOCKS
 from engine.gguf.packed_texts import PackedTexts
+from engine.gguf.tensor_types import TENSOR_TYPES
 
 TOKENS = ["<s>", "Ġ", "é", "", "日本"]
 
@@ -115,9 +115,11 @@ def test_texts_of_raw_byte_tokens_encode_to_their_bytes(path: Path) -> None:
     assert token.encode("utf-8", "surrogateescape") == b"\xff\xfe\xe6ab\x80"
 
 
-def test_block_sizes_equal_the_gguf_librarys() -> None:
-    assert {int(kind): sizes for kind, sizes in oracle.GGML_QUANT_SIZES.items()} == {
-        kind: sizes for kind, sizes in BLOCKS.items() if kind in oracle.GGML_QUANT_SIZES
+def test_tensor_types_equal_the_gguf_librarys() -> None:
+    assert {int(kind): (kind.name, *sizes) for kind, sizes in oracle.GGML_QUANT_SIZES.items()} == {
+        kind: (each.name, each.block_elements, each.block_bytes)
+        for kind, each in TENSOR_TYPES.items()
+        if kind in oracle.GGML_QUANT_SIZES
     }
 
 

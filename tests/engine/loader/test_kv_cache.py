@@ -8,7 +8,7 @@ import pytest
 
 from engine import backends
 from engine.backends.llamacpp.model import GGML_TYPES
-from engine.gguf.header import BLOCKS
+from engine.gguf import TENSOR_TYPES
 from engine.loader import Options, kv_cache, load
 from engine.model import KV_TYPES, BackendOptions, BatchEntry, FloatArray, ModelError
 from tests.engine.loader.test_footprint import PLAIN, header
@@ -27,8 +27,9 @@ ODD_HEAD = (
 
 def test_block_bytes_are_those_of_ggml() -> None:
     assert tuple(GGML_TYPES[kind] for kind in KV_TYPES) == (1, 8, 7, 6, 3, 2)
-    sizes = {kind: BLOCKS[GGML_TYPES[kind]] for kind in KV_TYPES}
-    assert {kind: n_bytes * 32 // values for kind, (values, n_bytes) in sizes.items()} == kv_cache.BLOCK_BYTES
+    names = {kind: TENSOR_TYPES[GGML_TYPES[kind]].name.lower() for kind in KV_TYPES}
+    assert names == {kind: kind for kind in KV_TYPES}
+    assert kv_cache.BLOCK_BYTES == {"f16": 64, "q8_0": 34, "q5_1": 24, "q5_0": 22, "q4_1": 20, "q4_0": 18}
 
 
 @pytest.mark.parametrize(
