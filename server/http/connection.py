@@ -1,13 +1,11 @@
 """HTTP/1.1 on one connection, over h11: requests, one after the other, and their responses (RFC 9112).
 
-Each connection has one task. The application runs in it and reads from the socket by `receive`. Frames of a stream go
-to the kernel without a turn of the event loop; this module writes their chunk headers itself.
+Each connection has one task. The application runs in it and reads from the socket by `receive`. This module writes the
+chunk headers of a stream itself.
 """
 
 import logging
-import os
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from typing import Any, TypeAlias
 
 import h11
@@ -15,34 +13,23 @@ import trio
 
 from server.access import Refusal
 from server.http import h11_adapter
+from server.http.client_stream import DISCARD_SECONDS, ClientStream, Stream
 from server.http.drain import Drain
-from server.http.exchange import CLIENT_DISCONNECTED, JSON, Headers, Receive, Scope, Send
-from server.http.peer import peer_of
+from server.http.exchange import JSON, Headers, Receive, Scope, Send
 from server.http.request_head import FirstLine, asgi_scope, checked_headers
-from server.http.upgraded import Upgraded
 from server.listening import HTTPOptions
 from server.protocol.errors import Malformed
 from server.websocket import WebSocket, WebSocketLimits
 
 Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
-Stream: TypeAlias = "trio.SocketStream | trio.SSLStream[trio.SocketStream]"
 
-READ_BYTES = 16384
-"""Bytes per read."""
 READ_AHEAD = 65536
 """Bytes to read beyond a request while waiting for the client to disconnect."""
-DISCARD_SECONDS = 2.0
-"""Seconds to read and discard from a client that is still sending after its response.
-
-Closing at once could destroy the response before the client reads it (RFC 9112, 9.6).
-"""
 MAX_FAULT_CHARACTERS = 200
 """Characters of h11's error in our message; h11 may quote a whole line."""
 
 TOO_LARGE = 431
 """Status of a request with a head that is too large (RFC 6585, 5)."""
-
-STOPPED_READING = "client stopped reading"
 
 DEFAULT_OPTIONS = HTTPOptions()
 
@@ -56,9 +43,7 @@ class Connection:
     def __init__(self, app: Application, stream: Stream, drain: Drain, options: HTTPOptions = DEFAULT_OPTIONS) -> None:
         self._options = options
         self._app = app
-        self._stream = stream
-        self._encrypted = isinstance(stream, trio.SSLStream)
-        self._socket = (stream.transport_stream if isinstance(stream, trio.SSLStream) else stream).socket
+        self._stream = ClientStream(stream, drain, options)
         self._drain = drain
         h11_adapter.patch()
         self._wire = self._new_wire()
@@ -71,13 +56,10 @@ class Connection:
         """Head of the response, which leaves together with the first part of the body."""
         self._chunked = False
         self._fault: h11.RemoteProtocolError | None = None
-        self._gone = trio.Event()
-        """Set when the client cannot receive anything any more."""
-        self._disconnect_reason = CLIENT_DISCONNECTED
 
     async def run(self) -> None:
         """Serve the requests. Errors end this connection only."""
-        if (client := peer_of(self._socket)) is None:
+        if (client := self._stream.peer) is None:
             return  # the client has already disconnected
         try:
             await self._serve_requests(client)
@@ -88,21 +70,21 @@ class Connection:
         if self._fault is not None:
             self._count(self._refusal_of(self._fault))
             await self._send_fault(self._fault)
-            await self._finish()
+            await self._stream.finish()
 
     async def _serve_requests(self, client: tuple[str, int]) -> None:
         while (request := await self._request()) is not None:
             await self._app(self._scope(request, client), self._receive, self._send)
             await self._discard_body()
             done = self._wire.our_state is h11.DONE and self._wire.their_state is h11.DONE
-            if self._gone.is_set() or not done:
+            if self._stream.gone.is_set() or not done:
                 return  # one side has announced the end, or has not sent its whole message
             self._next_cycle()
             await trio.lowlevel.checkpoint()  # a client may pipeline thousands of requests
 
     def _scope(self, request: h11.Request, peer: tuple[str, int]) -> Scope:
         """Return the request's scope, with the client and scheme that a trusted proxy names."""
-        proxies, scheme = self._options.proxies, "https" if self._encrypted else "http"
+        proxies, scheme = self._options.proxies, "https" if self._stream.encrypted else "http"
         if not proxies.trusts(peer[0]):
             return self._extended(asgi_scope(request, self._headers, peer, scheme))
         client = proxies.client(peer[0], self._values(b"x-forwarded-for"))
@@ -166,9 +148,9 @@ class Connection:
         elif self._fault is None:
             while await self._read():
                 if len(self._wire.trailing_data[0]) > READ_AHEAD:
-                    await self._gone.wait()
+                    await self._stream.gone.wait()
                     break
-        return {"type": "http.disconnect", "reason": self._disconnect_reason}
+        return {"type": "http.disconnect", "reason": self._stream.disconnect_reason}
 
     async def _send(self, message: Mapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
@@ -181,7 +163,7 @@ class Connection:
             framed = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
         end = b"" if message["more_body"] else self._wire.send(h11.EndOfMessage()) or b""
         data, self._unsent = self._unsent + framed + end, b""
-        await self._write(data)
+        await self._stream.write(data)
 
     def _head(self, status: int, headers: list[tuple[bytes, bytes]]) -> bytes:
         if self._drain.closed or self._fault is not None or self._wire.they_are_waiting_for_100_continue:
@@ -204,56 +186,25 @@ class Connection:
         """Return h11's next event. Raises h11.RemoteProtocolError."""
         while (event := self._wire.next_event()) is h11.NEED_DATA:
             if self._wire.they_are_waiting_for_100_continue:
-                await self._write(self._wire.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
+                await self._stream.write(self._wire.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
             await self._read()
         return event
 
     async def _read(self) -> bool:
         """Read from the socket once; return False at the end of the client's input."""
-        try:
-            data = await self._stream.receive_some(READ_BYTES)
-        except trio.BrokenResourceError:
-            data = b""
+        data = await self._stream.read()
         if data:
-            self._feed(bytes(data))
+            self._feed(data)
         else:
             self._wire.receive_data(b"")
         return bool(data)
-
-    async def _write(self, data: bytes) -> None:
-        """Write to the kernel at once if its buffer has space; do nothing once the client is gone."""
-        if self._gone.is_set() or not data:
-            return
-        try:
-            sent = 0 if self._encrypted else os.write(self._socket.fileno(), data)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            self._gone.set()
-            return
-        if sent < len(data):
-            try:
-                with self._drain.writing(self._socket), trio.fail_after(self._options.limits.write_seconds):
-                    await self._stream.send_all(data[sent:])
-            except trio.BrokenResourceError:
-                self._gone.set()
-            except trio.TooSlowError:  # it acknowledges packets and reads nothing
-                self._count(Refusal.WRITE_TIMEOUT)
-                self._disconnect_reason = STOPPED_READING
-                self._gone.set()
-                with suppress(OSError):
-                    self._socket.shutdown(trio.socket.SHUT_RDWR)  # wakes the task that waits in `receive`
-            except trio.Cancelled:
-                self._gone.set()  # a frame was cut, so nothing can follow it
-                raise
 
     async def _upgrade(self, headers: list[tuple[bytes, bytes]], limits: WebSocketLimits) -> WebSocket:
         """Send the 101 response to a request without a body, and return the WebSocket."""
         await self._body()
         head = h11.InformationalResponse(status_code=101, headers=headers)
-        await self._write(self._wire.send(head) or b"")
-        upgraded = Upgraded(self._stream, self._write, self._finish, self._drain, lambda: self._disconnect_reason)
-        return WebSocket(upgraded, limits, self._wire.trailing_data[0])
+        await self._stream.write(self._wire.send(head) or b"")
+        return WebSocket(self._stream, limits, self._wire.trailing_data[0])
 
     def _count(self, refusal: Refusal) -> None:
         self._options.refusals[refusal] += 1
@@ -272,20 +223,10 @@ class Connection:
         error = Malformed(f"The request is not valid HTTP/1.1: {reason}.", status=fault.error_status_hint)
         body = error.body()
         head = self._head(error.status, [*JSON, (b"content-length", b"%d" % len(body))])
-        await self._write(head if self._method == b"HEAD" else head + body)
+        await self._stream.write(head if self._method == b"HEAD" else head + body)
 
     async def _discard_body(self) -> None:
         """Read and discard the rest of the body."""
         with trio.move_on_after(DISCARD_SECONDS):
             while self._wire.their_state is h11.SEND_BODY:
                 await self._body()
-
-    async def _finish(self) -> None:
-        """Announce the end, and discard input, so that a client that is still sending can read what was sent."""
-        if self._gone.is_set():
-            return
-        with suppress(trio.BrokenResourceError), trio.move_on_after(DISCARD_SECONDS):
-            if isinstance(self._stream, trio.SocketStream):  # TLS has no half-close
-                await self._stream.send_eof()
-            while await self._stream.receive_some(READ_AHEAD):
-                pass
