@@ -1,4 +1,4 @@
-"""`POST /v1/responses/compact`: let the model summarise a conversation, in generations that are not stored."""
+"""`POST /v1/responses/compact`: let the model summarize a conversation, in generations that are not stored."""
 
 import time
 
@@ -25,7 +25,7 @@ class CompactHandler:
         self._generations = generations
 
     async def create(self, exchange: Exchange) -> None:
-        """Answer with the compacted conversation. A conversation beyond the context is summarised part by part."""
+        """Answer with the compacted conversation. A conversation beyond the context is summarized part by part."""
         self._generations.check(exchange.caller)
         prepared = await self._reader.read(exchange)
         if prepared.request.model is None:  # required here (openai-python 3.57, `response_compact_params.py`)

@@ -3,7 +3,7 @@
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from server.api.codex_catalogue import CodexModel, codex_model
+from server.api.codex_catalog import CodexModel, codex_model
 from server.http import Exchange
 from server.served_model import AnsweringModel
 
@@ -39,7 +39,7 @@ class ModelList(Struct, frozen=True):
     data: tuple[ModelObject, ...]
     object: str = "list"
     models: tuple[CodexModel, ...] | UnsetType = UNSET
-    """The catalogue of Codex CLI, for a request with its `client_version`."""
+    """The catalog of Codex CLI, for a request with its `client_version`."""
 
 
 class ModelsHandler:

@@ -13,7 +13,7 @@ GROUPS = grouped(
         "network": "host",
         "limits": "slots",
         "storage": "state_dir",
-        "behaviour": "prewarm",
+        "behavior": "prewarm",
         "logging": "metrics",
     },
 )

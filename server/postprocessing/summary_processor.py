@@ -1,4 +1,4 @@
-"""Output of a generation that summarises a conversation: one `compaction` item, without reasoning and calls. Pure."""
+"""Output of a generation that summarizes a conversation: one `compaction` item, without reasoning and calls. Pure."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -54,13 +54,13 @@ class SummaryProcessor:
         return self._answer.upstream
 
     def process(self, output: Any, now: int) -> list[StreamInput]:
-        return list(self._summarised(self._answer.process(output, now)))
+        return list(self._summarized(self._answer.process(output, now)))
 
     def cut(self, now: int, reason: str) -> list[StreamInput]:
         """Return nothing: a summary is never cut."""
         return []
 
-    def _summarised(self, inputs: Iterable[StreamInput]) -> Iterator[StreamInput]:
+    def _summarized(self, inputs: Iterable[StreamInput]) -> Iterator[StreamInput]:
         """Yield the text as a summary, and the end. A summary that reaches the token limit counts as complete."""
         for input_ in inputs:
             match input_:

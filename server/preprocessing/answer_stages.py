@@ -32,11 +32,11 @@ class AnswerStages:
         format_ = prepared.request.format
         return await self._model.constraints(format_, prepared.schema_field, prepared.toolbox, prepared.messages)
 
-    async def summarised_or_prompt(self, prepared: PreparedRequest) -> tuple[int, Prompt | None]:
-        """Return the number of messages to summarise before the answer, and the prompt if that needs no summary."""
+    async def summarized_or_prompt(self, prepared: PreparedRequest) -> tuple[int, Prompt | None]:
+        """Return the number of messages to summarize before the answer, and the prompt if that needs no summary."""
         n_ctx = self._model.card.n_ctx
         threshold = compaction.threshold(prepared.request, min(n_ctx, self._config.now.max_prompt_tokens or n_ctx))
-        count = 0 if threshold is None else compaction.summarised(prepared.messages)
+        count = 0 if threshold is None else compaction.summarized(prepared.messages)
         return count, await self._prompt_below(prepared, threshold if count else None)
 
     async def _prompt_below(self, prepared: PreparedRequest, threshold: int | None) -> Prompt | None:

@@ -38,7 +38,7 @@ class CompactionStages:
         self._answer = answer
 
     async def stage(self, messages: Sequence[Message], count: int, prompt: Prompt) -> Stage:
-        """Return the stage that summarises the first `count` messages by the prompt."""
+        """Return the stage that summarizes the first `count` messages by the prompt."""
         last = count == len(messages)
         processor = SummaryProcessor(prompt.processor(self._prepared, ()), visible=last)
 

@@ -53,12 +53,12 @@ class SpecBuilder:
     async def specify(self, prepared: PreparedRequest, requester: Requester, repeats: bool = False) -> GenerationSpec:
         """Return the specification of the generation that answers the request. Raises as `build` does."""
         if prepared.compacts:
-            summarising = compaction.summarising(prepared.request, self._model.card.n_ctx)
-            prepared = replace(prepared, request=summarising)
+            summarizing = compaction.summarizing(prepared.request, self._model.card.n_ctx)
+            prepared = replace(prepared, request=summarizing)
             spec, _ = await self._with_summary(prepared, UNCONSTRAINED, requester, repeats)
             return spec
         constraints = await self.stages.constraints(prepared)
-        count, prompt = await self.stages.summarised_or_prompt(prepared)
+        count, prompt = await self.stages.summarized_or_prompt(prepared)
         if prompt is None:
             spec, params = await self._with_summary(prepared, constraints, requester, repeats, count)
         else:
@@ -77,7 +77,7 @@ class SpecBuilder:
 
         async def first_stage(prepared: PreparedRequest, made: int) -> Stage:
             constraints = await self.stages.constraints(prepared)
-            count, prompt = await self.stages.summarised_or_prompt(prepared)
+            count, prompt = await self.stages.summarized_or_prompt(prepared)
             if prompt is None:
                 stage = await self.stages.summary(prepared, constraints, params, count, made=made)
             else:
@@ -104,7 +104,7 @@ class SpecBuilder:
         repeats: bool,
         count: int | None = None,
     ) -> tuple[GenerationSpec, JobParams]:
-        """Return the specification of a generation that summarises the first `count` messages, and then answers.
+        """Return the specification of a generation that summarizes the first `count` messages, and then answers.
 
         Without `count`, the summary of all messages is the answer.
         """

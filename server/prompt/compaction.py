@@ -2,7 +2,7 @@
 
 The served model writes the summary. The server reads `model`, `input`, `instructions` and `previous_response_id` of the
 request (Open Responses: `CompactResponseMethodPublicBody`). A conversation that is too long for the context is
-summarised in parts from its beginning: each prompt starts with the summary of the earlier parts.
+summarized in parts from its beginning: each prompt starts with the summary of the earlier parts.
 """
 
 import itertools
@@ -59,10 +59,10 @@ class CompactedResponse(Struct, frozen=True, kw_only=True):
 
 def summary_request(n_ctx: int) -> Request:
     """Return the request for a summary that is not stored."""
-    return summarising(Request(store=False), n_ctx)
+    return summarizing(Request(store=False), n_ctx)
 
 
-def summarising(request: Request, n_ctx: int) -> Request:
+def summarizing(request: Request, n_ctx: int) -> Request:
     """Return the request as one for a summary: greedy, whatever sampling the client uses, so the model invents less."""
     none = dict.fromkeys(SamplingFields.__struct_fields__)
     fields = none | {"temperature": 0, "top_p": 1, "top_k": 0, "min_p": 0, "repetition_penalty": REPETITION_PENALTY}
@@ -92,10 +92,10 @@ def threshold(request: Request, n_ctx: int) -> int | None:
     return min((each or most for each in wanted), default=most) if wanted and not request.prewarms else None
 
 
-def summarised(messages: Sequence[Message]) -> int:
+def summarized(messages: Sequence[Message]) -> int:
     """Return the number of messages, from the first, that a summary before the answer stands for; 0 for none.
 
-    The user's message at the end is not summarised. A summary is not worth it if all messages before it are the user's
+    The user's message at the end is not summarized. A summary is not worth it if all messages before it are the user's
     too.
     """
     count = len(messages) - (messages[-1].role == "user")
@@ -113,7 +113,7 @@ def with_summary(messages: Sequence[Message], count: int, text: str) -> tuple[Me
 
 
 def next_part(messages: Sequence[Message], tokens: TokenCounter, n_ctx: int, max_bytes: int) -> tuple[int, list[int]]:
-    """Return the number of messages, from the first, to summarise next, and the prompt that requests the summary.
+    """Return the number of messages, from the first, to summarize next, and the prompt that requests the summary.
 
     The part has at least one turn after the summary of the earlier ones. Raises InvalidRequest if that is too long.
     """
@@ -128,7 +128,7 @@ def next_part(messages: Sequence[Message], tokens: TokenCounter, n_ctx: int, max
     count, prompt = truncation.fit_first_turns(messages, prompt_of, max_tokens, done)
     if len(prompt) > max_tokens:
         raise InvalidRequest(
-            f"A turn is too long to be summarised: its prompt has {len(prompt)} tokens; the limit is {max_tokens}. "
+            f"A turn is too long to be summarized: its prompt has {len(prompt)} tokens; the limit is {max_tokens}. "
             "Shorten it, or start the server with a larger --context.",
             param="input",
             code="context_length_exceeded",

@@ -140,7 +140,7 @@ class AnsweringModel(Protocol):
     async def summary_prompt(
         self, messages: Sequence[Message], prepared: PreparedRequest | None = None
     ) -> tuple[int, Prompt]:
-        """Return the number of messages to summarise next, and the prompt that asks for it. Raises InvalidRequest.
+        """Return the number of messages to summarize next, and the prompt that asks for it. Raises InvalidRequest.
 
         With `prepared`, the prompt has the tools of the request and its volatile lines in their place, so that the KV
         cache has most of it.

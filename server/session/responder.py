@@ -59,8 +59,8 @@ class Specified(Struct, frozen=True):
     @property
     def steerable(self) -> bool:
         """True if the output may be cut: an answer outside a conversation of the store, without a summary."""
-        summarises = self.spec.follow is not None or isinstance(self.spec.processor, SummaryProcessor)
-        return not (summarises or self.request.prewarms or self.request.conversation_id)
+        summarizes = self.spec.follow is not None or isinstance(self.spec.processor, SummaryProcessor)
+        return not (summarizes or self.request.prewarms or self.request.conversation_id)
 
 
 class Responder:

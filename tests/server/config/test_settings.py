@@ -118,7 +118,7 @@ def test_serve_help_describes_every_setting_in_groups(
     sections = capsys.readouterr().out.split("\n\n")
     heads = [section.partition("\n")[0] for section in sections[3:]]
     assert sections[1] == "Serve a model over HTTP."
-    assert heads == ["model:", "upstreams:", "network:", "limits:", "storage:", "behaviour:", "logging:"]
+    assert heads == ["model:", "upstreams:", "network:", "limits:", "storage:", "behavior:", "logging:"]
     flags = [re.findall(r"^  (--[\w-]+)", section, re.MULTILINE) for section in sections[3:]]
     assert flags == [[setting.flag for setting in group] for group in GROUPS.values()]
     assert "Seconds that streams may run on after SIGTERM (default: 10)" in sections[8]

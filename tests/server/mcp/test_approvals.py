@@ -21,7 +21,7 @@ COUNT = b'<tool_call>\n{"name": "calc__count", "arguments": {}}\n</tool_call>'
 
 
 def counting(prompt: bytes) -> bytes:
-    """Call `count`, and end once the prompt has its output; summarise if asked to."""
+    """Call `count`, and end once the prompt has its output; summarize if asked to."""
     return b"Counted." if prompt[-1:].isdigit() or b"summar" in prompt else COUNT
 
 

@@ -10,7 +10,7 @@ from tests.support.helpers import post, served, text
 
 
 def calculator(prompt: bytes) -> bytes:
-    """Summarise if asked to, then call `add`, and answer with its output."""
+    """Summarize if asked to, then call `add`, and answer with its output."""
     if prompt.endswith(b"before or after it."):
         return b"They greeted."
     return b"It is 5." if prompt.endswith(b"5") else ADD.encode()

@@ -134,7 +134,7 @@ PARTS: dict[str, tuple[Sequence[Message], int, int]] = {
     "a turn behind a summary": ((summary.render_summary("S"), *users("aaa", "bb")), 54, 2),
     "with its calls": (TALK[1:], 20, 3),
 }
-"""Messages, the context, and the number of messages to summarise next; the summary has a quarter of the context."""
+"""Messages, the context, and the number of messages to summarize next; the summary has a quarter of the context."""
 
 
 @pytest.mark.parametrize(("left", "n_ctx", "count"), PARTS.values(), ids=PARTS)

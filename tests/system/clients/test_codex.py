@@ -19,7 +19,7 @@ import pytest
 import trio
 
 from engine.backends.scripted import Reply, ScriptedModel
-from server.api.codex_catalogue import INSTRUCTIONS
+from server.api.codex_catalog import INSTRUCTIONS
 from server.prompt.compaction import SUMMARY_PROMPT
 from tests.server.api.tools.test_tools import call
 from tests.server.upstream.fronts import Served
@@ -212,7 +212,7 @@ async def test_codex_goes_on_from_a_compaction_of_the_server(
     assert "Write it." in prompt
 
 
-async def test_codex_reads_the_catalogue_of_the_server(served: Served, codex: Path, tmp_path: Path) -> None:
+async def test_codex_reads_the_catalog_of_the_server(served: Served, codex: Path, tmp_path: Path) -> None:
     """Then it knows the model, and sends the short instructions."""
     async with at(served, tmp_path, lambda message: b"Hi.", "my-model") as running:
         answer = await get(running, "/v1/models?client_version=0.171.0")

@@ -41,7 +41,7 @@ TALK = [
 ]
 
 
-def summarising(message: bytes) -> bytes:
+def summarizing(message: bytes) -> bytes:
     return b"They greeted." if message.endswith(ASKED) else message
 
 
@@ -57,7 +57,7 @@ def checked(answer: Answer) -> dict[str, Any]:
 
 
 async def test_compact_returns_user_messages_and_summary() -> None:
-    async with served(ScriptedModel(summarising)) as running:
+    async with served(ScriptedModel(summarizing)) as running:
         body = checked(await compact(running, input=TALK, instructions="I"))
         whole = await post(running, input=[*TALK, msg("user", compaction.SUMMARY_PROMPT)], instructions="I")
         stem = body["id"].removeprefix("resp_")
@@ -91,7 +91,7 @@ async def test_compact_output_is_accepted_as_input(tmp_path: Path) -> None:
         *map(msg, ["user"] * 3, ["Hello", "Go on", summary.HEADING + "They greeted."]),
         msg("user", "And?"),
     ]
-    async with served(ScriptedModel(summarising), state=tmp_path) as running:
+    async with served(ScriptedModel(summarizing), state=tmp_path) as running:
         output = checked(await compact(running, input=TALK))["output"]
         short = (await post(running, input=[*output, msg("user", "And?")])).json
         expected = (await post(running, input=messages)).json
@@ -104,7 +104,7 @@ async def test_compact_output_is_accepted_as_input(tmp_path: Path) -> None:
 
 
 async def test_compact_of_stored_response_includes_it(tmp_path: Path) -> None:
-    async with served(ScriptedModel(summarising, n_slots=1), state=tmp_path) as running:
+    async with served(ScriptedModel(summarizing, n_slots=1), state=tmp_path) as running:
         first = (await post(running, input=TALK)).json
         whole = [*TALK, msg("assistant", "Go on")]
         expected = checked(await compact(running, input=whole))["usage"]["input_tokens"]
@@ -119,7 +119,7 @@ async def test_compact_of_stored_response_includes_it(tmp_path: Path) -> None:
 
 
 async def test_compact_of_conversation_leaves_it_unchanged(tmp_path: Path) -> None:
-    async with served(ScriptedModel(summarising), state=tmp_path) as running:
+    async with served(ScriptedModel(summarizing), state=tmp_path) as running:
         made = (await exchange(running, "POST", "/v1/conversations", json.dumps({"items": TALK}).encode())).json
         items = f"/v1/conversations/{made['id']}/items"
         before = (await get(running, items)).json
@@ -129,7 +129,7 @@ async def test_compact_of_conversation_leaves_it_unchanged(tmp_path: Path) -> No
 
 
 async def test_compact_ignores_sampling_of_request() -> None:
-    async with served(ScriptedModel(summarising)) as running:
+    async with served(ScriptedModel(summarizing)) as running:
         for settings in (
             {},
             {"max_output_tokens": 1, "temperature": 2, "stream": True, "background": True, "stop": "e"},
@@ -138,7 +138,7 @@ async def test_compact_ignores_sampling_of_request() -> None:
             assert decode_summary(output[-1]["encrypted_content"]) == "They greeted."
 
 
-async def test_compact_of_too_long_conversation_summarises_parts() -> None:
+async def test_compact_of_too_long_conversation_summarizes_parts() -> None:
     words = [f"{n:02}" * 50 for n in range(16)]
     talk = [item for each in words for item in (msg("user", each), msg("assistant", "Yes."))]
     parts = [6, 6, 4]
@@ -163,7 +163,7 @@ async def test_compact_with_too_long_turn_is_rejected() -> None:
         assert running.model.decoded == []
     n, limit = 500 + len(ASKED) + 3, 750
     message = (
-        f"A turn is too long to be summarised: its prompt has {n} tokens; the limit is {limit}. "
+        f"A turn is too long to be summarized: its prompt has {n} tokens; the limit is {limit}. "
         "Shorten it, or start the server with a larger --context."
     )
     assert seen(refused) == invalid(message, "input", "context_length_exceeded")
@@ -210,7 +210,7 @@ async def test_compact_ends_at_disconnect() -> None:
 
 
 async def test_compact_during_shutdown_is_unavailable(tmp_path: Path) -> None:
-    model = PacedModel(summarising)
+    model = PacedModel(summarizing)
     async with served(model, state=tmp_path) as running, await Client.to(running) as client:
         model.hold()
         await client.request("POST", "/v1/responses/compact", encode(input="Hi"))
@@ -241,7 +241,7 @@ async def test_compact_by_official_client_can_be_continued() -> None:
         *map(msg, ["user"] * 3, ["Hello", "Go on", summary.HEADING + "They greeted."]),
         msg("user", "And?"),
     ]
-    async with served(ScriptedModel(summarising)) as running:
+    async with served(ScriptedModel(summarizing)) as running:
         short, response = await trio.to_thread.run_sync(compacted_and_gone_on, running.url)
         expected = (await post(running, input=messages)).json["usage"]["input_tokens"]
     assert (short.object, [item.type for item in short.output]) == (

@@ -27,7 +27,7 @@ SUMMARY = summary.HEADING + "They greeted."
 
 
 def scribe(words: str = "They greeted.", answer: str = "Yes.") -> Reply:
-    """Return the replies of a model that summarises if it is asked to."""
+    """Return the replies of a model that summarizes if it is asked to."""
 
     def reply(message: bytes) -> bytes:
         asked = message.endswith(compaction.SUMMARY_PROMPT.encode())

@@ -1,4 +1,4 @@
-"""The model in the form of Codex CLI's catalogue (`model_catalog_json`), which is not documented. Data only.
+"""The model in the form of Codex CLI's catalog (`model_catalog_json`), which is not documented. Data only.
 
 Without it Codex does not know the context length, and sends instructions of 17 kB. Fields that Codex 0.169 requires are
 always present; the others are those with an effect on a local model.
