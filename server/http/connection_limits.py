@@ -38,13 +38,13 @@ class Admission(Enum):
 
 class ConnectionCount:
     def __init__(
-        self, options: HTTPOptions, max_connections: Callable[[], int], close_oldest: Callable[[], bool]
+        self, options: HTTPOptions, max_connections: Callable[[], int], close_idle: Callable[[], bool]
     ) -> None:
-        """`max_connections` returns the number that file descriptors allow; `close_oldest` closes an idle connection
+        """`max_connections` returns the number that file descriptors allow; `close_idle` closes an idle connection
         and returns False if there is none."""
         self._options = options
         self._max_connections = max_connections
-        self._close_oldest = close_oldest
+        self._close_idle = close_idle
         self._by_address: Counter[str] = Counter()
 
     @contextmanager
@@ -68,7 +68,7 @@ class ConnectionCount:
             return Admission.REFUSED
         if self._by_address.total() <= min(limits.connections, self._max_connections()):
             return Admission.ADMITTED
-        if self._close_oldest():
+        if self._close_idle():
             refusals[Refusal.DISPLACED] += 1
             return Admission.ADMITTED
         return Admission.RESERVED
@@ -125,7 +125,7 @@ class OverloadedApp:
         )
 
 
-def impatient(options: HTTPOptions) -> HTTPOptions:
+def with_short_wait(options: HTTPOptions) -> HTTPOptions:
     """Return the options with a short time until the request."""
     idle_seconds = min(IDLE_SECONDS, options.limits.idle_seconds)
     return replace(options, limits=replace(options.limits, idle_seconds=idle_seconds))

@@ -54,7 +54,7 @@ class Drain:
         self._waiting.pop(scope, None)
         self._requested.unpark_all()
 
-    def close_oldest(self) -> bool:
+    def close_idle(self) -> bool:
         """Close the connection that is idle longest, in favour of a new one; return False if none is idle."""
         if not self._waiting:
             return False

@@ -19,7 +19,7 @@ from hypercorn.typing import ASGIFramework
 from server.access import Refusal
 from server.http import tls
 from server.http.connection import Application, Connection, proxy_log
-from server.http.connection_limits import Admission, ConnectionCount, OverloadedApp, Reserve, impatient
+from server.http.connection_limits import Admission, ConnectionCount, OverloadedApp, Reserve, with_short_wait
 from server.http.drain import Drain
 from server.http.peer import peer_of
 from server.listening import HTTPOptions
@@ -83,7 +83,7 @@ async def serve(
     Report the addresses as the value of `task_status`. The listener closes when `stop` returns.
     """
     drain = drain or Drain()
-    count = ConnectionCount(options, max_connections, drain.close_oldest)
+    count = ConnectionCount(options, max_connections, drain.close_idle)
     overloaded, reserve = OverloadedApp(app, options.refusals), Reserve(options.refusals)
 
     async def serve_connection(*arguments: Any) -> None:
@@ -95,9 +95,9 @@ async def serve(
                 refusals.warning("a connection from %s is refused: too many are open", address)
             if admission is Admission.RESERVED:
                 with reserve.enter():
-                    await _converse(overloaded, stream, drain, impatient(options))
+                    await _serve_stream(overloaded, stream, drain, with_short_wait(options))
             elif admission is Admission.ADMITTED:
-                await _converse(app, stream, drain, options)
+                await _serve_stream(app, stream, drain, options)
 
     for repeated in (logging.getLogger("trio.serve_listeners"), refusals, proxy_log, tls.log):
         repeated.addFilter(_OncePerMinute())
@@ -116,7 +116,7 @@ async def serve(
     await hypercorn.trio.serve(cast("ASGIFramework", app), config, shutdown_trigger=drained, task_status=task_status)
 
 
-async def _converse(app: Application, stream: trio.SocketStream, drain: Drain, options: HTTPOptions) -> None:
+async def _serve_stream(app: Application, stream: trio.SocketStream, drain: Drain, options: HTTPOptions) -> None:
     """Serve a connection, encrypted if the options say so."""
     if options.tls is None or stream.socket.family == socket.AF_UNIX:
         await Connection(app, stream, drain, options).run()

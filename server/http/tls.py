@@ -12,6 +12,7 @@ from server.protocol.errors import Malformed
 HANDSHAKE_RECORD = b"\x16"
 """First byte of every TLS connection (RFC 8446, 5.1)."""
 MAX_FAULT_CHARACTERS = 100
+"""Characters of OpenSSL's error in the log."""
 LINGER_SECONDS = 2.0
 """Seconds in which a client that speaks no TLS can read the answer."""
 
