@@ -1,6 +1,6 @@
 """Limits of the entries of a request: items, tools, and sizes of schemas. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
@@ -8,6 +8,7 @@ from server.config import Config
 from server.prompt import PreparedRequest
 from server.protocol.errors import InvalidRequest
 from server.protocol.formats import SchemaFormat
+from server.protocol.tools import NamespaceTool, ToolEcho
 
 
 class EntryLimits(Struct, frozen=True):
@@ -24,8 +25,15 @@ class EntryLimits(Struct, frozen=True):
         _check_count(items, self.max_items, field, "--max-items")
 
     def check_tools(self, tools: Sequence[object] | None) -> None:
-        """Raise InvalidRequest for too many tools."""
+        """Raise InvalidRequest for too many entries in `tools`."""
         _check_count(tools, self.max_tools, "tools", "--max-tools")
+
+    def check_all_tools(self, tools: Iterable[ToolEcho]) -> None:
+        """Raise InvalidRequest for too many tools, with those in namespaces and those that items offer."""
+        count = sum(len(tool.tools) if isinstance(tool, NamespaceTool) else 1 for tool in tools)
+        if count > self.max_tools:
+            message = f"The request has {count} tools; this server accepts {self.max_tools} (raise it by --max-tools)."
+            raise InvalidRequest(message, param="tools")
 
     def check_schemas(self, prepared: PreparedRequest) -> None:
         """Raise InvalidRequest for a schema of the answer or of a tool that is too large."""

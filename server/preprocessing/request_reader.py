@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 
-import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
@@ -18,6 +17,7 @@ from server.preprocessing.history import History
 from server.preprocessing.reasoning_seal import ReasoningSeal
 from server.preprocessing.references import References
 from server.prompt import McpServers, Past, PreparedRequest, compaction, options, prepare
+from server.prompt.items import stored_items
 from server.protocol import request as wire
 from server.protocol.fields import skipped_fields
 from server.protocol.request import Request
@@ -84,7 +84,7 @@ class RequestReader:
             if not executes or request.prewarms:
                 session = replace(session, approved=())
             prepared = await self._work.run(size, _prepare_with_mcp, request, past, body.unknown, session)
-        EntryLimits.of(self._config.now).check_tools(prepared.toolbox.echo)
+        EntryLimits.of(self._config.now).check_all_tools(prepared.toolbox.echo)
         return prepared
 
     def _checked(self, body: DecodedBody[Request]) -> DecodedBody[Request]:
@@ -107,7 +107,8 @@ def _prepare_with_mcp(
 
     The store gets its input as it is; the prompt has the calls of MCP tools instead of lists and approvals.
     """
-    items = request.input if isinstance(request.input, list) else [_message(request.input)] if request.input else []
+    given = request.input
+    items = given if isinstance(given, list) else [stored_items.user_message(given)] if given else []
     earlier = replace(past, items=session.shown(past.items))
     rewritten = replace(
         request, tools=list(session.tools), parallel_tool_calls=False, input=session.shown([*items, *more])
@@ -116,10 +117,6 @@ def _prepare_with_mcp(
     original = replace(prepared.request, input=request.input)
     continued = partial(_prepare_with_mcp, request, past, unknown)
     return replace(prepared, request=original, mcp=session, continued=continued)
-
-
-def _message(text: str) -> Raw:
-    return Raw(msgspec.json.encode({"role": "user", "content": text}))
 
 
 def _decode(body: bytes) -> tuple[Request, list[str]]:

@@ -71,6 +71,7 @@ async def test_tool_of_a_later_item_replaces_one_of_its_name(
         ([offer({"type": "function"})], "input[0].tools[0]"),
         ([HELLO, offer(AGENTS | {"tools": [{"type": "function", "name": ""}]})], "input[1].tools[0].tools[0].name"),
         ([offer(*[TIME | {"name": f"t{n}"} for n in range(Config().max_tools + 1)])], "tools"),
+        ([offer(AGENTS | {"tools": [TIME | {"name": f"t{n}"} for n in range(Config().max_tools + 1)]})], "tools"),
         ([{"type": "additional_tools", "tools": {}}], "input[0].tools"),
     ],
 )
