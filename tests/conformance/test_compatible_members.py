@@ -141,13 +141,14 @@ TOOL_MEMBERS: dict[str, Any] = {
 REQUIRED = {"tool_search": {"execution": "client"}, "namespace": {"description": "Tools."}}
 
 
-@pytest.mark.parametrize(("name", "stated"), table("Members of tools").items())
-async def test_member_of_a_tool_has_its_stated_status(name: str, stated: str) -> None:
-    kind, _, member = name.partition(".")
-    tool = {"type": kind, "name": "f"} | REQUIRED.get(kind, {}) | {member: TOOL_MEMBERS[member]}
-    assert await status(served, tools=[tool, tool | {"name": "h"}][: 2 if kind in ("function", "custom") else 1]) == (
-        expected(stated, f"tool {name}")
-    )
+async def test_members_of_tools_have_their_stated_statuses() -> None:
+    asked, wanted = dict[str, Any](), {}
+    for name, stated in table("Members of tools").items():
+        kind, _, member = name.partition(".")
+        tool = {"type": kind, "name": "f"} | REQUIRED.get(kind, {}) | {member: TOOL_MEMBERS[member]}
+        asked[name] = {"tools": [tool, tool | {"name": "h"}][: 2 if kind in ("function", "custom") else 1]}
+        wanted[name] = expected(stated, f"tool {name}")
+    assert await statuses(served, asked) == wanted
 
 
 async def test_callers_that_are_the_model_are_supported() -> None:
@@ -168,24 +169,27 @@ CHOICES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize(("name", "stated"), table("Types of `tool_choice`").items())
-async def test_type_of_tool_choice_has_its_stated_status(name: str, stated: str) -> None:
-    if name == "mcp":
-        return  # it needs a server; `tests/server/mcp` shows it
-    choice = {"type": name} | CHOICES.get(name, {})
+async def test_types_of_tool_choice_have_their_stated_statuses() -> None:
+    """`mcp` needs a server; `tests/server/mcp` shows it."""
+    stated = {name: status for name, status in table("Types of `tool_choice`").items() if name != "mcp"}
+    choices = {name: {"type": name} | CHOICES.get(name, {}) for name in stated}
+    found = {}
     async with served(writes(call("f", "{}")), template=HERMES) as running:
-        answer = await post(running, input="Call.", tools=TOOLS, tool_choice=choice, max_output_tokens=50)
-    assert answer.status == (400 if stated == "refused" else 200)
-    if stated == "supported":
-        assert answer.json["tool_choice"] == choice
+        for name, choice in choices.items():
+            answer = await post(running, input="Call.", tools=TOOLS, tool_choice=choice, max_output_tokens=50)
+            found[name] = answer.status, answer.json["tool_choice"] if stated[name] == "supported" else None
+    assert found == {
+        name: (400 if stated[name] == "refused" else 200, choice if stated[name] == "supported" else None)
+        for name, choice in choices.items()
+    }
 
 
-@pytest.mark.parametrize(("name", "stated"), table("Resources of the client").items())
-async def test_resource_has_its_stated_status(name: str, stated: str) -> None:
-    path = {"chat": "chat/completions"}.get(name, name)
+async def test_resources_have_their_stated_statuses() -> None:
+    stated = table("Resources of the client")
     async with served() as running:
-        answer = await get(running, f"/v1/{path}")
-    assert (answer.status == 404) is (stated == "never")
+        paths = {name: {"chat": "chat/completions"}.get(name, name) for name in stated}
+        found = {name: (await get(running, f"/v1/{path}")).status == 404 for name, path in paths.items()}
+    assert found == {name: status == "never" for name, status in stated.items()}
 
 
 MESSAGES = [{"role": "user", "content": "Is it?"}]
@@ -241,24 +245,29 @@ NEEDS: dict[str, Any] = {
     "top_logprobs": {"logprobs": True},
 }
 """Field -> others without which it is refused, or takes long."""
-OLDER = [
-    pytest.param(path, field, values[field], stated, id=f"{path} {field}")
-    for path, heading, values in (
-        ("chat/completions", "Fields of chat completions", CHAT),
-        ("completions", "Fields of completions", TEXT),
-    )
-    for field, stated in table(heading).items()
-]
 
 
-@pytest.mark.parametrize(("path", "field", "value", "stated"), OLDER)
-async def test_field_of_an_older_api_has_its_stated_status(path: str, field: str, value: object, stated: str) -> None:
-    body = {"prompt": "Is it?"} if path == "completions" else {"messages": MESSAGES}
+@pytest.mark.parametrize(
+    ("path", "heading", "body", "values"),
+    [
+        ("chat/completions", "Fields of chat completions", {"messages": MESSAGES}, CHAT),
+        ("completions", "Fields of completions", {"prompt": "Is it?"}, TEXT),
+    ],
+    ids=["chat/completions", "completions"],
+)
+async def test_fields_of_an_older_api_have_their_stated_statuses(
+    path: str, heading: str, body: dict[str, Any], values: dict[str, Any]
+) -> None:
+    stated, found = table(heading), {}
     async with served(thinker(), template=THINKS) as running:
-        answer = await exchange(running, "POST", f"/v1/{path}", encode(**body | NEEDS.get(field, {}) | {field: value}))
-    assert answer.status == (400 if stated == "refused" else 200), answer.body
-    if not field.startswith("stream"):
-        assert answer.json.get("responsed") == ({"skipped": [field]} if stated == "skipped" else None)
+        for field in stated:
+            sent = encode(**body | NEEDS.get(field, {}) | {field: values[field]})
+            answer = await exchange(running, "POST", f"/v1/{path}", sent)
+            found[field] = answer.status, None if field.startswith("stream") else answer.json.get("responsed")
+    assert found == {
+        field: (400 if status == "refused" else 200, {"skipped": [field]} if status == "skipped" else None)
+        for field, status in stated.items()
+    }
 
 
 async def test_stream_of_an_older_api_names_the_skipped_fields() -> None:
