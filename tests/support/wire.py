@@ -176,6 +176,7 @@ def _name(event: dict[str, Any]) -> str:
 @cache
 def _client_types() -> dict[str, pydantic.TypeAdapter[Any]]:
     """Event type -> adapter. The library itself picks by `type`, but forgives everything: it constructs."""
+    Response.model_rebuild()  # once; else each class of an event with a response builds its validator anew
     union = get_args(ResponseStreamEvent)[0]
     return {get_args(cls.model_fields["type"].annotation)[0]: pydantic.TypeAdapter(cls) for cls in get_args(union)}
 

@@ -1,6 +1,7 @@
 """Forced tokens: which text is certain, in which tokens, and that answers stay as they are without them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -53,32 +54,32 @@ def all_forced(constraint: Constraint, ends: frozenset[int]) -> list[int]:
     ("tag", "text", "forced"),
     [
         # An answer: its beginning, a tail, and the end token after it
-        (StructuralTag(VOCABULARY, NAMED), "", [*'name: "o']),
-        (StructuralTag(VOCABULARY, NAMED), 'name: "of', [*'f"', SMALL_END]),
-        (StructuralTag(VOCABULARY, NAMED), 'name: "on"', [SMALL_END]),
-        (StructuralTag(VOCABULARY, DIGITS), "1", []),
-        (StructuralTag(VOCABULARY, DIGITS), "12", [SMALL_END]),
-        (StructuralTag(VOCABULARY, GRAMMARS.regex("(ab)+")), "ab", []),
+        (partial(StructuralTag, VOCABULARY, NAMED), "", [*'name: "o']),
+        (partial(StructuralTag, VOCABULARY, NAMED), 'name: "of', [*'f"', SMALL_END]),
+        (partial(StructuralTag, VOCABULARY, NAMED), 'name: "on"', [SMALL_END]),
+        (partial(StructuralTag, VOCABULARY, DIGITS), "1", []),
+        (partial(StructuralTag, VOCABULARY, DIGITS), "12", [SMALL_END]),
+        (partial(StructuralTag, VOCABULARY, GRAMMARS.regex("(ab)+")), "ab", []),
         # A certain text whose last token may grow: "k" may become "k>"
-        (StructuralTag(VOCABULARY, GRAMMARS.regex("xk(>|u)")), "", ["x"]),
+        (partial(StructuralTag, VOCABULARY, GRAMMARS.regex("xk(>|u)")), "", ["x"]),
         # A call: forced up to its end, then the text is free
-        (StructuralTag(VOCABULARY, None, CALLS), "", []),
-        (StructuralTag(VOCABULARY, None, CALLS), "so <call>12", [*"</call>"]),
-        (StructuralTag(VOCABULARY, None, CALLS), "so <call>12</call>", []),
+        (partial(StructuralTag, VOCABULARY, None, CALLS), "", []),
+        (partial(StructuralTag, VOCABULARY, None, CALLS), "so <call>12", [*"</call>"]),
+        (partial(StructuralTag, VOCABULARY, None, CALLS), "so <call>12</call>", []),
         # Reasoning: its closing marker once the budget is spent, then the answer's beginning
-        (StructuralTag(VOCABULARY, NAMED, reasoning=SPENT), "a", []),
-        (StructuralTag(VOCABULARY, NAMED, reasoning=SPENT), "ab", [CLOSE, *'name: "o']),
-        (StructuralTag(VOCABULARY, DIGITS, reasoning=SPELLED), "ab", [*"</k>"]),
-        (StructuralTag(VOCABULARY, DIGITS, reasoning=SPELLED), "ab</", [*"k>"]),
+        (partial(StructuralTag, VOCABULARY, NAMED, reasoning=SPENT), "a", []),
+        (partial(StructuralTag, VOCABULARY, NAMED, reasoning=SPENT), "ab", [CLOSE, *'name: "o']),
+        (partial(StructuralTag, VOCABULARY, DIGITS, reasoning=SPELLED), "ab", [*"</k>"]),
+        (partial(StructuralTag, VOCABULARY, DIGITS, reasoning=SPELLED), "ab</", [*"k>"]),
         # An opening of several tokens
-        (StructuralTag(VOCABULARY, DIGITS, reasoning=ReasoningSpec("<|close|>", "<|open|>x")), "", []),
-        (StructuralTag(VOCABULARY, DIGITS, reasoning=ReasoningSpec("<|close|>", "<|open|>x")), [OPEN], ["x"]),
+        (partial(StructuralTag, VOCABULARY, DIGITS, reasoning=ReasoningSpec("<|close|>", "<|open|>x")), "", []),
+        (partial(StructuralTag, VOCABULARY, DIGITS, reasoning=ReasoningSpec("<|close|>", "<|open|>x")), [OPEN], ["x"]),
     ],
 )
 def test_forced_after_text_returns_the_certain_tokens(
-    tag: StructuralTag, text: str | Sequence[str | int], forced: list[str | int]
+    tag: Callable[[], StructuralTag], text: str | Sequence[str | int], forced: list[str | int]
 ) -> None:
-    constraint = accepted(tag.start(), ids(text))
+    constraint = accepted(tag().start(), ids(text))
     assert all_forced(constraint, VOCABULARY.end_tokens) == ids(forced)
 
 
