@@ -23,7 +23,6 @@ from server.http.exchange import Receive, Scope, Send
 from server.listening.options import HTTPLimits, HTTPOptions
 from tests.support.helpers import Client, Running, encode, request, served
 
-MANY = 200
 GET = request("GET", "/health")
 HEALTHY = b'{"status":"ok"}'
 CHUNKED = request("POST", "/v1/responses", None, "Transfer-Encoding: chunked")
@@ -250,7 +249,7 @@ def test_requests_cut_anywhere_get_the_same_responses(cuts: list[int]) -> None:
     assert trio.run(play) == ANSWERS
 
 
-@settings(max_examples=MANY, deadline=None)
+@settings(max_examples=2 * settings().max_examples)  # 200 in .ci/run
 @given(st.data())
 def test_connection_with_random_bytes_ends_only_itself(data: st.DataObject) -> None:
     """Change, remove and insert bytes of requests: `run` returns, and the application receives whole requests."""

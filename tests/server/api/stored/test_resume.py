@@ -73,7 +73,7 @@ async def test_long_stored_stream_is_rebuilt(tmp_path: Path) -> None:
 
 async def test_failed_stream_is_replayed_with_its_error(tmp_path: Path) -> None:
     async with served(PacedModel(), state=tmp_path) as running:
-        broken = await post(running, input="x" * 4000, max_output_tokens=500, stream=True)
+        broken = await post(running, input="x" * 4050, max_output_tokens=500, stream=True)
         await check_every_beginning(running, id_of(broken), broken.body)
 
 

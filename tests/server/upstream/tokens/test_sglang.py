@@ -8,7 +8,8 @@ import pytest
 import trio
 
 from engine.job import FinishReason, Token, TokenLogprobs
-from server.upstream.tokens.parts import MAX_ANSWER_BYTES, AnswerParts
+from server.upstream.tokens import parts
+from server.upstream.tokens.parts import AnswerParts
 from server.upstream.tokens.servers import NEUTRAL, AnswerPart, Continuation, Syntax
 from server.upstream.tokens.sglang import SglangServer
 from server.upstream.transport import UpstreamFault
@@ -129,11 +130,12 @@ async def test_refusals_are_those_of_a_status_of_400(name: str) -> None:
 
 
 @pytest.mark.parametrize("grows", [True, False])
-async def test_long_answer_may_repeat_its_text_but_not_fall_silent(grows: bool) -> None:
-    size = 1 << 20
-    texts = [
-        event(part("x" * size, [PARIS], number if grows else 1)) for number in range(1, MAX_ANSWER_BYTES // size + 3)
-    ]
+async def test_long_answer_may_repeat_its_text_but_not_fall_silent(
+    grows: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit, size = 1 << 20, 1 << 16
+    monkeypatch.setattr(parts, "MAX_ANSWER_BYTES", limit)
+    texts = [event(part("x" * size, [PARIS], number if grows else 1)) for number in range(1, limit // size + 3)]
     play = plays(HEAD, *texts, event(part("", [PARIS], len(texts) + 1, STOP)), DONE)
     if grows:
         assert len(await ids(play)) == len(texts) + 1
