@@ -7,6 +7,7 @@ from typing import Any
 
 import openai
 import pydantic
+import pytest
 import trio
 
 from tests.conformance.test_compatibility import table
@@ -138,6 +139,7 @@ def with_missing(call: Any) -> None:
     raise AssertionError("the deleted object is still there")
 
 
+@pytest.mark.slow
 async def test_every_supported_method_returns_what_its_types_allow(served: Served, tmp_path: Path) -> None:
     called.clear()
     supported = {name for name, status in table("Methods of the client").items() if status == "supported"}

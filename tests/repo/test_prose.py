@@ -59,6 +59,7 @@ def found(pattern: Callable[[str], object], paths: Sequence[Path]) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_sentences_begin_with_a_noun_or_a_verb() -> None:
     assert found(RELATIVE.match, SOURCES) == []
 
@@ -68,6 +69,7 @@ def test_sentences_of_tests_begin_with_a_noun_or_a_verb() -> None:
     assert found(RELATIVE.match, TESTS) == []
 
 
+@pytest.mark.slow
 def test_sentences_have_no_vague_verb() -> None:
     """Names between backticks are other people's words."""
     assert found(lambda sentence: VAGUE.search(re.sub("`[^`]*`", "", sentence)), SOURCES) == []

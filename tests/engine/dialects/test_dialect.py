@@ -29,6 +29,7 @@ from engine.notations.parsed import (
 )
 from engine.notations.scanner import marks
 from tests.engine.chat_template.test_template import FILES, FOLDER, NO_FILES, compiled, rendered
+from tests.rows import thinned
 
 OFFERED = {
     name: argument_schema({"type": "object", "properties": {key: {"type": "string"}}})
@@ -401,7 +402,7 @@ CASES: dict[str, tuple[Dialect, str, list[ParsedDelta]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("dialect", "text", "expected"), CASES.values(), ids=CASES)
+@pytest.mark.parametrize(("dialect", "text", "expected"), thinned(CASES))
 def test_parser_with_any_chunks_returns_deltas(dialect: Dialect, text: str, expected: list[ParsedDelta]) -> None:
     for pieces in cuts(text):
         assert parse(dialect, pieces) == expected
@@ -732,7 +733,7 @@ def arguments(found: Sequence[ParsedDelta]) -> list[tuple[str, str]]:
     return calls
 
 
-@pytest.mark.parametrize(("dialect", "text", "expected"), CASES.values(), ids=CASES)
+@pytest.mark.parametrize(("dialect", "text", "expected"), thinned(CASES))
 def test_parser_with_cut_call_returns_prefix_of_arguments(
     dialect: Dialect, text: str, expected: list[ParsedDelta]
 ) -> None:

@@ -10,6 +10,7 @@ from engine.grammar.json_patterns import MAX_PATTERN, escaped_pattern, name_patt
 from engine.structured_output.compiled_grammar import CompiledGrammar
 from engine.structured_output.compiler import GrammarCompiler
 from tests.engine.json_schema.test_check import VOCABULARY
+from tests.rows import thinned
 
 CHARACTERS = ["a", "Z", "1", "_", "é", "日", "😀", " ", "-", '"', "\\", "/", "&", "<", "+", "\n", "\t", "\x00", "\x7f"]
 ATOMS = [
@@ -39,7 +40,7 @@ def spellings(text: str) -> list[str]:
     return [plain, json.dumps(text), upper, html, plain.replace("/", r"\/")]
 
 
-@pytest.mark.parametrize("atom", ATOMS)
+@pytest.mark.parametrize("atom", thinned(dict(zip(ATOMS, ATOMS, strict=True))))
 def test_json_schema_with_pattern_accepts_escapes_of_matching_texts_only(atom: str, grammars: GrammarCompiler) -> None:
     grammar = grammars.json_schema({"type": "string", "pattern": f"^x({atom})*$"})
     python = re.sub(r"\\p\{L\}", r"[^\\W\\d_]", re.sub(r"\\u\{e9\}", "é", atom))

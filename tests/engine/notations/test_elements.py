@@ -13,6 +13,7 @@ from engine.notations.parsed import ParsedDelta, ToolCallArguments, ToolCallEnd,
 from tests.engine.dialects.test_call_grammar import byte_vocabulary
 from tests.engine.dialects.test_dialect import cuts
 from tests.engine.structured_output.test_compiler import accepts
+from tests.rows import thinned
 
 MARK = "]<]minimax[>["
 DIALECT = next(dialect for dialect in DIALECTS if dialect.name == "minimax-3")
@@ -79,7 +80,7 @@ def written(elements: str) -> str:
     return f'@<tool_call>@<invoke name="f">{elements}@</invoke>@</tool_call>'.replace("@", MARK)
 
 
-@pytest.mark.parametrize(("elements", "arguments"), (WRITABLE | READABLE).values(), ids=WRITABLE | READABLE)
+@pytest.mark.parametrize(("elements", "arguments"), thinned(WRITABLE | READABLE))
 def test_parser_of_elements_reads_arguments_by_schema(elements: str, arguments: str) -> None:
     for pieces in cuts(written(elements)):
         parser, found = Parser(DIALECT, {"f": argument_schema(WHOLE)}), list[ParsedDelta]()

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import pytest
 from msgspec.structs import replace
 
 from engine.structured_output.phases import first_phase
@@ -54,6 +55,7 @@ def passed(tag: StructuralTag, tokens: Sequence[int]) -> Iterator[tuple[str, str
         yield before, type(phase).__name__
 
 
+@pytest.mark.slow
 def test_phases_follow_one_another_as_drawn() -> None:
     texts = [[*itertools.chain(*pieces)] for pieces in itertools.product(PIECES, repeat=3)]
     seen = {pair for tag in tags() for text in texts for pair in passed(tag, text)}

@@ -12,6 +12,7 @@ import trio
 from engine.backends.scripted import ScriptedModel
 from server.cli.console import logs
 from server.mcp import client
+from tests.rows import thinned
 from tests.server.api.tools.test_tools import HERMES
 from tests.server.mcp.hostile_server import TOOL, encode, hostile, send
 from tests.server.mcp.test_lists import FAILED
@@ -22,6 +23,7 @@ from tests.support.helpers import post, prompt_text, served, types
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 CALL = b'<tool_call>\n{"name": "calc__add", "arguments": {}}\n</tool_call>'
 SECRET = "s3cret-words"
+METHODS = ("tools/list", "tools/call")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -123,12 +125,14 @@ CALLS: dict[str, tuple[Any, dict[str, Any]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("method", ["tools/list", "tools/call"])
-@pytest.mark.parametrize(("attack", "error"), CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize(
+    ("method", "attack", "error"),
+    thinned({f"{name}-{method}": (method, *case) for name, case in CALLS.items() for method in METHODS}),
+)
 async def test_hostile_server_costs_one_call(
+    method: str,
     attack: Any,
     error: dict[str, Any],
-    method: str,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:

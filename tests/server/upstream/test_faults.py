@@ -96,11 +96,19 @@ ONLY_INSIDE: dict[bool, list[tuple[str, tuple[bytes, ...], bool, str]]] = {
 def both_forms(
     names: str, common: Sequence[tuple[Any, ...]], only: Mapping[bool, Sequence[tuple[Any, ...]]]
 ) -> pytest.MarkDecorator:
-    """Parametrize by the cases of both forms, and by whether the form is that of tokens."""
+    """Parametrize by the cases of both forms, and by whether the form is that of tokens.
+
+    Every third one of the common cases by tokens is fast, and all other cases.
+    """
     cases = [
-        pytest.param(*values, tokens, id=f"{'tokens' if tokens else 'chat'}: {name}")
+        pytest.param(
+            *values,
+            tokens,
+            id=f"{'tokens' if tokens else 'chat'}: {name}",
+            marks=[pytest.mark.slow] * (tokens and index < len(common) and index % 3 > 0),
+        )
         for tokens, special in only.items()
-        for name, *values in (*common, *special)
+        for index, (name, *values) in enumerate((*common, *special))
     ]
     return pytest.mark.parametrize((*names.split(", "), "tokens"), cases)
 

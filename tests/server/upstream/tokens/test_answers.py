@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from engine.backends.scripted import ScriptedModel
+from tests.rows import thinned
 from tests.server.api.test_reasoning import THINKS
 from tests.server.upstream.fronts import token_fronting
 from tests.server.upstream.tokens.forms import FORMS
@@ -33,6 +34,7 @@ CALL = '{"name": "look_up", "arguments": {"city": "Rome", "people": 5}}'
 MARKED = f"<tool_call>\n{CALL}\n</tool_call>"
 LARK = {"type": "grammar", "syntax": "lark", "definition": 'start: "a"+ "b"'}
 GREEDY = {"temperature": 0}
+KINDS = pytest.mark.parametrize("kind", thinned({kind: kind for kind in FORMS}, 2))
 REQUESTS: dict[str, dict[str, Any]] = {
     "text": {"input": "Hello, wörld 😀!"},
     "limit": {"input": "Hello", "max_output_tokens": 3},
@@ -73,9 +75,8 @@ def essence(response: dict[str, Any]) -> dict[str, Any]:
     return {"status": response["status"], "output": output, "usage": usage, "why": response["incomplete_details"]}
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind != "llama.cpp")) for kind in FORMS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", FORMS)
 async def test_answers_are_those_of_the_embedded_engine(kind: str) -> None:
     async with served(ScriptedModel()) as embedded, token_fronting(ScriptedModel(), kind=kind) as front:
         for name, request in REQUESTS.items():
@@ -89,7 +90,7 @@ async def test_answers_are_those_of_the_embedded_engine(kind: str) -> None:
             assert found == expected, name
 
 
-@pytest.mark.parametrize("kind", FORMS)
+@KINDS
 async def test_stream_has_the_events_of_a_whole_answer(kind: str) -> None:
     async with token_fronting(ScriptedModel(), kind=kind) as front:
         streamed = await post(front, input=MARKED, tools=[TOOL], tool_choice="required", stream=True, **GREEDY)
@@ -99,7 +100,7 @@ async def test_stream_has_the_events_of_a_whole_answer(kind: str) -> None:
     assert models["lacking"] == (["grammar"] if kind == "llama.cpp" else ["repeat_last_n"])
 
 
-@pytest.mark.parametrize("kind", FORMS)
+@KINDS
 async def test_reasoning_ends_at_its_budget(kind: str) -> None:
     def ponders(message: bytes) -> bytes:
         return b"<think>" + b"Hm, " * 30 + b"</think>Yes."
