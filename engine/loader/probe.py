@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from engine.chat_template import TOO_MUCH
@@ -45,42 +46,42 @@ def probe(
     ModelError if the child reports an error or dies; EngineFault if a signal ends it while the engine computes.
     """
     log.info("%s probes %s for the first time, in its own process", engine, path.name)
-    command = [
-        sys.executable,
-        "-P",
-        "-c",
-        CHILD_PROGRAM,
-        *_import_path(),
-        "",
-        str(path.absolute()),
-        str(weights.absolute()),
-    ]
-    command += [engine, chat_template, *([str(libllama.absolute())] if libllama else [])]
+    arguments = [str(path.absolute()), str(weights.absolute()), engine, chat_template]
+    arguments += [str(libllama.absolute())] if libllama else []
     limit = timeout(n_bytes)
+    try:
+        done = _run_child(arguments, limit)
+    except subprocess.TimeoutExpired as error:
+        raise ModelError(f"{path.name} was not ready after {limit:g} s; it cannot be served") from error
+    if done.returncode != 0:
+        raise _error(path.name, done)
+
+
+def _run_child(arguments: Sequence[str], seconds: float) -> subprocess.CompletedProcess[str]:
+    """Run `probe_child.main` in a process that ends with this one. Raises TimeoutExpired."""
+    command = [sys.executable, "-P", "-c", CHILD_PROGRAM, *_import_path(), "", *arguments]
     ends, lifeline = os.pipe()
     try:
         # The child runs in /: an import path or a library path may name the current folder.
-        done = subprocess.run(
-            command, cwd="/", stdin=ends, capture_output=True, text=True, timeout=limit, errors="replace"
+        return subprocess.run(
+            command, cwd="/", stdin=ends, capture_output=True, text=True, timeout=seconds, errors="replace"
         )
-    except subprocess.TimeoutExpired as error:
-        raise ModelError(f"{path.name} was not ready after {limit:g} s; it cannot be served") from error
     finally:
         os.close(ends)
         os.close(lifeline)
-    if done.returncode == 0:
-        return
+
+
+def _error(name: str, done: subprocess.CompletedProcess[str]) -> ModelError:
+    """Return the error of a child that has failed on the file `name`."""
     stage, _, message = done.stdout.rstrip().rpartition("\n")[2].partition(": ")
     if message:
-        raise ModelError(message)
+        return ModelError(message)
     reason = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
     if stage == "template":
-        raise ModelError(f"{path.name} cannot be served: its chat template {TOO_MUCH} ({reason})")
+        return ModelError(f"{name} cannot be served: its chat template {TOO_MUCH} ({reason})")
     if done.returncode == -signal.SIGKILL:
-        raise ModelError(
-            f"too little memory: the system ended the process that tried {path.name}; choose a smaller model"
-        )
-    raise EngineFault(f"{path.name} cannot be served: the engine crashes on its weights ({reason})")
+        return ModelError(f"too little memory: the system ended the process that tried {name}; choose a smaller model")
+    return EngineFault(f"{name} cannot be served: the engine crashes on its weights ({reason})")
 
 
 def _import_path() -> list[str]:

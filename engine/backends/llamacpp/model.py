@@ -58,33 +58,20 @@ class LlamaCpp:
         """Buffer that ends the running decode once it is not empty. The abort callback is C's own `strlen`: llama.cpp
         calls it a thousand times a step, and a Python function would wait for the GIL each time."""
         self._model = load_file(library, path)
-        params = library.context_params()
-        params.n_ctx, params.n_seq_max = n_ctx * n_slots, n_slots
-        params.n_batch = params.n_ubatch = MAX_BATCH_TOKENS
-        params.n_outputs_max_per_seq = 0
-        # One thread for the check below: OpenMP has a team for each thread that has decoded, and once all teams
-        # together have more threads than there are cores, they stop spinning (decode with two threads: 6.8 -> 10.8 ms).
-        params.n_threads = params.n_threads_batch = 1
-        params.flash_attn_type = int(backend_options.flash_attention)
-        params.type_k = params.type_v = GGML_TYPES[backend_options.kv_type]
-        with errors() as error_lines:
-            self._context = library.llama_init_from_model(self._model, params)
-        if not self._context:
-            library.llama_model_free(self._model)
-            raise _context_error(n_slots, n_ctx, error_lines)
+        self._context = _new_context(library, self._model, n_ctx, n_slots, backend_options)
         library.llama_set_abort_callback(self._context, ctypes.cast(STRLEN, ctypes.c_void_p), self._stop)
         self._memory = library.llama_get_memory(self._context)
         self._batch = ReusedBatch(MAX_BATCH_TOKENS)
         self._cached_tokens = [0] * n_slots
         self._rows: dict[int, int] = {}
+        """First row of logits of each slot's last entry."""
         self._logits: dict[int, FloatArray] = {}
         """Arrays over llama.cpp's rows of logits, by address."""
         recurrent = bool(library.llama_model_is_recurrent(self._model))
         hybrid = bool(library.llama_model_is_hybrid(self._model))
-        self._windowed = library.llama_model_n_swa(self._model) > 0
-        self._states = SlotStates(
-            library, self._context, has_rows=not recurrent, has_tail=recurrent or hybrid or self._windowed
-        )
+        has_windows = library.llama_model_n_swa(self._model) > 0
+        has_tail = recurrent or hybrid or has_windows
+        self._states = SlotStates(library, self._context, has_rows=not recurrent, has_tail=has_tail)
         truncates = not (recurrent or hybrid)
         self.tokenizer = NativeTokenizer(library, self._model)
         self.info = ModelInfo(
@@ -190,6 +177,26 @@ class LlamaCpp:
             self._lib.llama_memory_seq_rm(self._memory, slot, -1, -1)
             position = 0
         self._cached_tokens[slot] = min(self._cached_tokens[slot], position)
+
+
+def _new_context(library: Library, model: int, n_ctx: int, n_slots: int, options: BackendOptions) -> int:
+    """Return the address of a context over a model. Raises ModelError, after it has freed the model."""
+    params = library.context_params()
+    params.n_ctx, params.n_seq_max = n_ctx * n_slots, n_slots
+    params.n_batch = params.n_ubatch = MAX_BATCH_TOKENS
+    params.n_outputs_max_per_seq = 0
+    # One thread until the check of saved states is over: OpenMP has a team for each thread that has decoded, and once
+    # all teams together have more threads than there are cores, they stop spinning (decode with two threads: 6.8 ->
+    # 10.8 ms).
+    params.n_threads = params.n_threads_batch = 1
+    params.flash_attn_type = int(options.flash_attention)
+    params.type_k = params.type_v = GGML_TYPES[options.kv_type]
+    with errors() as error_lines:
+        context: int | None = library.llama_init_from_model(model, params)
+    if not context:
+        library.llama_model_free(model)
+        raise _context_error(n_slots, n_ctx, error_lines)
+    return context
 
 
 def _context_error(n_slots: int, n_ctx: int, error_lines: Sequence[str]) -> ModelError:
