@@ -97,7 +97,7 @@ class StreamClient:
         return len(self._streams)
 
     def running(self, recording: Recording) -> bool:
-        """Return whether the response is still incomplete."""
+        """True if the response is still incomplete."""
         return id(recording) in self._streams
 
     def drop(self, recording: Recording) -> None:

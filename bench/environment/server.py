@@ -25,7 +25,7 @@ def server(get: Get, model: str) -> dict[str, Any]:
 
 
 def is_local(url: str) -> bool:
-    """Return whether a URL is of this machine, so that the machine's facts are the server's, too."""
+    """True if a URL is of this machine, so that the machine's facts are the server's, too."""
     host = urlsplit(url).hostname or ""
     return host in ("localhost", "::1") or host.startswith("127.") or not urlsplit(url).scheme.startswith("http")
 

@@ -43,7 +43,7 @@ class Sweep:
         return f"{self.kind} {level:g}"
 
     def holds(self, group: Group) -> bool:
-        """Return whether enough requests meet the objectives."""
+        """True if enough requests meet the objectives."""
         return (self.objectives.share(group.records) or 0.0) >= self.attainment
 
     def entries(self, groups: dict[str, Group]) -> list[dict[str, Any]]:

@@ -52,7 +52,7 @@ def _known_measures(group: Group, good: list[Record]) -> list[str]:
 
 
 def ended_early(record: Record) -> bool:
-    """Return whether the model ended the answer before the length that was asked for."""
+    """True if the model ended the answer before the length that was asked for."""
     return record.status == "completed" and record.output_tokens < (record.asked_tokens or 0)
 
 

@@ -36,7 +36,7 @@ class Objectives:
         return cls(limits)
 
     def met(self, record: Record) -> bool:
-        """Return whether a request meets all objectives. Nine of ten of its gaps must meet that for `itl`.
+        """True if a request meets all objectives. Nine of ten of its gaps must meet that for `itl`.
 
         A measure that a request does not have, such as the gaps of one token, is met.
         """

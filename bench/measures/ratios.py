@@ -97,7 +97,7 @@ class _Comparison:
         return {name: _interval(ratio, drawn[name] if self.bounds(name) else []) for name, ratio in wanted.items()}
 
     def bounds(self, name: str) -> bool:
-        """Return whether both samples are large enough for an interval of the statistic."""
+        """True if both samples are large enough for an interval of the statistic."""
         return True
 
     def _quotients(self, ours: list[Record], theirs: list[Record]) -> dict[str, float]:

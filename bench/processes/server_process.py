@@ -18,7 +18,7 @@ _PORT = re.compile(r"--port[= ]+(\d+)")
 
 
 def is_command(text: str) -> bool:
-    """Return whether a value of `--vs` is a command: a URL has no blank."""
+    """True if a value of `--vs` is a command: a URL has no blank."""
     return bool(re.search(r"\s", text.strip()))
 
 

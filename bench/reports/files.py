@@ -69,7 +69,7 @@ def lines(result: dict[str, Any], records: Sequence[Record]) -> list[str]:
 
 
 def tables_replaced(args: Namespace) -> bool:
-    """Return whether a format replaces the tables on stdout."""
+    """True if a format replaces the tables on stdout."""
     return STDOUT in (args.json, args.csv, args.markdown)
 
 

@@ -47,7 +47,7 @@ def group(recordings: Sequence[Recording], measures: tuple[str, ...] | None = No
 
 
 def has_delta(recording: Recording) -> bool:
-    """Return whether a response has begun to generate, in any of the APIs."""
+    """True if a response has begun to generate, in any of the APIs."""
     return bool(parse(recording).deltas)
 
 

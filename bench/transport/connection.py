@@ -36,7 +36,7 @@ class ResponseEnd:
         self._left: int | None = None
 
     def feed(self, data: bytes) -> bool:
-        """Return whether the response is complete with these bytes."""
+        """True if the response is complete with these bytes."""
         if self._head is not None:
             data = self._read_head(self._head + data)
             if self._head is not None:
@@ -89,7 +89,7 @@ class ClientConnection:
         return self._end.framed
 
     def alive(self) -> bool:
-        """Return whether an idle connection is still open: neither its end nor unexpected data came."""
+        """True if an idle connection is still open: neither its end nor unexpected data came."""
         try:
             self.socket.recv(1)
         except OSError as error:
@@ -123,11 +123,11 @@ class ClientConnection:
         return None
 
     def complete(self, data: bytes) -> bool:
-        """Return whether these bytes complete the response."""
+        """True if these bytes complete the response."""
         return self._end.feed(data)
 
     def pending(self) -> bool:
-        """Return whether TLS has decrypted bytes that the selector does not know of."""
+        """True if TLS has decrypted bytes that the selector does not know of."""
         return self._endpoint.context is not None and bool(self.socket.pending())  # type: ignore[attr-defined]
 
     def _connected(self) -> None:

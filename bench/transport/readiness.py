@@ -18,7 +18,7 @@ def authorization(key: str | None) -> dict[str, str]:
 
 
 def ready(endpoint: Endpoint, headers: dict[str, str]) -> bool:
-    """Return whether the server can answer: `/health` has 200 or is unknown, and `/v1/models` does not fail."""
+    """True if the server can answer: `/health` has 200 or is unknown, and `/v1/models` does not fail."""
     try:
         health, _ = endpoint.get("/health", headers)
         return health in (200, 404, 405) and endpoint.get("/v1/models", headers)[0] < 500

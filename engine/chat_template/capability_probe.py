@@ -76,7 +76,7 @@ def detect_capabilities(render: Render, dialect: Dialect) -> TemplateCapabilitie
 
 
 def reads_back(render: Render, capabilities: TemplateCapabilities, dialect: Dialect) -> bool:
-    """Return True if the dialect finds the call that the template renders.
+    """True if the dialect finds the call that the template renders.
 
     For a template that renders no calls, return True if the dialect has signatures.
     """
@@ -114,7 +114,7 @@ def _renders_tools(render: Render) -> bool:
 
 
 def _has_outputs(render: Render) -> bool:
-    """Return True if the template renders outputs, and not as it renders users or assistants."""
+    """True if the template renders outputs, and not as it renders users or assistants."""
     roles = ("tool", "user", "assistant")
     turns = [{"role": role, "content": _OUTPUT.content, "name": _OUTPUT.name} for role in roles]
     asked, answered, *_ = adapt_messages((_ASK, _ANSWER), TemplateCapabilities(consecutive_roles=True))

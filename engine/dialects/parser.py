@@ -149,7 +149,7 @@ class Parser:
         return prose.has_text and (marker in markers.reasoning or marker in markers.wraps)
 
     def _at_one_of(self, markers: Sequence[str]) -> ReaderSteps[bool]:
-        """Return True if a marker follows. Skip white space before it that is not part of a marker."""
+        """True if a marker follows. Skip white space before it that is not part of a marker."""
         for _ in range(2):
             for marker in markers:
                 if (yield from self._scanner.skip_literal(marker)):

@@ -50,7 +50,7 @@ def check(path: Path, header: Header) -> None:
 
 
 def is_split(header: Header) -> bool:
-    """Return whether the model consists of several files."""
+    """True if the model consists of several files."""
     return _part_count(header) > 1
 
 

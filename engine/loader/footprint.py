@@ -195,7 +195,7 @@ def _repacked_bytes(header: Header) -> int:
 
 
 def repacks(machine: str, instructions: Container[str], compiled_here: bool) -> bool:
-    """Return whether llama.cpp copies weights on this machine.
+    """True if llama.cpp copies weights on this machine.
 
     On Arm that needs dotprod instructions, of the CPU and of the build: PyPI's has none (ggml-cpu/repack.cpp,
     `ggml_repack_get_optimal_repack_type`).

@@ -96,6 +96,6 @@ def state_bytes(header: Header, n_slots: int) -> int:
 
 
 def _is_hybrid(header: Header) -> bool:
-    """Return True if the header lists the layers that have attention."""
+    """True if the header lists the layers that have attention."""
     entry = header.metadata.get(f"{header.architecture}.attention.head_count_kv")
     return entry is not None and isinstance(entry.value, list)

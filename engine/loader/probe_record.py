@@ -41,7 +41,7 @@ class ProbeCache:
         return record.sha256
 
     def has_passed(self, path: Path, probe: str) -> bool:
-        """Return whether the file has passed a probe."""
+        """True if the file has passed a probe."""
         return probe in self._record(path).passed
 
     def record(self, path: Path, probe: str) -> None:

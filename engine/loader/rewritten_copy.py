@@ -39,7 +39,7 @@ def _rewrite(path: Path, header: Header, target: Path) -> None:
 
 
 def _is_complete(target: Path) -> bool:
-    """Return whether the copy can be read."""
+    """True if the copy can be read."""
     try:
         gguf.read(target)
     except GGUFError:

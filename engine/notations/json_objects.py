@@ -57,7 +57,7 @@ def bare_objects(scanner: Scanner, offered: Container[str], after_call: bool = F
 
 
 def begins_bare(scanner: Scanner) -> ReaderSteps[bool]:
-    """Return True if an object or a list of objects follows. Consume nothing."""
+    """True if an object or a list of objects follows. Consume nothing."""
     place = scanner.mark()
     yield from scanner.skip_space()
     if (yield from scanner.skip_literal("[")):

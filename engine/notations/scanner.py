@@ -82,7 +82,7 @@ class Scanner:
         return False
 
     def ends_within(self, literal: str) -> bool:
-        """Return True if the text was cut off within this literal, which comes next."""
+        """True if the text was cut off within this literal, which comes next."""
         rest = self._text[self._at :]
         return self.cut and rest != "" and self.with_marks(literal).startswith(rest)
 

@@ -114,7 +114,7 @@ class PrefixTree:
 
     def record_use(self, tokens: Sequence[int], group: str = "", savable: int = 0, *, keep_until: float = 0.0) -> None:
         """Record a job of an affinity group that had these first tokens: how many of them may be written to a disk, and
-        until when it wants them."""
+        the time until which they should remain."""
         path, n = self._walk(tuple(tokens))
         self._order.record_use(path)
         for node in path:

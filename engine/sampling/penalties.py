@@ -67,7 +67,7 @@ class Penalties:
 
     @staticmethod
     def needed(sampling: SamplingParams) -> bool:
-        """Return whether any penalty or bias is turned on."""
+        """True if any penalty or bias is turned on."""
         repeats = sampling.repeat_penalty != 1 and sampling.repeat_last_n
         return bool(sampling.logit_bias or repeats or sampling.presence_penalty or sampling.frequency_penalty)
 

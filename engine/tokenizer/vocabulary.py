@@ -9,7 +9,7 @@ from typing import TypeAlias
 from engine.gguf import GGUFError, Header
 from engine.tokenizer.encoders import KINDS, Encode, MakeNative, has_words, native_encoder, pieces_of
 from engine.tokenizer.entries import TokenType, token_entries
-from engine.tokenizer.packed import PackedBytes
+from engine.tokenizer.packed_bytes import PackedBytes
 from engine.tokenizer.pieces import Pieces
 from engine.tokenizer.token_index import TokenIndex
 from engine.tokenizer.word_cache import WordCache

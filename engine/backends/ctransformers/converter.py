@@ -87,7 +87,7 @@ def _lacks_scores(header: Header) -> bool:
 
 
 def _uses_byte_alphabet(header: Header) -> bool:
-    """Return whether the tokens are spelled in GPT-2's letters: the space's token is then its letter, not a space."""
+    """True if the tokens are spelled in GPT-2's letters: the space's token is then its letter, not a space."""
     tokens = header.texts(TOKENS)
     return _is_bpe(header) and BYTE_TO_UNICODE[ord(" ")] in tokens and " " not in tokens
 

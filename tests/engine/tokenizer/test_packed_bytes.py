@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.tokenizer.packed import PackedBytes
+from engine.tokenizer.packed_bytes import PackedBytes
 
 
 @given(st.lists(st.binary(max_size=5), max_size=20))
