@@ -20,7 +20,7 @@ class CachedRun(Struct, frozen=True):
     start: int
     state: SavedState
     groups: frozenset[str] = frozenset()
-    """Affinity groups of the jobs that had these tokens."""
+    """Affinity groups of the jobs that had these tokens, and allow writing them to a disk."""
 
     @property
     def size(self) -> int:
@@ -38,7 +38,7 @@ class Node:
         "keep_until",
         "parent",
         "priority",
-        "savable",
+        "savers",
         "start",
         "state",
         "tokens",
@@ -52,10 +52,10 @@ class Node:
         self.state = state
         self.children: dict[int, Node] = {}
         """Continuations by their first token."""
-        self.savable = False
-        """True if the run may be written to a disk."""
         self.groups: set[str] = set()
         """Affinity groups of the jobs that had these tokens."""
+        self.savers: set[str] = set()
+        """Groups of the jobs that allow writing them to a disk; empty names are among them."""
         self.keep_until = 0.0
         """Time, in the tree's clock, until which the run is evicted only if there is no other."""
         self.priority = (0.0, 0)
@@ -66,6 +66,11 @@ class Node:
         return self.start + len(self.tokens)
 
     @property
+    def savable(self) -> bool:
+        """True if the run may be written to a disk."""
+        return bool(self.savers)
+
+    @property
     def size(self) -> int:
         """Bytes of the state."""
         return self.state.size
@@ -73,11 +78,16 @@ class Node:
     def record_use(self, groups: Iterable[str], savable: bool, keep_until: float) -> None:
         """Record a job that had these tokens: its affinity groups, whether it allows writing them to a disk, and the
         time until which they should remain."""
-        self.groups.update(groups)
-        if len(self.groups) > MAX_GROUPS:
-            self.groups = {EVERYBODY}
-        self.savable = self.savable or savable
+        names = set(groups)
+        self.groups = _bounded(self.groups | names)
+        if savable:
+            self.savers = _bounded(self.savers | (names or {""}))
         self.keep_until = max(self.keep_until, keep_until)
+
+    def forget_group(self, group: str) -> None:
+        """Forget the jobs of an affinity group. The run stays savable if other ones allow that."""
+        self.groups.discard(group)
+        self.savers.discard(group)
 
     def path(self) -> list["Node"]:
         """Return the nodes from the root's child to this one."""
@@ -99,4 +109,8 @@ class Node:
     def run(self) -> CachedRun:
         """Return the node's content."""
         tokens = tuple(token for node in self.path() for token in node.tokens)
-        return CachedRun(tokens, self.start, self.state, frozenset(self.groups))
+        return CachedRun(tokens, self.start, self.state, frozenset(self.savers - {""}))
+
+
+def _bounded(groups: set[str]) -> set[str]:
+    return groups if len(groups) <= MAX_GROUPS else {EVERYBODY}

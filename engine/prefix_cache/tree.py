@@ -33,8 +33,6 @@ class Match(Struct, frozen=True):
 
     n: int = 0
     states: tuple[SavedState, ...] = ()
-    savable: int = 0
-    """Number of first tokens that may be written to a disk."""
 
 
 class PrefixTree:
@@ -60,8 +58,7 @@ class PrefixTree:
             while path and (path[-1].end > n or not path[-1].state.tail):
                 path.pop()
             n = path[-1].end if path else 0
-        savable = next((node.start for node in path if not node.savable), n)
-        return Match(n, tuple(node.state for node in path), min(savable, n))
+        return Match(n, tuple(node.state for node in path))
 
     def cached_length(self, tokens: Sequence[int]) -> int:
         """Return the number of first tokens that are cached, usable or not."""
@@ -122,7 +119,10 @@ class PrefixTree:
                 self._record_job(node, {group} if group else (), node.end <= savable, keep_until)
 
     def drop(self, group: str | None) -> None:
-        """Remove the savable runs that no other affinity group had; None: all savable runs."""
+        """Remove the savable runs that no other affinity group had; None: all savable runs.
+
+        Runs that others had stay, but are savable no more unless one of these allows it.
+        """
         dropped = {
             node: None for node in self._root.subtree() if node.savable and (group is None or node.groups <= {group})
         }
@@ -130,7 +130,7 @@ class PrefixTree:
             if node.parent not in dropped:
                 self._remove(node)
         for node in self._root.subtree():
-            node.groups.discard(group or "")
+            node.forget_group(group or "")
 
     def forget(self, tokens: Sequence[int]) -> None:
         """Remove the last run of a sequence with all that continues it: a model could not restore it."""
@@ -196,8 +196,8 @@ class PrefixTree:
         left, right = self._split(node.state, at)
         self.size -= node.size
         first = Node(node.parent, node.tokens[:at], node.start, left)
-        first.priority = node.priority
-        self._record_job(first, node.groups, node.savable, node.keep_until)
+        first.priority, first.savers = node.priority, set(node.savers)
+        self._record_job(first, node.groups, savable=False, keep_until=node.keep_until)
         first.children = {node.tokens[at]: node}
         node.parent.children[node.tokens[0]] = first
         node.parent, node.tokens, node.start, node.state = first, node.tokens[at:], position, right

@@ -134,25 +134,18 @@ class PrefixReuse:
         if running.donor is not None:
             return
         if match.n >= max(n, min_length):
-            self._take(slot, running, match.n, running.tokens, match.savable)
+            _take(slot, running, match.n, running.tokens)
             if not self._info.cuts_state:
                 slot.min_tokens = match.n
             yield PrefixRestore(slot.index, tuple(slot.cached_tokens), match.states)
         elif n >= min_length:
-            self._take(slot, running, n, source.cached_tokens, source.savable_tokens)
+            _take(slot, running, n, source.cached_tokens)
             slot.min_tokens = source.min_tokens
             self._mark_used(source)
             yield PrefixCopy(source.index, slot.index, n)
         if self._tree is not None:
             savable = len(slot.cached_tokens) if running.savable else 0
             self._tree.record_use(slot.cached_tokens, running.affinity, savable, keep_until=self.keep_until(running))
-
-    def _take(self, slot: Slot, running: RunningSequence, n: int, tokens: Sequence[int], savable: int) -> None:
-        """Record that the slot gets a prefix of `n` tokens."""
-        slot.cached_tokens[:] = tokens[:n]
-        running.reused_tokens = n
-        if not running.savable:
-            slot.savable_tokens = min(savable, n)
 
     def _longest(self, slot: Slot, running: RunningSequence) -> tuple[int, Slot]:
         """Return another slot with the longest prefix to copy, with its length."""
@@ -184,6 +177,12 @@ class PrefixReuse:
             return n
         cached = len(donor.cached_tokens)
         return max((position for position in donor.checkpoints if cached <= position <= n), default=0)
+
+
+def _take(slot: Slot, running: RunningSequence, n: int, tokens: Sequence[int]) -> None:
+    """Record that the slot gets a prefix of `n` tokens."""
+    slot.cached_tokens[:] = tokens[:n]
+    running.reused_tokens = n
 
 
 def _is_set_aside(donor: RunningSequence, running: RunningSequence) -> bool:

@@ -179,9 +179,11 @@ class Scheduler:
                 del slot.cached_tokens[running.reused_tokens :]
                 slot.min_tokens = min(slot.min_tokens, running.reused_tokens)
                 slot.keep_until = 0.0
+            elif slot.savable_tokens and not _savable_tokens(slot, running):
+                yield from self.prefixes.save(slot)
             slot.running = running
             slot.checkpoints = checkpoints
-            slot.savable_tokens = sys.maxsize if running.savable else min(slot.savable_tokens, running.reused_tokens)
+            slot.savable_tokens = _savable_tokens(slot, running)
             slot.affinity = running.affinity
             slot.keep_until = max(slot.keep_until, self.prefixes.keep_until(running))
             self._mark_used(slot)
@@ -261,3 +263,13 @@ class Scheduler:
         """Advance the clock, and return the time."""
         self._clock += 1
         return self._clock
+
+
+def _savable_tokens(slot: Slot, running: RunningSequence) -> int:
+    """Return the number of first tokens that may be written to a disk from a slot that a job takes.
+
+    Tokens of another affinity group may not: the slot would not show whose they are, once that group is dropped.
+    """
+    if running.savable:
+        return sys.maxsize
+    return min(slot.savable_tokens, running.reused_tokens) if slot.affinity == running.affinity else 0

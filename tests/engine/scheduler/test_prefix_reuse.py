@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from engine.job import Job, Progress, Started
 from engine.model import BatchEntry
 from engine.scheduler.scheduler import Scheduler
@@ -116,6 +118,12 @@ def saved_in_advance(scheduler: Scheduler, model: Naive, max_tokens: int = 1000)
     return slots
 
 
+def saved_for_the_disk(scheduler: Scheduler, model: Naive) -> None:
+    """Save all slots with tokens that may be written to a disk."""
+    for save in scheduler.unsaved():
+        model.carry_out(save)
+
+
 def prompt(first: int) -> tuple[int, ...]:
     return tuple(range(first, first + 40))
 
@@ -169,10 +177,33 @@ def test_unstored_tokens_saved_in_advance_become_savable_with_a_stored_job() -> 
     assert tree.savable_runs(1000) == []
     ended(scheduler, model, 1, prompt(100), savable=True, affinity="a")
     assert saved_in_advance(scheduler, model) == [], "they are in the tree"
-    assert [(run.tokens, run.groups) for run in tree.savable_runs(1000)] == [(prompt(100), frozenset({"", "a"}))]
+    assert [(run.tokens, run.groups) for run in tree.savable_runs(1000)] == [(prompt(100), frozenset({"a"}))]
     tree.drop("a")
     scheduler.drop("a")
     assert ended(scheduler, model, 2, prompt(200)) == []
+
+
+@pytest.mark.parametrize("idle", [True, False], ids=["idle", "busy"])
+@pytest.mark.parametrize("n_slots", [1, 2])
+@pytest.mark.parametrize("group", ["a", "b"])
+@pytest.mark.parametrize("more", [(), (1, 2, 3), prompt(200)], ids=["same", "longer", "much longer"])
+def test_dropped_tokens_that_an_unsavable_job_has_too_are_savable_no_more(
+    more: tuple[int, ...], group: str, n_slots: int, idle: bool
+) -> None:
+    about = info(n_slots=n_slots)
+    tree = tree_of(about)
+    scheduler, model = Scheduler(about, [], tree=tree), Naive(about, tree)
+    jobs = [(prompt(100), "a", True), ((*prompt(100), *more), group, False), (prompt(50), "c", True)]
+    for key, (tokens, affinity, savable) in enumerate(jobs):
+        ended(scheduler, model, key, tokens, affinity=affinity, savable=savable)
+        if idle:
+            saved_in_advance(scheduler, model)
+            saved_for_the_disk(scheduler, model)
+            assert {run.tokens for run in tree.savable_runs(1000)} == {prompt(100), *([prompt(50)] * (key == 2))}
+    tree.drop("a")
+    scheduler.drop("a")
+    saved_for_the_disk(scheduler, model)
+    assert [run.tokens for run in tree.savable_runs(1000)] == [prompt(50)]
 
 
 def test_plan_saves_tokens_with_the_lifetime_of_their_job() -> None:
