@@ -2,6 +2,7 @@
 
 from msgspec.structs import replace
 
+from engine.job import Lane, SamplingParams
 from server.config import Config, LiveConfig
 from server.generation import GenerationSpec, Generator, Stage
 from server.http import ITEM_BYTES, WorkThread
@@ -137,23 +138,25 @@ class SpecBuilder:
         repeats: bool,
     ) -> tuple[GenerationSpec, JobParams]:
         """Return the specification, and the parameters of its job."""
-        request = prepared.request
-        first = self._first(prepared, constraints, requester)
-        group = prepared.root or options.affinity(request, requester.client) or first.id
+        request, client = prepared.request, requester.client
+        sampling = options.sampling(request, self._model.card.sampling)
+        lane = lane_of(request, requester.caller)
+        first = self._first(prepared, constraints, sampling, lane)
+        group = prepared.root or options.affinity(request, client) or first.id
         texts = volatile.stable_items(prepared.items, prepared.messages, self._volatile)
         params = JobParams(
             request=request,
             field=prepared.field,
-            sampling=options.sampling(request, self._model.card.sampling),
+            sampling=sampling,
             constraints=constraints,
             effort=options.effort(request),
             limit=self._config.max_output_tokens,
             toolbox=prepared.toolbox,
-            client=requester.client,
+            client=client,
             affinity=group,
             savable=request.prompt_cache_retention != "in_memory" and (first.store or self._config.snapshot_unstored),
             cache_seconds=prompt_cache.cache_seconds(request.prompt_cache_options, request.prompt_cache_retention),
-            lane=lane_of(request, requester.caller),
+            lane=lane,
             texts=texts,
             timed=bool(request.return_token_times),
             fronts=requester.fronts,
@@ -161,7 +164,7 @@ class SpecBuilder:
         job = await prompt.job(params)
         compared = NOT_COMPARED
         if not prepared.lists_tools:  # otherwise the model gets another prompt
-            compared = await prompt.compared(replace(prepared, items=texts), first.id, requester.client, group)
+            compared = await prompt.compared(replace(prepared, items=texts), first.id, client, group)
         recorded = first.store or first.conversation or self._config.log_content
         items = await self._encoded_items(request, first.id) if recorded else b"[]"
         spec = GenerationSpec(
@@ -181,13 +184,15 @@ class SpecBuilder:
         )
         return spec, params
 
-    def _first(self, prepared: PreparedRequest, constraints: OutputConstraints, requester: Requester) -> Response:
+    def _first(
+        self, prepared: PreparedRequest, constraints: OutputConstraints, sampling: SamplingParams, lane: Lane
+    ) -> Response:
         """Return the response as it begins."""
-        request, lane = prepared.request, lane_of(prepared.request, requester.caller)
+        request = prepared.request
         return initial_response(
             prepared,
             constraints,
-            options.sampling(request, self._model.card.sampling),
+            sampling,
             model=self._model.card.name,
             effort=self._model.effort(options.effort(request)),
             max_output_tokens=self._config.max_output_tokens,
