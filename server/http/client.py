@@ -17,6 +17,8 @@ MAX_HEAD_BYTES = 1 << 16
 """Bytes of a response's head at most."""
 MAX_UNREAD_BYTES = 1 << 16
 """Bytes of a request that a server's socket takes although the server reads nothing."""
+MAX_EVENTS = 64
+"""Parts of an answer that are read without a turn of the event loop: 3 ms for tiny ones."""
 TLS_RECORDS = (b"\x15\x03", b"\x16\x03")
 """Beginnings of an alert and of a handshake (RFC 8446, 5.1)."""
 
@@ -28,6 +30,8 @@ class OutgoingConnection:
         self._h11 = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD_BYTES)
         self._sent = False
         """True once a request was sent in full."""
+        self._events = 0
+        """Parts of an answer since the last turn of the event loop."""
         self.silent = True
         """True until the first byte of the answer."""
         self.closed = False
@@ -90,7 +94,12 @@ class OutgoingConnection:
         return bytes(event.data) if isinstance(event, h11.Data) else b""
 
     async def _event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        self._events += 1
+        if self._events >= MAX_EVENTS:
+            self._events = 0
+            await trio.lowlevel.checkpoint()
         while (event := self._h11.next_event()) is h11.NEED_DATA:
+            self._events = 0
             data = bytes(await self._stream.receive_some(READ_BYTES))
             self.closed |= not data
             if not data and self._h11.their_state is h11.SEND_RESPONSE:

@@ -105,6 +105,27 @@ async def asked(client: UpstreamClient, body: bytes = b"") -> bytes | str:
         return fault.kind
 
 
+async def test_answer_of_many_tiny_parts_leaves_turns_to_other_tasks() -> None:
+    async def serve(stream: trio.SocketStream) -> None:
+        await stream.receive_some(1000)
+        await stream.send_all(HEAD + b"1\r\nx\r\n" * 2000 + b"0\r\n\r\n")
+        await trio.sleep_forever()
+
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with upstream(serve) as client, client.request("POST", "/v1/x") as answer, trio.open_nursery() as nursery:
+        nursery.start_soon(other)
+        assert len(await answer.read(2000)) == 2000
+        nursery.cancel_scope.cancel()
+    assert turns >= 20
+
+
 @pytest.mark.parametrize("closes", [True, False])
 async def test_answer_before_the_whole_request_is_read_is_the_answer(closes: bool) -> None:
     async def serve(stream: trio.SocketStream) -> None:
