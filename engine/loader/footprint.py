@@ -11,12 +11,11 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from engine.gguf import TENSOR_TYPES, GGUFError, Header, kinds
 from engine.loader import kv_cache
-from engine.loader.machine import free_memory, memory, resident
-from engine.model import BackendOptions, ModelError, TooLittleMemory
+from engine.loader.machine import free_memory, resident
+from engine.model import BackendOptions
 from engine.platform import instruction_sets
 from engine.wording import counted
 
@@ -75,11 +74,16 @@ class Footprint(Struct, frozen=True):
         """Bytes without which the model cannot run."""
         return self.total - self.weights * self.pageable
 
+    @property
+    def fits(self) -> bool:
+        """True if the model can run with what is available."""
+        return self.required <= self.available
+
     def __str__(self) -> str:
-        cache = f"KV cache {_size(self.kv_cache)} ({counted(self.n_slots, 'slot')} of {self.n_ctx}, {self.kv_type})"
-        parts = f"weights {_size(self.weights)}, {cache}, buffers {_size(self.buffers)}"
-        prefixes = f", prefix cache {_size(self.prefix_cache)}" if self.prefix_cache else ""
-        return f"{parts}, process {_size(self.process)}{prefixes}"
+        cache = f"KV cache {size_text(self.kv_cache)} ({counted(self.n_slots, 'slot')} of {self.n_ctx}, {self.kv_type})"
+        parts = f"weights {size_text(self.weights)}, {cache}, buffers {size_text(self.buffers)}"
+        prefixes = f", prefix cache {size_text(self.prefix_cache)}" if self.prefix_cache else ""
+        return f"{parts}, process {size_text(self.process)}{prefixes}"
 
 
 def estimate(plan: LoadPlan) -> Footprint:
@@ -99,26 +103,9 @@ def estimate(plan: LoadPlan) -> Footprint:
     )
 
 
-def check(plan: LoadPlan) -> Footprint:
-    """Return the estimate. Raise TooLittleMemory if it exceeds this machine's memory, with settings that would fit."""
-    wanted, name = estimate(plan), plan.path.name
-    weights, total = weight_bytes(plan.path, plan.header), memory()
-    if weights > total and not wanted.pageable:
-        raise TooLittleMemory(
-            f"too little memory: the weights of {name} are {_size(weights)}, and this machine has {_size(total)}; "
-            "choose a smaller model, or one with fewer bits per weight"
-        )
-    if wanted.required > wanted.available:
-        raise TooLittleMemory(
-            f"too little memory for {name}: {wanted} make {_size(wanted.total)}, and {_size(wanted.available)} are "
-            f"free; choose {_remedies(plan)}"
-        )
-    return wanted
-
-
 def line(footprint: Footprint) -> str:
     """Return the line for the log."""
-    total, free = _size(footprint.total), _size(footprint.available)
+    total, free = size_text(footprint.total), size_text(footprint.available)
     return f"memory: {footprint}: {total} of {free} free, once all contexts are full"
 
 
@@ -127,51 +114,9 @@ def weight_bytes(path: Path, header: Header) -> int:
     return sum(part.stat().st_size for part in kinds.parts(path, header))
 
 
-def _remedies(plan: LoadPlan) -> str:
-    """Return the settings that would fit."""
-    found = []
-    bare = estimate(replace(plan, prefix_cache=0))
-    if plan.prefix_cache and bare.required <= bare.available:
-        found.append(f"--cache-megabytes {(bare.available - bare.required) // 1_000_000}")
-    if n_ctx := _fitting_context(plan):
-        found.append(f"--context {n_ctx}")
-    if remedy := _smaller_kv_cache(plan, n_ctx):
-        found.append(remedy)
-    return " or ".join(found) or ("fewer --slots or a smaller model" if plan.n_slots > 1 else "a smaller model")
-
-
-def _smaller_kv_cache(plan: LoadPlan, n_ctx: int) -> str:
-    """Return the settings of a quantized KV cache; empty if it has no more than `n_ctx` tokens."""
-    small = replace(plan, options=replace(plan.options, kv_type="q8_0"))
-    if plan.options.kv_type != "f16" or not _can_have(plan.header, small.options):
-        return ""
-    more = plan.n_ctx if _fits(small) else _fitting_context(small)
-    if more <= n_ctx:
-        return ""
-    return f"--kv-type q8_0 with --context {more}" if more < plan.n_ctx else "--kv-type q8_0"
-
-
-def _fitting_context(plan: LoadPlan) -> int:
-    """Return the largest context below the wanted one that fits; 0 if none does."""
-    low, high = 0, (plan.n_ctx - 1) // CONTEXT_STEP
-    while low < high:
-        middle = (low + high + 1) // 2
-        fits = _fits(replace(plan, n_ctx=middle * CONTEXT_STEP))
-        low, high = (middle, high) if fits else (low, middle - 1)
-    return low * CONTEXT_STEP
-
-
-def _fits(plan: LoadPlan) -> bool:
-    wanted = estimate(plan)
-    return wanted.required <= wanted.available
-
-
-def _can_have(header: Header, options: BackendOptions) -> bool:
-    try:
-        kv_cache.check_type(header, options)
-    except ModelError:
-        return False
-    return True
+def size_text(n_bytes: int) -> str:
+    """Return bytes in gigabytes or megabytes."""
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.0f} MB"
 
 
 def _compute_bytes(plan: LoadPlan) -> int:
@@ -222,7 +167,3 @@ def _largest(header: Header, key: str) -> int:
 
 def _rounded(n_ctx: int) -> int:
     return -(-n_ctx // CONTEXT_STEP) * CONTEXT_STEP
-
-
-def _size(n_bytes: int) -> str:
-    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.0f} MB"

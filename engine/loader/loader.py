@@ -13,7 +13,7 @@ from engine.backends import BackendChoice
 from engine.backends.ctransformers import model as ctrans
 from engine.chat_template import ChatTemplate, sources
 from engine.gguf import FileFacts, GGUFError, file_facts, kinds
-from engine.loader import footprint, kv_cache, machine, model_file
+from engine.loader import footprint, kv_cache, machine, memory_check, model_file
 from engine.loader.options import Options, context, thread_counts
 from engine.loader.probe import PROBE_VERSION, probe
 from engine.loader.probe_record import ProbeCache
@@ -119,7 +119,7 @@ class _File:
         plan = footprint.LoadPlan(
             path, self.header, self._n_ctx, options.n_slots, options.backend_options, process, options.prefix_cache
         )
-        self._footprint = footprint.check(plan)
+        self._footprint = memory_check.check(plan)
 
     def texts(self) -> tuple[Vocabulary, ChatTemplate]:
         """Return the vocabulary and the chat template, read once. Raises GGUFError, TemplateError, ModelError."""
