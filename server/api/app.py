@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from engine.job import SamplingParams
 from server.access import AccessPolicy, ApiKeys, client_request_id
 from server.api.request_log import KEYLESS, PUBLIC, log_request
-from server.api.routes import Stages, routes
+from server.api.routes import Services, routes
 from server.api.websocket import WebSocketHandler
 from server.config import Config
 from server.generation import GenerationSummary, Generator, GeneratorJob, as_api_error, stopping
@@ -60,25 +60,25 @@ class App:
         self.keys = keys
         self._access = _access_policy(config)
         self._memory = ResponseMemory(config.max_body_bytes)
-        self._stages = Stages(config, engine, served, store, state_dir, self._record_answer)
-        self._generations = self._stages.generations
-        self.work = self._stages.work
+        self._services = Services(config, engine, served, store, state_dir, self._record_answer)
+        self._generations = self._services.generations
+        self.work = self._services.work
         self.websockets = self._websocket_handler(config)
-        self._status = StatusHandler(engine, self._generations, self._stages.model, store, trio.current_time)
-        self._routes = routes(self._stages, metrics, self._status, self.websockets)
+        self._status = StatusHandler(engine, self._generations, self._services.model, store, trio.current_time)
+        self._routes = routes(self._services, metrics, self._status, self.websockets)
 
     def _websocket_handler(self, config: Config) -> WebSocketHandler:
-        """Return the handler of WebSocket mode, over the stages of POST."""
-        stages, names = self._stages, config.reasoning_events
+        """Return the handler of WebSocket mode, with the services of POST."""
+        services, names = self._services, config.reasoning_events
         responder = Responder(
-            stages.bodies, stages.reader, stages.specs, stages.generations, self._memory, stages.work, names
+            services.bodies, services.reader, services.specs, services.generations, self._memory, services.work, names
         )
         return WebSocketHandler(responder, _websocket_limits(config), self._authorize, self._record_turn)
 
     @property
     def config(self) -> Config:
         """Return the settings in force."""
-        return self._stages.live.now
+        return self._services.live.now
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         match scope["type"]:
@@ -95,8 +95,8 @@ class App:
     async def host(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run the tasks of all generations until cancelled. Serve requests only while this runs."""
         async with trio.open_nursery() as nursery:
-            if self._stages.store is not None:
-                nursery.start_soon(self._stages.store.keep_alive, self._stages.forgetting.follow)
+            if self._services.store is not None:
+                nursery.start_soon(self._services.store.keep_alive, self._services.forgetting.follow)
             await self._generations.host(task_status=task_status)
 
     @property
@@ -117,7 +117,7 @@ class App:
     def stop(self) -> None:
         """End all generations with an error."""
         self._generations.fail(stopping())
-        self._stages.relay.stop()
+        self._services.relay.stop()
 
     def stop_admitting(self) -> None:
         """Fail the requests that wait for a slot, so that their clients can use another server at once."""
@@ -125,7 +125,7 @@ class App:
 
     async def wait_idle(self) -> None:
         """Wait until no answer is in progress. Several tasks may wait at once."""
-        await self._stages.busy.wait_idle()
+        await self._services.busy.wait_idle()
 
     async def prewarm_job(self, body: bytes) -> tuple[int, GeneratorJob]:
         """Return the tokens of the prompt of a body of `POST /v1/responses`, and the job that evaluates it.
@@ -133,20 +133,20 @@ class App:
         Without input, the prompt ends where the user's first message would begin. Raises ApiError.
         """
         request = replace(wire.decode(body), prompt_cache_options=ResponseCacheOptions(prewarm=True))
-        prompt = await self._stages.model.prompt(prepare(request, Past()))
+        prompt = await self._services.model.prompt(prepare(request, Past()))
         params = JobParams(request=request, field="input", sampling=GREEDY, savable=True)
         return len(prompt), await prompt.job(params)
 
     def reload(self, config: Config, keys: ApiKeys | None) -> None:
         """Apply new API keys and the settings that need no restart; answers in progress are not affected."""
         self.keys = keys
-        self._stages.reload(config)
+        self._services.reload(config)
         self._access = _access_policy(self.config)
         self._memory.limit = config.max_body_bytes
         self.websockets.limits = _websocket_limits(config)
 
     async def _exchange(self, exchange: Exchange) -> None:
-        self._stages.busy.begin()
+        self._services.busy.begin()
         try:
             await self._answer(exchange)
         except ClientDisconnected:
@@ -155,8 +155,8 @@ class App:
         except Exception as failure:
             await self._refuse(exchange, as_api_error(failure, exchange.id))
         finally:
-            self._stages.bodies.release(exchange)
-            self._stages.busy.end()
+            self._services.bodies.release(exchange)
+            self._services.busy.end()
         self._record(exchange, exchange.began)
 
     def _record(self, request: Exchange | SessionTurn, began: float) -> None:

@@ -1,4 +1,4 @@
-"""Routes of the server, and the stages of a request that the endpoints share."""
+"""Routes of the server, and what the endpoints share."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,8 +25,8 @@ from server.served_model import ModelSource
 from server.store import AsyncStore, Limits
 
 
-class Stages:
-    """Stages of a request: reading, tokens and constraints, admission and generation."""
+class Services:
+    """Services that the endpoints share: reading of requests, tokens and constraints, admission, generation, store."""
 
     def __init__(
         self,
@@ -86,10 +86,10 @@ def _mcp_servers(config: Config) -> tuple[tuple[str, ...], dict[str, str], float
     return config.allow_mcp, connectors, config.mcp_timeout_seconds
 
 
-def routes(stages: Stages, metrics: Metrics | None, status: StatusHandler, websockets: WebSocketHandler) -> Router:
+def routes(services: Services, metrics: Metrics | None, status: StatusHandler, websockets: WebSocketHandler) -> Router:
     """Return the router to all endpoints."""
-    health = HealthHandler(stages.engine, stages.generations, stages.model, stages.store, metrics)
-    models, page = ModelsHandler(stages.model), StatusPage()
+    health = HealthHandler(services.engine, services.generations, services.model, services.store, metrics)
+    models, page = ModelsHandler(services.model), StatusPage()
     return Router(
         {
             "/": {"GET": page.retrieve, "HEAD": page.retrieve},
@@ -98,21 +98,21 @@ def routes(stages: Stages, metrics: Metrics | None, status: StatusHandler, webso
             "/version": {"GET": health.version, "HEAD": health.version},
             "/metrics": {"GET": health.metrics},
             "/status": {"GET": status.retrieve},
-            "/openapi.json": {"GET": OpenAPIHandler(stages.work).retrieve},
+            "/openapi.json": {"GET": OpenAPIHandler(services.work).retrieve},
             "/v1/models": {"GET": models.list_all, "HEAD": models.list_all},
             "/v1/models/{name...}": {"GET": models.retrieve, "HEAD": models.retrieve},
-            **_generation_routes(stages, websockets),
-            **_stored_response_routes(stages),
-            **_conversation_routes(stages),
+            **_generation_routes(services, websockets),
+            **_stored_response_routes(services),
+            **_conversation_routes(services),
         }
     )
 
 
-def _generation_routes(stages: Stages, websockets: WebSocketHandler) -> dict[str, Handlers]:
-    reader, specs, generations, model = stages.reader, stages.specs, stages.generations, stages.model
-    responses = ResponsesHandler(stages.live.now, reader, specs, generations, stores=stages.store is not None)
-    chat_completions = ChatCompletionsHandler(stages.body_reader, specs, generations, stages.work)
-    text_completions = TextCompletionsHandler(model, stages.body_reader, specs, generations)
+def _generation_routes(services: Services, websockets: WebSocketHandler) -> dict[str, Handlers]:
+    reader, specs, generations, model = services.reader, services.specs, services.generations, services.model
+    responses = ResponsesHandler(services.live.now, reader, specs, generations, stores=services.store is not None)
+    chat_completions = ChatCompletionsHandler(services.body_reader, specs, generations, services.work)
+    text_completions = TextCompletionsHandler(model, services.body_reader, specs, generations)
     return {
         "/v1/responses": {"POST": responses.create, "GET": websockets.connect},
         "/v1/chat/completions": {"POST": chat_completions.create},
@@ -122,10 +122,10 @@ def _generation_routes(stages: Stages, websockets: WebSocketHandler) -> dict[str
     }
 
 
-def _stored_response_routes(stages: Stages) -> dict[str, Handlers]:
+def _stored_response_routes(services: Services) -> dict[str, Handlers]:
     """Return routes whose pattern matches some of the others, which come first."""
-    names = stages.live.now.reasoning_events
-    stored = StoredResponsesHandler(stages.generations, stages.store, stages.relay, stages.forgetting, names)
+    names = services.live.now.reasoning_events
+    stored = StoredResponsesHandler(services.generations, services.store, services.relay, services.forgetting, names)
     return {
         "/v1/responses/{id}": {"GET": stored.retrieve, "DELETE": stored.delete},
         "/v1/responses/{id}/cancel": {"POST": stored.cancel},
@@ -133,8 +133,10 @@ def _stored_response_routes(stages: Stages) -> dict[str, Handlers]:
     }
 
 
-def _conversation_routes(stages: Stages) -> dict[str, Handlers]:
-    conversations = ConversationsHandler(stages.live, stages.bodies, stages.store, stages.forgetting, stages.work)
+def _conversation_routes(services: Services) -> dict[str, Handlers]:
+    conversations = ConversationsHandler(
+        services.live, services.bodies, services.store, services.forgetting, services.work
+    )
     return {
         "/v1/conversations": {"POST": conversations.create},
         "/v1/conversations/{id}": {

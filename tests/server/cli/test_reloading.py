@@ -178,7 +178,7 @@ async def test_reload_reaches_the_listener_and_the_stored_responses(tmp_path: Pa
         for _ in range(7):
             assert (await post(running, input="Hi")).status == 200
         await running.app.wait_idle()
-        store = running.app._stages.store
+        store = running.app._services.store
         assert store is not None
         assert (await store.run(store.responses.usage)).entries == 5
 
@@ -244,7 +244,7 @@ async def test_alias_and_allowed_mcp_server_that_are_reloaded_are_accepted(tmp_p
         statuses = [(await post(running, input="Hi", model="gpt")).status]
         found.reload(alias=["gpt"], allow_mcp=["https://tools.example/other"])
         statuses.append((await post(running, input="Hi", model="gpt")).status)
-        access = running.app._stages.mcp
+        access = running.app._services.mcp
         assert access._allows("https://tools.example/other")
     assert (refused.status, statuses) == (400, [404, 200])
 

@@ -362,14 +362,14 @@ async def test_retry_after_of_the_first_answer_is_the_time_until_a_slot_is_free(
 async def test_answer_cut_by_its_limit_does_not_shorten_the_estimate() -> None:
     model = PacedModel(lambda message: b"x" * 500, n_slots=1)
     async with served(model, queue=0) as running:
-        before = running.app._stages.admission._tokens_left(load(0, 4096))
+        before = running.app._services.admission._tokens_left(load(0, 4096))
         for _ in range(3):
             assert (await post(running, input="Hi", max_output_tokens=1)).json["status"] == "incomplete"
             await running.app.wait_idle()
-        assert running.app._stages.admission._tokens_left(load(0, 4096)) == before
+        assert running.app._services.admission._tokens_left(load(0, 4096)) == before
         await post(running, input="Hi")
         await running.app.wait_idle()
-        assert running.app._stages.admission._tokens_left(load(0, 4096)) == (4 * before + 501) / 5
+        assert running.app._services.admission._tokens_left(load(0, 4096)) == (4 * before + 501) / 5
 
 
 async def test_batch_job_takes_no_place_from_interactive_ones(tmp_path: Path) -> None:

@@ -305,7 +305,7 @@ async def test_hang_up_frees_the_slot_within_a_step(
         assert (running.app.running, running.app.waiting) == (0, 0)
         model.go()
         assert text((await post(running, input="Hi.")).json) == "Hi."
-        assert running.app._stages.bodies._occupied == 0
+        assert running.app._services.bodies._occupied == 0
     assert caplog.text.count("WEBSOCKET /v1/responses 0 client disconnected ") == 2  # one has never begun
 
 
@@ -337,11 +337,11 @@ async def test_shutdown_frees_the_memory_of_an_unfinished_message() -> None:
         await client.http.send(frame(1, b"x" * 1000, fin=False) + frame(9))
         while not client.pongs:  # the server has read the fragment
             await client.next_event()
-        assert running.app._stages.bodies._occupied >= 1000
+        assert running.app._services.bodies._occupied >= 1000
         signal.raise_signal(signal.SIGTERM)
         assert (await client.closed())[0] == 1012
         await running.app.wait_idle()
-        assert running.app._stages.bodies._occupied == 0
+        assert running.app._services.bodies._occupied == 0
 
 
 async def test_shutdown_ends_a_running_response_and_then_the_connection() -> None:

@@ -42,7 +42,7 @@ async def connected(
             yield running, client
         with trio.fail_after(PATIENCE):
             await running.app.wait_idle()
-        assert running.app._stages.bodies._occupied == 0
+        assert running.app._services.bodies._occupied == 0
         assert (await post(running, input="Well?")).status == 200
 
 
@@ -262,7 +262,7 @@ async def test_random_frames_end_nothing() -> None:
                     await client.closed()
         with trio.fail_after(PATIENCE):
             await running.app.wait_idle()
-        assert running.app._stages.bodies._occupied == 0
+        assert running.app._services.bodies._occupied == 0
         assert (running.app.running, running.app.waiting) == (0, 0)
         async with await SocketClient.to(running) as client:
             await client.send(TextMessage(json.dumps({"type": "response.create", "model": NAME, "input": "Hi."})))
