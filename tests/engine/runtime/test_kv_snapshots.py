@@ -183,6 +183,7 @@ def test_snapshots_of_two_servers_in_one_folder_survive(tmp_path: Path, fingerpr
     assert found == ([{ONE, TWO}] * 2 if fingerprints[0] == fingerprints[1] else [{ONE}, {TWO}])
 
 
+@pytest.mark.slow
 def test_snapshots_of_an_earlier_setting_are_deleted_by_a_lone_server(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from engine.model import SavedState\n"

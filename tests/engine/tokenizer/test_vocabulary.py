@@ -330,6 +330,7 @@ def ids_of_the_library(model: Ctransformers, text: str) -> list[int]:
     return buffer[: model._slots[0].ctransformers_llm_tokenize(raw, True, buffer)]
 
 
+@pytest.mark.slow
 @pytest.mark.ctransformers
 @pytest.mark.parametrize("text", SPM_TEXTS)
 def test_encode_by_sentencepiece_equals_the_library(
@@ -339,6 +340,7 @@ def test_encode_by_sentencepiece_equals_the_library(
     assert vocabulary.encode_prompt(text) == ids_of_the_library(model, text)
 
 
+@pytest.mark.slow
 @pytest.mark.ctransformers
 @given(st.lists(st.sampled_from(PARTS)))
 def test_encode_of_any_text_by_sentencepiece_equals_the_library(

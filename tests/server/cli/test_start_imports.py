@@ -9,6 +9,7 @@ SLOW = {"trio", "hypercorn", "h11", "sqlite3", "server.api", "server.store"}
 """Modules that `serve` imports while llama.cpp reads the model file (0.1 s of Python)."""
 
 
+@pytest.mark.slow
 def test_serve_begins_to_load_the_model_before_it_imports_the_server() -> None:
     code = "import sys, server.cli.main, server.cli.serve; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

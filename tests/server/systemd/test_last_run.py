@@ -49,6 +49,7 @@ def killed(folder: Path, serving: bool) -> int:
     return process.pid
 
 
+@pytest.mark.slow
 def test_server_that_was_killed_is_reported_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     pid = killed(tmp_path, serving=True)
     (tmp_path / SYSTEMD_RESULT).write_text("oom-kill killed KILL\n")
@@ -62,6 +63,7 @@ def test_server_that_was_killed_is_reported_once(tmp_path: Path, caplog: pytest.
     assert caplog.text == ""
 
 
+@pytest.mark.slow
 def test_server_that_was_ended_while_it_loaded_is_reported_with_a_reason_only(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

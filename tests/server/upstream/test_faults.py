@@ -25,7 +25,7 @@ from tests.server.upstream.scripted_upstream import (
     status,
     token,
 )
-from tests.support.helpers import Client, exchange, post
+from tests.support.helpers import Answer, Client, exchange, post
 
 SO = delta(content="So")
 SO_TOKENS = token(*b"So")
@@ -149,9 +149,15 @@ async def test_fault_after_the_first_delta_fails_the_response(
 async def test_upstream_that_stalls_times_out(before: tuple[bytes, ...], tokens: bool) -> None:
     so = SO_TOKENS if tokens else SO
     play = plays(*(so if part == b"so" else part for part in before), math.inf)
-    async with fronted(play, timeouts=SHORT, tokens=tokens) as front:
-        response = (await post(front, model="m", input="Hi", stream=True)).events[-1]["response"]
-        whole = await post(front, model="m", input="Hi")
+    answers = dict[bool, Answer]()
+
+    async def ask(stream: bool) -> None:
+        answers[stream] = await post(front, model="m", input="Hi", stream=stream)
+
+    async with fronted(play, timeouts=SHORT, tokens=tokens) as front, trio.open_nursery() as nursery:
+        nursery.start_soon(ask, True)
+        nursery.start_soon(ask, False)
+    response, whole = answers[True].events[-1]["response"], answers[False]
     assert (response["status"], response["responsed"]["fault"]) == ("failed", "upstream_timeout")
     assert (whole.status, whole.json["error"]["code"]) == (504, "upstream_timeout")
     assert len(front.asked) == 2

@@ -136,6 +136,7 @@ async def test_text_completion_fits_official_client() -> None:
         assert await trio.to_thread.run_sync(use, running.url) == ("Yes.", "Yes.")
 
 
+@pytest.mark.slow
 def test_model_without_chat_template_gets_plain_text_and_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -145,6 +146,7 @@ def test_model_without_chat_template_gets_plain_text_and_warning(
     assert "has no chat template: the model gets plain text" in caplog.text
 
 
+@pytest.mark.slow
 def test_chat_template_setting_replaces_template_of_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = model_files.spm(tmp_path / "model.gguf", template="{{ raise_exception('the file has it') }}")
     mine = tmp_path / "mine.jinja"
