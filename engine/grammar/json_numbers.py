@@ -19,7 +19,9 @@ _EXPONENT = "(?:[eE][+-]?0{1,2})?"
 
 def is_plain_number(value: JSON) -> TypeGuard[int | float]:
     """True if a value is a finite number of moderate size, whose digits the pattern writes out."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    if isinstance(value, float) and not math.isfinite(value):
         return False
     return abs(Decimal(str(value)).adjusted()) <= _MAX_DIGITS
 

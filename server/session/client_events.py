@@ -77,8 +77,8 @@ def _lane(stream_id: Raw | UnsetType) -> str | None:
     """Return the name of the lane; None for the default one. Raises InvalidRequest."""
     if stream_id is UNSET or bytes(stream_id) == b"null":
         return None
-    name = msgspec.json.decode(stream_id)
-    if not isinstance(name, str) or STREAM_ID.fullmatch(name) is None:
+    name = msgspec.json.decode(stream_id, type=str) if bytes(stream_id).startswith(b'"') else None
+    if name is None or STREAM_ID.fullmatch(name) is None:
         raise InvalidRequest(
             "`stream_id` must be 1 to 256 letters, digits, underscores, hyphens and periods.",
             param="stream_id",

@@ -42,9 +42,11 @@ that it names: others would be valid JSON Schema, but models invent them without
 
 
 def decode_schema(schema: str) -> JSON:
-    """Return the decoded schema. Raises GrammarError if it is nested too deeply."""
+    """Return the decoded schema. Raises GrammarError if it is nested too deeply, or has a number out of range."""
     try:
         decoded: JSON = msgspec.json.decode(schema)
     except RecursionError as error:
         raise GrammarError("it is nested too deeply") from error
+    except msgspec.DecodeError as error:
+        raise GrammarError(f"it cannot be read ({str(error).partition(' - at ')[0]})") from error
     return decoded

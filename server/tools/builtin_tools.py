@@ -111,7 +111,7 @@ def _tool_search(search: _SearchParam, place: str) -> BuiltinTool:
     parameters: Raw | UnsetType = UNSET
     if not is_null(search.parameters):
         parameters = search.parameters
-        part(parameters, dict[str, Raw], f"{place}.parameters")
+        part(parameters, dict[str, Any], f"{place}.parameters")
         schema = bytes(parameters).decode()
     echo = ToolSearchTool(search.description or UNSET, parameters)
     return BuiltinTool("tool_search", Tool("tool_search", description, schema), echo)

@@ -136,7 +136,7 @@ class ToolReader:
             return None
         for function in server.functions if server.listed else (McpFunction(ANY_TOOL),):
             name = self._name(function.name, place, server.server_label)
-            schema = NO_PARAMETERS if is_null(function.parameters) else bytes(function.parameters).decode()
+            schema = _read_schema(function.parameters, place)
             kind: McpName = "mcp_approval" if function.approval else "mcp"
             call = ToolCallStarted(function.name, server.server_label, builtin=kind)
             self._add(ToolSpec(Tool(name, function.description or "", schema), call, place))
@@ -178,11 +178,7 @@ class ToolReader:
     def _function(self, tool: FunctionParam, place: str, namespace: str | None) -> FunctionTool:
         name = self._name(tool.name, place, namespace)
         place = f"{place}.parameters"
-        schema = NO_PARAMETERS
-        if not is_null(tool.parameters):
-            part(tool.parameters, _Object, place)
-            schema = bytes(tool.parameters).decode()
-        function = Tool(name, tool.description or "", schema)
+        function = Tool(name, tool.description or "", _read_schema(tool.parameters, place))
         self._add(ToolSpec(function, ToolCallStarted(tool.name, namespace), place, bool(tool.strict)))
         return FunctionTool(tool.name, tool.description, tool.parameters, False)
 
@@ -228,6 +224,15 @@ _INPUT: Any = Input
 
 class _Object(Struct):
     properties: dict[str, Raw] | None = None
+
+
+def _read_schema(raw: Raw, place: str) -> str:
+    """Return the text of a function's schema; that of no parameters for null. Raises InvalidRequest."""
+    if is_null(raw):
+        return NO_PARAMETERS
+    part(raw, _Object, place)
+    part(raw, dict[str, Any], place)  # refuses numbers out of range
+    return bytes(raw).decode()
 
 
 def _read_format(raw: Raw, place: str) -> Input:

@@ -162,3 +162,35 @@ async def test_token_limit_of_any_size_is_no_server_error(limit: str, status: in
     async with served() as running:
         answer = await exchange(running, "POST", "/v1/responses", body)
     assert answer.status == status
+
+
+CONSTANT = '{"type":"object","properties":{"a":{"const":NUMBER}}}'
+SCHEMAS = {
+    "/v1/responses": (
+        '"input":"Hi","text":{"format":{"type":"json_schema","name":"f","schema":SCHEMA}}',
+        '"input":"Hi","tools":[{"type":"function","name":"f","parameters":SCHEMA}]',
+        '"input":"Hi","tools":[{"type":"function","name":"f","parameters":SCHEMA,"strict":true}],"tool_choice":"required"',
+        '"input":"Hi","tools":[{"type":"tool_search","execution":"client","parameters":SCHEMA}]',
+    ),
+    "/v1/chat/completions": (
+        '"messages":[{"role":"user","content":"Hi"}],"response_format":{"type":"json_object","schema":SCHEMA}',
+        '"messages":[{"role":"user","content":"Hi"}],"tools":[{"type":"function","function":{"name":"f","parameters":SCHEMA}}]',
+    ),
+}
+"""Path -> fields with a schema."""
+
+
+@pytest.mark.parametrize(
+    ("number", "readable"), [("1e400", False), ("9" * 5000, False), ("9" * 400, True)], ids=["float", "int", "long"]
+)
+@pytest.mark.parametrize(("path", "fields"), [(path, each) for path, all_ in SCHEMAS.items() for each in all_])
+async def test_number_of_any_size_in_a_schema_is_no_server_error(
+    path: str, fields: str, number: str, readable: bool
+) -> None:
+    body = f"{{{fields}}}".replace("SCHEMA", CONSTANT).replace("NUMBER", number)
+    async with served(max_output_tokens=3) as running:
+        answer = await exchange(running, "POST", path, body.encode())
+    assert answer.status in ((200, 400) if readable else (400,))
+    if answer.status == 400:
+        assert answer.json["error"]["type"] == "invalid_request_error"
+        assert answer.json["error"]["param"]

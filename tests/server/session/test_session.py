@@ -221,8 +221,14 @@ async def test_refused_event_gets_an_error_and_the_connection_goes_on(case: str)
         assert text(await client.response(input="Hi.")) == "Hi."
 
 
-@pytest.mark.parametrize("message", ["", "nonsense", "{", '{"type": "response.create"', "[" * 100_000])
-async def test_message_that_is_no_json_gets_an_error(message: str) -> None:
+@pytest.mark.parametrize(
+    "message",
+    [
+        *("", "nonsense", "{", '{"type": "response.create"', "[" * 100_000),
+        '{"type": "response.create", "input": "Hi.", "stream_id": 1e400}',
+    ],
+)
+async def test_message_that_cannot_be_read_gets_an_error(message: str) -> None:
     async with connected() as (_, client):
         await client.send(TextMessage(message))
         assert (await client.event())["status"] == 400
