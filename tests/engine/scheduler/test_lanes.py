@@ -127,6 +127,7 @@ def test_batch_jobs_get_no_row_beside_an_interactive_job(
     play.run()
 
 
+@pytest.mark.slow
 @given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 60), st.booleans())
 def test_batch_job_ends_beside_endless_interactive_jobs(
     n_slots: int, n_batch: int, n_prompt: int, caching: bool

@@ -22,6 +22,7 @@ def depth(value: Any) -> int:
     return 1 + max(map(depth, value.values() if isinstance(value, dict) else value), default=0)
 
 
+@pytest.mark.slow
 @given(VALUES, st.integers(2, 9), st.booleans())
 def test_depth_is_that_of_the_decoded_value(value: Any, chunk: int, escaped: bool) -> None:
     text = json.dumps(value, ensure_ascii=escaped).encode()

@@ -182,6 +182,7 @@ async def test_conversation_beyond_threshold_is_compacted_before_the_answer(
         ]
 
 
+@pytest.mark.slow
 async def test_conversation_beyond_the_context_is_compacted(tmp_path: Path) -> None:
     """Each turn is short, and their chain is longer than the context."""
     kinds: list[list[str]] = []
