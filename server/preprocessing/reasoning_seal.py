@@ -69,7 +69,10 @@ class ReasoningSeal:
         return replace(request, input=items)
 
     def _opened(self, raw: Raw) -> Raw:
-        item = msgspec.json.decode(raw)
+        try:
+            item = msgspec.json.decode(raw)
+        except (msgspec.DecodeError, RecursionError):  # its reader may skip the number that is out of range
+            return raw
         if not isinstance(item, dict) or item.get("type") != "reasoning" or item.get("content"):
             return raw
         text = self._text(item.pop("encrypted_content", None))

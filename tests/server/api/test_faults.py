@@ -194,3 +194,16 @@ async def test_number_of_any_size_in_a_schema_is_no_server_error(
     if answer.status == 400:
         assert answer.json["error"]["type"] == "invalid_request_error"
         assert answer.json["error"]["param"]
+
+
+@pytest.mark.parametrize("field", ["encrypted_content", "content", "arguments", "output", "unknown"])
+@pytest.mark.parametrize("kind", ["message", "reasoning", "compaction", "function_call_output", "web_search_call"])
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/responses/input_tokens"])
+async def test_number_of_any_size_in_an_item_is_no_server_error(path: str, kind: str, field: str) -> None:
+    members = {"encrypted_content": '"x"', "content": '"Hi"', "role": '"user"', field: '{"a":[1e400]}'}
+    item = ",".join(f'"{name}":{value}' for name, value in {"type": f'"{kind}"', **members}.items())
+    async with served() as running:
+        answer = await exchange(
+            running, "POST", path, f'{{"input":[{{"role":"user","content":"Hi"}},{{{item}}}]}}'.encode()
+        )
+    assert answer.status in (200, 400)
