@@ -16,7 +16,7 @@ from engine.gguf import FileFacts, GGUFError, file_facts, kinds
 from engine.loader import footprint, kv_cache, machine, memory_check, model_file
 from engine.loader.options import Options, context, thread_counts
 from engine.loader.probe import PROBE_VERSION, probe
-from engine.loader.probe_record import ProbeCache
+from engine.loader.probe_cache import ProbeCache
 from engine.loader.rewritten_copy import compatible_weights
 from engine.model import EngineFault, Model, ModelError, ThreadCounts
 from engine.tokenizer import Encode, Vocabulary

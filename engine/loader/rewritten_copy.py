@@ -7,7 +7,7 @@ from pathlib import Path
 from engine import gguf
 from engine.backends.ctransformers import converter
 from engine.gguf import GGUFError, Header
-from engine.loader.probe_record import ProbeCache
+from engine.loader.probe_cache import ProbeCache
 from engine.model import ModelError
 from engine.platform import atomic_write
 

@@ -20,10 +20,8 @@ Split: TypeAlias = Callable[[SavedState, int], tuple[SavedState, SavedState]]
 """`Model.split`."""
 MIN_CACHED_TOKENS = 16
 """Minimum tokens of a run that are worth their own node, and of a prefix that is worth a restore."""
-
 MAX_LAST_TAILS = 4
 """Number of tails at the end of a path: two turns, each with question and answer."""
-
 MAX_LIFETIME_SHARE = 0.5
 """Share of the memory for runs with a lifetime. Beyond it they are evicted like all others."""
 

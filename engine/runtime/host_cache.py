@@ -86,10 +86,6 @@ class HostCache:
         """True if copies of slots, which still have so many tokens, replace little else."""
         return self.tree is not None and sum(map(self._size, lengths)) <= MAX_COPIES_SHARE * self._limit
 
-    def _size(self, tokens: int) -> float:
-        """Return the bytes of the state of so many tokens, an estimate by the last saved run."""
-        return tokens * self._row_bytes + self._tail_bytes
-
     def savable_runs(self, unsaved: Iterable[PrefixSave], limit: int) -> list[CachedRun]:
         """Save slots, and return the most useful runs that may be written to a disk and fit into the limit."""
         if self.tree is None:
@@ -111,6 +107,10 @@ class HostCache:
         """Forget the savable runs of an affinity group; None: of all."""
         if self.tree is not None:
             self.tree.drop(group)
+
+    def _size(self, tokens: int) -> float:
+        """Return the bytes of the state of so many tokens, an estimate by the last saved run."""
+        return tokens * self._row_bytes + self._tail_bytes
 
     def _restore(self, restore: PrefixRestore) -> bool:
         """Put saved tokens into a slot. Return False if they cannot be restored; then they are forgotten."""

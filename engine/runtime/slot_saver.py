@@ -1,5 +1,4 @@
-"""Save slots while the inference thread is idle: into the prefix cache, so that the next job need not wait until its
-slot is saved, and onto the disk for a restart."""
+"""Save slots while the inference thread is idle: in the prefix cache, so that no job waits for it, and on the disk."""
 
 import logging
 from collections.abc import Callable, Iterator

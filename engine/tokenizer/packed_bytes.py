@@ -1,4 +1,4 @@
-"""Many short texts in one object."""
+"""Many short texts as bytes, in one object: the tokens of a vocabulary."""
 
 from array import array
 from collections.abc import Iterable, Iterator

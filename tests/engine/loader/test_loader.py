@@ -18,7 +18,7 @@ from engine.gguf.header import GGUFError
 from engine.loader import Loaded, Options, load, loader, machine, thread_counts
 from engine.loader.options import DEFAULT_MAX_CONTEXT
 from engine.loader.probe import probe
-from engine.loader.probe_record import ProbeCache
+from engine.loader.probe_cache import ProbeCache
 from engine.model import BatchEntry, EngineFault, ModelError, ThreadCounts
 from tests.support import model_files
 
