@@ -80,6 +80,6 @@ def _is_multiple(value: float, step: float) -> bool:
         return value % step == 0
     try:
         quotient = value / step
-    except OverflowError:
+        return quotient == round(quotient)
+    except OverflowError:  # more than any float, or infinite
         return True
-    return quotient == round(quotient)

@@ -5,7 +5,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from server.verification import VerifiedSchema
@@ -80,6 +80,18 @@ def test_schema_accepts_exactly_the_values_that_jsonschema_accepts(schema: Any, 
     root = {"allOf": [schema], "$defs": {"a": part}}
     expected = jsonschema.Draft202012Validator(root).is_valid(value)
     assert (VerifiedSchema(root).fault(value, root) is None) == expected
+
+
+FINITE = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(10**400), 10**400)
+
+
+@given(FINITE, FINITE, FINITE)
+@example(1e300, 1e-300, 0)
+@example(10**400, 0.5, 0)
+def test_number_of_any_size_has_a_verdict(value: float, step: float, limit: float) -> None:
+    for name, number in (("multipleOf", step), ("minimum", limit), ("const", limit), ("enum", [step, limit])):
+        schema = {"type": ["integer", "number"], name: number}
+        assert isinstance(VerifiedSchema(schema).fault(value, schema), str | None)
 
 
 @pytest.mark.skipif(not REAL_SCHEMAS.exists(), reason="the data set is missing")
