@@ -6,74 +6,31 @@ instead of answering 4xx, since Codex always sends `web_search`.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any, TypeAlias
 
-from msgspec import UNSET, Meta, Raw, Struct
+from msgspec import UNSET, Raw
 from msgspec.structs import replace
 
 from engine.chat_template import Tool
 from server.protocol.decoding import part
 from server.protocol.errors import InvalidRequest
 from server.protocol.fields import is_null
-from server.protocol.request import NULL, TypeAndRole
+from server.protocol.request import TypeAndRole
 from server.protocol.tools import CustomTool, FunctionTool, McpServerTool, NamespaceTool, ToolEcho
 from server.stream import McpName, ToolCallStarted
 from server.tools.builtin_tools import BuiltinTool, builtin_tool
-from server.tools.tool_spec import ANY_TOOL, GrammarInput, Input, PlainInput, ToolSpec, qualified_name
+from server.tools.tool_params import (
+    TEXT_INPUT,
+    CustomParam,
+    FunctionParam,
+    McpFunction,
+    McpParam,
+    NamespaceParam,
+    format_note,
+    read_format,
+    read_schema,
+)
+from server.tools.tool_spec import ANY_TOOL, ToolSpec, qualified_name
 from server.tools.unused_members import unused_members
-
-NO_PARAMETERS = '{"type":"object","properties":{}}'
-TEXT_INPUT = '{"type":"object","properties":{"input":{"type":"string"}},"required":["input"]}'
-
-ToolName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=128)]
-
-
-class FunctionParam(Struct, frozen=True):
-    """Tool of the type `function`."""
-
-    name: ToolName
-    description: str | None = None
-    parameters: Raw = NULL
-    strict: bool | None = None
-
-
-class CustomParam(Struct, frozen=True):
-    """Tool of the type `custom`: its input is a text."""
-
-    name: ToolName
-    description: str | None = None
-    format: Raw = NULL
-
-
-class NamespaceParam(Struct, frozen=True):
-    """Tool of the type `namespace`: several tools under one name (Codex, MCP)."""
-
-    name: ToolName
-    description: str | None = None
-    tools: list[Raw] = []
-
-
-class McpFunction(Struct, frozen=True):
-    """Tool of an MCP server."""
-
-    name: ToolName
-    description: str | None = None
-    parameters: Raw = NULL
-    approval: bool = True
-
-
-class McpParam(Struct, frozen=True):
-    """Tool of the type `mcp`, as `server.mcp` has completed it."""
-
-    server_label: str
-    functions: list[McpFunction] | None = None
-    listed: bool = True
-    """False if its tools are not known yet."""
-    server_url: str | None = None
-    connector_id: str | None = None
-    server_description: str | None = None
-    allowed_tools: Raw = NULL
-    require_approval: Raw = NULL
 
 
 class ToolReader:
@@ -136,7 +93,7 @@ class ToolReader:
             return None
         for function in server.functions if server.listed else (McpFunction(ANY_TOOL),):
             name = self._name(function.name, place, server.server_label)
-            schema = _read_schema(function.parameters, place)
+            schema = read_schema(function.parameters, place)
             kind: McpName = "mcp_approval" if function.approval else "mcp"
             call = ToolCallStarted(function.name, server.server_label, builtin=kind)
             self._add(ToolSpec(Tool(name, function.description or "", schema), call, place))
@@ -178,15 +135,15 @@ class ToolReader:
     def _function(self, tool: FunctionParam, place: str, namespace: str | None) -> FunctionTool:
         name = self._name(tool.name, place, namespace)
         place = f"{place}.parameters"
-        function = Tool(name, tool.description or "", _read_schema(tool.parameters, place))
+        function = Tool(name, tool.description or "", read_schema(tool.parameters, place))
         self._add(ToolSpec(function, ToolCallStarted(tool.name, namespace), place, bool(tool.strict)))
         return FunctionTool(tool.name, tool.description, tool.parameters, False)
 
     def _custom(self, tool: CustomParam, place: str, namespace: str | None) -> CustomTool:
         name = self._name(tool.name, place, namespace)
         place = f"{place}.format"
-        input_ = PlainInput() if is_null(tool.format) else _read_format(tool.format, place)
-        function = Tool(name, "\n".join(filter(None, [tool.description, _format_note(input_)])), TEXT_INPUT)
+        input_ = read_format(tool.format, place)
+        function = Tool(name, "\n".join(filter(None, [tool.description, format_note(input_)])), TEXT_INPUT)
         call = ToolCallStarted(tool.name, namespace, custom=True, streams=True)
         self._add(ToolSpec(function, call, place, True, input_))
         return CustomTool(tool.name, tool.description, UNSET if is_null(tool.format) else tool.format)
@@ -217,34 +174,3 @@ class ToolReader:
                 return replace(entry, tools=left) if left or not entry.tools else None
             case _:
                 return entry if self._owners[entry.name] == index else None
-
-
-_INPUT: Any = Input
-
-
-class _Object(Struct):
-    properties: dict[str, Raw] | None = None
-
-
-def _read_schema(raw: Raw, place: str) -> str:
-    """Return the text of a function's schema; that of no parameters for null. Raises InvalidRequest."""
-    if is_null(raw):
-        return NO_PARAMETERS
-    part(raw, _Object, place)
-    part(raw, dict[str, Any], place)  # refuses numbers out of range
-    return bytes(raw).decode()
-
-
-def _read_format(raw: Raw, place: str) -> Input:
-    input_: Input = part(raw, _INPUT, place)
-    if isinstance(input_, GrammarInput) and input_.syntax not in ("lark", "regex"):
-        message = f"`{place}.syntax` is {input_.syntax!r}; it must be lark or regex."
-        raise InvalidRequest(message, param=f"{place}.syntax")
-    return input_
-
-
-def _format_note(input_: Input) -> str:
-    """Return the sentence that describes a grammar to the model; empty if there is none."""
-    if isinstance(input_, PlainInput) or not input_.definition:
-        return ""
-    return f"The input must be of this form ({input_.syntax}):\n{input_.definition}"

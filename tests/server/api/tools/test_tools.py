@@ -16,7 +16,7 @@ from engine.chat_template.message import Tool
 from engine.notations.argument_schema import argument_schema
 from server.protocol.errors import InvalidRequest
 from server.stream.inputs import ToolCallStarted
-from server.tools import tool_reader, toolbox
+from server.tools import tool_params, toolbox
 from tests.support import wire
 from tests.support.helpers import NAME, Answer, Running, encode, exchange, get, official_client, post, served, types
 
@@ -438,8 +438,8 @@ def test_toolbox_renders_every_tool_as_function() -> None:
     assert box.tools == (
         Tool("get_weather", "The weather.", msgspec.json.encode(PARAMETERS).decode()),
         Tool("agents__close", "", msgspec.json.encode(PARAMETERS).decode()),
-        Tool("apply_patch", "The input must be of this form (lark):\nstart: /x(\\nx)*/", tool_reader.TEXT_INPUT),
-        Tool("get_time", "", tool_reader.NO_PARAMETERS),
+        Tool("apply_patch", "The input must be of this form (lark):\nstart: /x(\\nx)*/", tool_params.TEXT_INPUT),
+        Tool("get_time", "", tool_params.NO_PARAMETERS),
     )
     assert box.calls == {
         "get_weather": ToolCallStarted("get_weather"),
