@@ -34,7 +34,7 @@ from server.tools.unused_members import unused_members
 
 
 class ToolReader:
-    """Read tools. `specs` has the functions by the model's names, `skipped` the tools of unknown types.
+    """Read tools. `specs` has the functions by the model's names; the keys of `skipped` are what has no effect.
 
     The time is linear in the size of the lists, also if each tool replaces an earlier one.
     """
@@ -50,7 +50,7 @@ class ToolReader:
         self._owners: dict[str, int] = {}
         """Index of the entry that has the latest tool of each name for the model."""
         self.specs: dict[str, ToolSpec] = {}
-        self.skipped: list[str] = []
+        self.skipped: dict[str, None] = {}
 
     @property
     def echo(self) -> tuple[ToolEcho, ...]:
@@ -89,7 +89,7 @@ class ToolReader:
     def _mcp(self, server: McpParam, place: str) -> McpServerTool | None:
         """Return the echo of an MCP server; None if it was not asked for its tools."""
         if server.functions is None:
-            self.skipped.append("tool mcp")
+            self.skipped["tool mcp"] = None
             return None
         for function in server.functions if server.listed else (McpFunction(ANY_TOOL),):
             name = self._name(function.name, place, server.server_label)
@@ -123,14 +123,13 @@ class ToolReader:
             case "custom":
                 self._skip_members(raw, kind, place)
                 return self._custom(part(raw, CustomParam, place), place, namespace)
-        self.skipped.append(f"tool {kind or 'without type'}")
+        self.skipped[f"tool {kind or 'without type'}"] = None
         return None
 
     def _skip_members(self, raw: Raw, kind: str, place: str) -> None:
         """Record the members without effect, but not those of tools that were found: Codex marks them as deferred."""
         if not (self._nested or self._replaces):
-            names = [f"tool {kind}.{member}" for member in unused_members(raw, place)]
-            self.skipped += [name for name in names if name not in self.skipped]
+            self.skipped |= dict.fromkeys(f"tool {kind}.{member}" for member in unused_members(raw, place))
 
     def _function(self, tool: FunctionParam, place: str, namespace: str | None) -> FunctionTool:
         name = self._name(tool.name, place, namespace)

@@ -13,6 +13,8 @@ from server.tools.additional_tools import AdditionalTools
 N = 8000
 FUNCTIONS = [{"type": "function", "name": f"f{n}"} for n in range(N)]
 SPACE = {"type": "namespace", "name": "space", "tools": FUNCTIONS}
+SKIPPED = {"type": "namespace", "name": "skipped", "tools": [{"type": f"unknown {n}"} for n in range(10 * N)]}
+DEFERRED = {"type": "namespace", "name": "deferred", "tools": [each | {"defer_loading": True} for each in FUNCTIONS]}
 MAX_SECONDS = 10
 """Each case takes 0.5 s, and would take 20 s or more if each tool were compared with all others."""
 
@@ -34,8 +36,17 @@ def allowed(*tools: dict[str, Any]) -> Raw:
         ([SPACE], allowed(*[FUNCTIONS[0]] * N), [], 1),
         ([SPACE], allowed(*[{"type": "namespace", "name": "space"}] * N), [], N),
         ([SPACE, *FUNCTIONS[1:]], allowed(*FUNCTIONS), [], 2 * N - 1),
+        ([SKIPPED, DEFERRED], raw("auto"), [], N),
     ],
-    ids=["offered again", "offered again one by one", "allowed", "one allowed", "space allowed", "names used twice"],
+    ids=[
+        "offered again",
+        "offered again one by one",
+        "allowed",
+        "one allowed",
+        "space allowed",
+        "names used twice",
+        "skipped",
+    ],
 )
 def test_many_tools_are_read_in_linear_time(
     tools: list[Any], choice: Raw, offers: list[list[Any]], n_allowed: int
