@@ -1,7 +1,7 @@
 """Builders and writers of grammar text; they compile nothing. Imports `json_schema` and the root."""
 
 from engine.grammar.json_grammar import json_directive, json_grammar
-from engine.grammar.json_patterns import name_pattern
+from engine.grammar.json_patterns import text_pattern
 from engine.grammar.json_strings import inside_json_string
 from engine.grammar.lark import Rules, SchemaWriter, excluding, pattern, string_literal
 from engine.grammar.lark_common import LARK_COMMON
@@ -15,8 +15,8 @@ __all__ = [
     "inside_json_string",
     "json_directive",
     "json_grammar",
-    "name_pattern",
     "pattern",
     "portable",
     "string_literal",
+    "text_pattern",
 ]

@@ -58,15 +58,24 @@ def escaped_pattern(pattern: str) -> str | None:
 
     None if it cannot be rewritten, or if its texts have no characters that encoders escape.
     """
-    found = name_pattern(pattern, is_name=False)
+    found = text_pattern(pattern)
     return found if found is not None and f"{_BACKSLASH}(?:" in found else None
 
 
-def name_pattern(pattern: str, is_name: bool = True) -> str | None:
+def text_pattern(pattern: str) -> str | None:
+    """Return the regex of the JSON of the texts in which the pattern is found; None if it cannot be rewritten."""
+    return _rewritten(pattern, is_name=False)
+
+
+def name_pattern(pattern: str) -> str | None:
     """Return the regex of the JSON of the names in which the pattern is found; a name has one spelling.
 
     None if the pattern cannot be rewritten.
     """
+    return _rewritten(pattern, is_name=True)
+
+
+def _rewritten(pattern: str, is_name: bool) -> str | None:
     body = pattern.removeprefix("^")
     ends = body.endswith("$") and (len(body) - len(body[:-1].rstrip("\\"))) % 2 == 1
     pieces = _pieces(body.removesuffix("$") if ends else body, is_name)

@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Mapping
 
-from engine.grammar import json_directive, json_grammar, name_pattern, pattern, string_literal
+from engine.grammar import json_directive, json_grammar, pattern, string_literal, text_pattern
 from engine.json_schema import JSON, Schema, listed_values, type_of, types_of
 
 _SIMPLE = {
@@ -72,7 +72,7 @@ def _of_type(name: str, schema: Schema) -> str:
 
 def _quoted_pattern(text: JSON) -> str:
     """Return the regex of the JSON strings that match a `pattern`; empty if it cannot be written."""
-    body = name_pattern(text, is_name=False) if isinstance(text, str) else None
+    body = text_pattern(text) if isinstance(text, str) else None
     return "" if body is None else f'"{body}"'
 
 
