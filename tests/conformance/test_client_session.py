@@ -15,6 +15,8 @@ from tests.server.api.test_reasoning import THINKS, thinker
 from tests.server.upstream.fronts import Served
 from tests.support.helpers import NAME, official_client
 
+pytestmark = pytest.mark.slow
+
 called: set[str] = set()
 
 
@@ -139,7 +141,6 @@ def with_missing(call: Any) -> None:
     raise AssertionError("the deleted object is still there")
 
 
-@pytest.mark.slow
 async def test_every_supported_method_returns_what_its_types_allow(served: Served, tmp_path: Path) -> None:
     called.clear()
     supported = {name for name, status in table("Methods of the client").items() if status == "supported"}

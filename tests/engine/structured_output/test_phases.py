@@ -12,6 +12,8 @@ from engine.structured_output.specs import ReasoningSpec, Trigger
 from engine.structured_output.structural_tag import StructuralTag
 from tests.engine.structured_output.test_structural_tag import BARE, CLOSE, DIGITS, GO, GO_12, OPEN, VOCABULARY, ids
 
+pytestmark = pytest.mark.slow
+
 NEXT = {
     "OpeningState": {"OpeningState", "ReasoningState", "EagerStop"},
     "ReasoningState": {"ReasoningState", "FreeTextState", "BareCallState", "CallState", "EagerStop"},
@@ -55,7 +57,6 @@ def passed(tag: StructuralTag, tokens: Sequence[int]) -> Iterator[tuple[str, str
         yield before, type(phase).__name__
 
 
-@pytest.mark.slow
 def test_phases_follow_one_another_as_drawn() -> None:
     texts = [[*itertools.chain(*pieces)] for pieces in itertools.product(PIECES, repeat=3)]
     seen = {pair for tag in tags() for text in texts for pair in passed(tag, text)}

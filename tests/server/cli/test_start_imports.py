@@ -5,18 +5,17 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
 SLOW = {"trio", "hypercorn", "h11", "sqlite3", "server.api", "server.store"}
 """Modules that `serve` imports while llama.cpp reads the model file (0.1 s of Python)."""
 
 
-@pytest.mark.slow
 def test_serve_begins_to_load_the_model_before_it_imports_the_server() -> None:
     code = "import sys, server.cli.main, server.cli.serve; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert SLOW & set(loaded) == set()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("command", "collects"), [("serve", False), ("models", True)])
 def test_garbage_collector_rests_while_serve_starts(command: str, collects: bool) -> None:
     code = f"import gc, sys; sys.argv = ['responsed', '{command}']; import server.__main__; print(gc.isenabled())"
@@ -24,7 +23,6 @@ def test_garbage_collector_rests_while_serve_starts(command: str, collects: bool
     assert printed == f"{collects}\n"
 
 
-@pytest.mark.slow
 def test_garbage_collector_works_while_the_daemon_runs() -> None:
     code = (
         "import gc\n"
