@@ -1,5 +1,6 @@
 """Drafts change only the time."""
 
+import time
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
@@ -95,7 +96,9 @@ def test_learn_without_a_draft_ignores_the_last_draft() -> None:
 class Chain:
     """A Model whose next token depends on the last one only, at random: the distribution is known."""
 
-    def __init__(self, n: int, *, drafts: bool = True) -> None:
+    def __init__(self, n: int, *, drafts: bool = True, step_seconds: float = 0.0) -> None:
+        """`step_seconds`: time of a step, whatever its rows, so that drafts pay on a busy machine too."""
+        self._step_seconds = step_seconds
         self.info = ModelInfo(
             "chain",
             50_000,
@@ -111,12 +114,14 @@ class Chain:
         )
         weights = np.random.default_rng(7).gamma(0.1, size=(n, n)) + 0.005
         self.table = weights / weights.sum(axis=1, keepdims=True)
+        self._logits = list(np.log(self.table).astype(np.float32))
         self.wanted: list[int] = []
         self._rows: list[FloatArray] = []
 
     def decode(self, batch: Sequence[BatchEntry]) -> None:
         (entry,) = batch
-        self._rows = [np.log(self.table[token]).astype(np.float32) for token in entry.tokens[-entry.logits :]]
+        time.sleep(self._step_seconds)
+        self._rows = [self._logits[token].copy() for token in entry.tokens[-entry.logits :]]
         self.wanted.append(entry.logits)
 
     def logits(self, slot: int, row: int = 0) -> FloatArray:
@@ -166,6 +171,6 @@ async def test_drafts_leave_the_tokens_of_a_seed_unchanged() -> None:
     sampling = SamplingParams(
         1, 1, 0, 0, 5, presence_penalty=0.3, frequency_penalty=0.02, repeat_penalty=1.2, repeat_last_n=5
     )
-    drafting = Chain(8)
+    drafting = Chain(8, step_seconds=0.0001)
     assert await answered(drafting, 1000, sampling) == await answered(Chain(8, drafts=False), 1000, sampling)
     assert sum(rows > 1 for rows in drafting.wanted) > 30, "n_draft were made"
