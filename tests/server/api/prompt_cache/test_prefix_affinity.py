@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import trio.testing
+import trio
 
 from engine.backends.scripted import ScriptedModel
 from server.http.exchange import Exchange
@@ -20,9 +20,11 @@ def letters(model: ScriptedModel) -> bytes:
 
 async def ask(running: Running, path: str, body: dict[str, Any], key: str | None) -> Client:
     """Send a request that waits for its slot; return its client."""
-    client = await Client.to(running)
+    app, client = running.app, await Client.to(running)
+    known = app.running + app.waiting
     await client.request("POST", path, encode(**body), *([f"Authorization: Bearer {key}"] if key else []))
-    await trio.testing.wait_all_tasks_blocked(0.01)
+    while app.running + app.waiting == known:  # noqa: ASYNC110  # the counts have no event
+        await trio.sleep(0.001)
     return client
 
 
@@ -47,9 +49,10 @@ async def test_busy_client_does_not_delay_others(
     path = "/v1/chat/completions" if chat else "/v1/responses"
     async with served(model) as running:
         model.hold()
-        clients = [
-            await ask(running, path, chat_body(letter) if chat else {"input": letter}, key) for key, letter in requests
-        ]
+        clients = []
+        for key, letter in requests:
+            clients.append(await ask(running, path, chat_body(letter) if chat else {"input": letter}, key))
+            await model.wait_begun(1)  # only the first request has a slot
         model.go()
         for client in clients:
             async with client:
