@@ -15,7 +15,8 @@ from msgspec import Struct
 
 from server.protocol.events import CompactionCompacting, Event, OutputItemAdded, OutputItemDone
 from server.protocol.output_items import CompactionItem, Logprob
-from server.stream.open_item import NextNumber, Opening, Outcome
+from server.stream.open_item import Outcome
+from server.stream.open_text_items import OpenTextItem
 
 VERSION = 1
 DELTAS_PER_EVENT = 16
@@ -43,17 +44,10 @@ def decode_summary(content: str) -> str | None:
     return decoded.summary if decoded.version == VERSION else None
 
 
-class OpenCompaction:
+class OpenCompaction(OpenTextItem):
     """The summary does not stream: events report that the model writes it, so that no client takes it for dead."""
 
     prefix = "cmp"
-    silent = False
-
-    def __init__(self, id_: str, output_index: int, number: NextNumber, input_: Opening) -> None:
-        self._id = id_
-        self._index = output_index
-        self._number = number
-        self._texts: list[str] = []
 
     def added(self) -> Iterator[Event]:
         yield OutputItemAdded(self._number(), self._index, CompactionItem(self._id, ""))

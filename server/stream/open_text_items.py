@@ -31,10 +31,9 @@ from server.stream.open_item import NextNumber, Opening, Outcome
 from server.stream.reasoning_summary import summary_parts
 
 
-class OpenMessage:
-    """A message with one text part."""
+class OpenTextItem:
+    """Item of a text that the model writes."""
 
-    prefix = "msg"
     silent = False
 
     def __init__(self, id_: str, output_index: int, number: NextNumber, input_: Opening) -> None:
@@ -42,6 +41,15 @@ class OpenMessage:
         self._index = output_index
         self._number = number
         self._texts: list[str] = []
+
+
+class OpenMessage(OpenTextItem):
+    """A message with one text part."""
+
+    prefix = "msg"
+
+    def __init__(self, id_: str, output_index: int, number: NextNumber, input_: Opening) -> None:
+        super().__init__(id_, output_index, number, input_)
         self._logprobs: list[Logprob] = []
 
     def added(self) -> Iterator[Event]:
@@ -60,17 +68,13 @@ class OpenMessage:
         yield OutputItemDone(self._number(), self._index, OutputMessage(self._id, status, (part,)))
 
 
-class OpenReasoning:
+class OpenReasoning(OpenTextItem):
     """Reasoning item with one text part. The parts of its summary follow the text (Open Responses, "Streaming")."""
 
     prefix = "rs"
-    silent = False
 
     def __init__(self, id_: str, output_index: int, number: NextNumber, input_: Opening) -> None:
-        self._id = id_
-        self._index = output_index
-        self._number = number
-        self._texts: list[str] = []
+        super().__init__(id_, output_index, number, input_)
         self.summary: str | None = None
         """Kind of the summary; None for no summary."""
         self.encrypted_content: str | UnsetType = UNSET
