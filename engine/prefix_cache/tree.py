@@ -141,13 +141,12 @@ class PrefixTree:
         Every run comes after its beginning.
         """
         chosen: list[CachedRun] = []
-        candidates = [_candidate(child) for child in self._root.children.values() if child.savable]
-        heapq.heapify(candidates)
+        candidates = [_candidate(self._root)]
         while candidates:
             node = heapq.heappop(candidates)[-1]
             if node.size <= limit:
                 limit -= node.size
-                chosen.append(node.run())
+                chosen += [node.run()] if node.tokens else []
                 for child in node.children.values():
                     if child.savable:
                         heapq.heappush(candidates, _candidate(child))
