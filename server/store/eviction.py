@@ -23,6 +23,21 @@ SCHEMA = """
 """
 """Table of its own: recording a use writes little, and sums read small rows."""
 
+TOTALS = """
+    CREATE TABLE totals (entries INTEGER NOT NULL, bytes INTEGER NOT NULL);
+    INSERT INTO totals SELECT count(*), coalesce(sum(bytes), 0) FROM entries;
+    CREATE TRIGGER entry_inserted AFTER INSERT ON entries BEGIN
+        UPDATE totals SET entries = entries + 1, bytes = bytes + new.bytes;
+    END;
+    CREATE TRIGGER entry_resized AFTER UPDATE OF bytes ON entries BEGIN
+        UPDATE totals SET bytes = bytes + new.bytes - old.bytes;
+    END;
+    CREATE TRIGGER entry_deleted AFTER DELETE ON entries BEGIN
+        UPDATE totals SET entries = entries - 1, bytes = bytes - old.bytes;
+    END;
+"""
+"""One row, which SQLite updates with each entry: to count 100,000 entries takes 30 ms, at each write."""
+
 DAY_SECONDS = 86_400.0
 
 LINE_SECONDS = 60.0
@@ -87,8 +102,8 @@ class UsageIndex:
         self._shift = max((each for each in (latest, self._database.clock()) if each is not None), default=now) - now
 
     def summary(self) -> StoreUsage:
-        ((count, size),) = self._database.rows("SELECT count(*), CAST(coalesce(sum(bytes), 0) AS BIGINT) FROM entries")
-        return StoreUsage(count, int(size), self._evictions, self._database.servers())
+        ((count, size),) = self._database.rows("SELECT entries, bytes FROM totals")
+        return StoreUsage(count, size, self._evictions, self._database.servers())
 
     def insert(self, entry_id: str, size: int, now: float) -> None:
         """Add an entry. Raises StoreError, also if the entry alone exceeds the limit of bytes."""
@@ -118,8 +133,7 @@ class UsageIndex:
         Never delete `pinned` entries, unfinished responses and their conversations.
         """
         ((count, size, first),) = self._database.rows(
-            "SELECT count(*), CAST(coalesce(sum(bytes), 0) AS BIGINT), (SELECT coalesce(min(used), 0) FROM entries) "
-            "FROM entries"
+            "SELECT entries, bytes, (SELECT coalesce(min(used), 0) FROM entries) FROM totals"
         )
         oldest = now + self._shift - self.limits.days * DAY_SECONDS
         if self._can_have(count, size) and first >= oldest:

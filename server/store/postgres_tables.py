@@ -74,7 +74,12 @@ TABLES = """
     CREATE INDEX calls_of ON calls (response);
 """
 
-SCHEMA = Schema(TABLES + deletions.TABLES + calls.UNSTORED, steps=(deletions.TABLES, calls.UNSTORED))
+TOTALS = """
+    CREATE VIEW totals AS SELECT count(*) AS entries, coalesce(sum(bytes), 0)::bigint AS bytes FROM entries;
+"""
+"""SQLite's table as a view: PostgreSQL writes a version of a row at each update, thousands of them in an eviction."""
+
+SCHEMA = Schema(TABLES + deletions.TABLES + calls.UNSTORED + TOTALS, steps=(deletions.TABLES, calls.UNSTORED, TOTALS))
 """PostgreSQL's tables and their versions."""
 
 log = logging.getLogger("responsed.store")

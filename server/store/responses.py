@@ -38,9 +38,10 @@ TABLES = f"""
         UNION SELECT conversation FROM responses WHERE response IS NULL AND conversation IS NOT NULL;
     {calls.OF_RESPONSES}
     {calls.UNSTORED}
+    {eviction.TOTALS}
 """
 
-SCHEMA = Schema(TABLES, steps=(calls.OF_RESPONSES, calls.UNSTORED))
+SCHEMA = Schema(TABLES, steps=(calls.OF_RESPONSES, calls.UNSTORED, eviction.TOTALS))
 """SQLite's tables and their versions. Any change of `TABLES`, or of the JSON in them, needs a step."""
 
 SELECT = """SELECT id, created_at, status, first, coalesce(response, first), cues, items, previous, conversation

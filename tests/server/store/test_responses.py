@@ -276,6 +276,29 @@ def test_eviction_removes_unused_responses_after_some_days(place: Place) -> None
     )
 
 
+def test_write_of_a_full_store_costs_the_same_at_any_size(tmp_path: Path) -> None:
+    """SQLite calls a function at every instruction of its virtual machine."""
+
+    def instructions(entries: int) -> int:
+        keeper = store(tmp_path / f"{entries}.db", replace(AMPLE, count=entries))
+        for number in range(entries):
+            put(keeper, begun(f"r{number}"), NOW + number)
+        counted = 0
+
+        def count() -> int:
+            nonlocal counted
+            counted += 1
+            return 0
+
+        assert isinstance(keeper._database, sqlite.SQLiteDatabase)
+        keeper._database._connection.set_progress_handler(count, 1)
+        put(keeper, begun("last"), NOW + entries)
+        assert keeper.usage().entries == entries
+        return counted
+
+    assert instructions(400) == pytest.approx(instructions(40), rel=0.1)
+
+
 def test_evictions_have_one_line_a_minute(place: Place, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     keeper = store(place, replace(AMPLE, count=2))
@@ -774,6 +797,8 @@ class StoreMachine(RuleBasedStateMachine):
     def both_are_the_same(self) -> None:
         rows = self.store._database.rows("SELECT id, used, bytes FROM entries ORDER BY rowid")
         assert rows == [(name, used, self.model.size(name)) for name, used in self.model.used.items()]
+        sizes = [self.model.size(name) for name in self.model.used]
+        assert (self.store.usage().entries, self.store.usage().bytes) == (len(sizes), sum(sizes))
         kept = [row for (row,) in self.store._database.rows("SELECT id FROM responses")]
         assert {name: self.store._read(name) for name in kept} == self.model.responses
         texts: dict[str, dict[str, bytes]] = {name: {} for name in self.model.conversations}
