@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import jsonschema
 import numpy as np
 import pytest
-from hypothesis import settings
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
@@ -174,7 +173,7 @@ def walk(
     vocabulary: Vocabulary,
     random: np.random.Generator,
     likes: float | NDArray[np.float64],
-    most: int = 1500,
+    most: int = 600,
 ) -> list[int] | None:
     """Sample an output token by token, with a higher probability for closing tokens. None if it does not end."""
     if isinstance(likes, int | float):
@@ -243,6 +242,8 @@ CASES = [
     for n, dialect in enumerate(EVERY)
     for control in (True, False)
 ]
+ALTERNATING = [case for n, case in enumerate(CASES) if n % 4 in (0, 3)]
+"""Cases of which one family has control tokens and the next has none, for laws that do not depend on both."""
 
 
 @pytest.mark.parametrize(("dialect", "control"), CASES)
@@ -251,8 +252,7 @@ def test_answer_grammar_yields_valid_offered_calls(dialect: Dialect, control: bo
     vocabulary, grammars = family_vocabulary(dialect, control)
     random = np.random.default_rng(5)
     names = offered_to(dialect)
-    alone = names if settings().max_examples >= 100 else names[control::2]  # all of them in .ci/run
-    choices = [names, *([name] for name in alone)]
+    choices = [names, *([name] for name in names[control::2])]
     ended = 0
     for choice in choices:
         grammar = grammars.lark(answer_grammar(dialect, functions(choice), grammars, max_calls=3))
@@ -264,30 +264,19 @@ def test_answer_grammar_yields_valid_offered_calls(dialect: Dialect, control: bo
     assert ended > len(choices) // 2
 
 
-@pytest.mark.parametrize(("dialect", "control"), CASES)
+@pytest.mark.parametrize(("dialect", "control"), ALTERNATING)
 @pytest.mark.slow
-def test_portable_grammar_allows_what_the_grammar_allows(dialect: Dialect, control: bool) -> None:
+def test_portable_grammar_and_ebnf_allow_what_the_grammar_allows(dialect: Dialect, control: bool) -> None:
     vocabulary, grammars = family_vocabulary(dialect, control)
     random = np.random.default_rng(7)
     grammar = grammars.lark(answer_grammar(dialect, functions(offered_to(dialect)), grammars, max_calls=3))
     assert grammar.portable
-    portable = grammars.lark(grammar.portable)
-    for bias in (3, 4, 5):
-        tokens = walk(grammar.start(), vocabulary, random, bias)
-        text = [token for token in tokens or () if token not in vocabulary.end_tokens]
-        constraint = portable.start()
-        assert all(map(constraint.try_accept, text)), written(vocabulary, text)
-
-
-@pytest.mark.parametrize(("dialect", "control"), CASES)
-@pytest.mark.slow
-def test_ebnf_allows_what_the_grammar_allows(dialect: Dialect, control: bool) -> None:
-    vocabulary, grammars = family_vocabulary(dialect, control)
-    random = np.random.default_rng(7)
-    grammar = grammars.lark(answer_grammar(dialect, functions(offered_to(dialect)), grammars, max_calls=3))
-    ebnf = Ebnf(grammar.ebnf, vocabulary.name_of)
+    portable, ebnf = grammars.lark(grammar.portable), Ebnf(grammar.ebnf, vocabulary.name_of)
     for bias in (3, 4, 5):
         if (tokens := walk(grammar.start(), vocabulary, random, bias)) is not None:
+            text = [token for token in tokens if token not in vocabulary.end_tokens]
+            constraint = portable.start()
+            assert all(map(constraint.try_accept, text)), written(vocabulary, text)
             assert accepted(ebnf, tokens, vocabulary), written(vocabulary, tokens)
 
 
@@ -328,7 +317,9 @@ def test_triggers_continue_call_with_offered_function(dialect: Dialect, control:
         whole = whole[: whole.index(marker) + len(marker)] if marker in whole else marker
         begun = vocabulary.encode_prompt(whole.removeprefix(dialect.generation_prefix))
         tried.add(form.call)
-        for bias in (3, 4, 5, 6):
+        for n_walks, bias in enumerate((3, 5, 4, 6)):
+            if n_walks >= 2 and form.call in ended:
+                break
             tokens = walk(grammars.lark(lark).start(), vocabulary, random, bias)
             if tokens is not None:
                 ended.add(form.call)
@@ -400,7 +391,7 @@ def test_bare_call_grammar_of_marked_dialect_is_none(dialect: Dialect) -> None:
     assert bare_call_grammar(dialect, functions(["weather"])[0], family_vocabulary(dialect, True).grammars) is None
 
 
-@pytest.mark.parametrize(("dialect", "control"), CASES)
+@pytest.mark.parametrize(("dialect", "control"), ALTERNATING)
 @pytest.mark.slow
 def test_answer_grammar_with_format_yields_format_or_calls(dialect: Dialect, control: bool) -> None:
     vocabulary, grammars = family_vocabulary(dialect, control)
@@ -411,7 +402,7 @@ def test_answer_grammar_with_format_yields_format_or_calls(dialect: Dialect, con
         kinds: set[str] = set()
         wanted = {"format", "calls"} if names else {"format"}
         for n_walks, bias in enumerate((2, 3.5, 5) * 16):
-            if n_walks >= 12 and kinds == wanted:  # calls are rarer
+            if n_walks >= 6 and kinds == wanted:  # calls are rarer
                 break
             tokens = walk(grammar.start(), vocabulary, random, bias)
             if tokens is None:
@@ -471,14 +462,14 @@ def test_answer_grammar_with_real_vocabulary_yields_valid_calls(smollm2: Path, d
     random = np.random.default_rng(5)
     names = offered_to(dialect)
     grammar = grammars.lark(answer_grammar(dialect, functions(names), grammars, max_calls=3))
-    texts = [vocabulary.bytes_of(id_) for id_ in range(len(vocabulary))]
-    likes = np.array([6.0 * any(mark in text for mark in (b'"', b"}", b"]", b">", b":", b")")) for text in texts])
     ended = 0
     for _ in range(6):
-        tokens = walk(grammar.start(), vocabulary, random, likes, most=200)
+        tokens = walk(grammar.start(), vocabulary, random, real_closing(smollm2), most=200)
         if tokens is not None:
             ended += 1
             assert_valid(calls(read(dialect, vocabulary, tokens)), names, written(vocabulary, tokens))
+        if ended == 2:
+            break
     assert ended
 
 
@@ -486,6 +477,14 @@ def test_answer_grammar_with_real_vocabulary_yields_valid_calls(smollm2: Path, d
 def real(path: Path) -> CompiledVocabulary:
     vocabulary = model_file.read(path)[1]
     return CompiledVocabulary(vocabulary, GrammarCompiler(vocabulary))
+
+
+@cache
+def real_closing(path: Path) -> NDArray[np.float64]:
+    """Return the added logits of tokens with a character that closes a text or a call."""
+    vocabulary = real(path).vocabulary
+    texts = [vocabulary.bytes_of(id_) for id_ in range(len(vocabulary))]
+    return np.array([6.0 * any(mark in text for mark in (b'"', b"}", b"]", b">", b":", b")")) for text in texts])
 
 
 def test_answer_grammar_with_referenced_text_writes_it_verbatim() -> None:
@@ -753,7 +752,7 @@ def test_optional_text_is_written_and_read_without_quotes(
         "glm": f"<tool_call>f\n<arg_key>note</arg_key>\n<arg_value>{text}</arg_value>\n</tool_call>",
         "minimax-3": '@<tool_call>\n@<invoke name="f">@<note>' + text + "@</note>@</invoke>\n@</tool_call>",
     }[name].replace("@", "]<]minimax[>[")
-    for pieces in test_dialect.cuts(written):
+    for pieces in test_dialect.cuts(written) if schema is OPTIONAL["list"] else [[written]]:
         parser = Parser(dialect, {"f": argument_schema(whole)})
         found = merged([*(each for piece in pieces for each in parser.feed(piece)), *parser.finish()])
         assert calls(found) == [("f", {"note": value})]
