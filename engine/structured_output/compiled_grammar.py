@@ -68,4 +68,5 @@ class CompiledGrammar:
     def after_marker(self, data: bytes) -> GrammarConstraint | None:
         """Return a constraint after a marker, given the rest of the token that ended it. White space belongs to the
         marker if the grammar forbids it."""
-        return self.started_with(data) or self.started_with(data.lstrip())
+        rests = dict.fromkeys((data, data.lstrip()))
+        return next((found for rest in rests if (found := self.started_with(rest))), None)

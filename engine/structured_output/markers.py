@@ -6,6 +6,7 @@ in plain tokens is text, as it is for `notations.scanner`, which finds the same 
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 
 import numpy as np
 from msgspec import Struct
@@ -72,6 +73,7 @@ def overrun_tokens(
 ) -> dict[int, NDArray[np.int64]]:
     """Return `Marker.overrun_tokens`. `follows` returns True if bytes may follow the marker."""
     found: dict[int, NDArray[np.int64]] = {}
+    follows = cache(follows)  # many tokens have the same rest
     if marker.endswith(_END) and not follows(b""):
         *_, last = tokens(vocabulary, marker)
         return {marker.rfind(CONTROL): np.array([last])}
