@@ -22,8 +22,8 @@ from engine.structured_output.compiler import MAX_COMPILED_BYTES, GrammarCompile
 from engine.tokenizer.vocabulary import Vocabulary
 from tests.support import schemas
 
-SEEDS = range(11 * settings().max_examples)
-"""Seeds of schemas: 1,100 in .ci/run."""
+SEEDS = range(4 * settings().max_examples)
+"""Seeds of schemas: 400 in .ci/run."""
 MAX_TOKENS = 200
 
 
@@ -49,11 +49,13 @@ class Noise:
         likes = np.array([9.0 * any(mark in text for mark in (b'"', b"}", b"]", b"@", b":")) for text in texts])
         likes[list(vocabulary.end_tokens)] = 9
         size = len(texts)
-        self._rows = [((random.normal(0, 2, size) + likes) / 1.5 + random.gumbel(size=size)) for _ in range(64)]
+        self._rows: list[FloatArray] = [
+            ((random.normal(0, 2, size) + likes) / 1.5 + random.gumbel(size=size)).astype(np.float32) for _ in range(64)
+        ]
         self._pick = random.integers
 
     def logits(self) -> FloatArray:
-        return np.asarray(self._rows[int(self._pick(len(self._rows)))], np.float32)
+        return self._rows[int(self._pick(len(self._rows)))].copy()
 
 
 def write(grammar: Grammar, vocabulary: Vocabulary, noise: Noise) -> str | None:
@@ -303,12 +305,12 @@ def test_mask_of_costly_pattern_is_found_at_every_length(
     case: str, grammars: GrammarCompiler, vocabulary: Vocabulary
 ) -> None:
     random = np.random.default_rng(5)
-    quotes = [b'"' in vocabulary.bytes_of(id_) for id_ in range(len(vocabulary))]
+    plain = np.array([b'"' not in vocabulary.bytes_of(id_) for id_ in range(len(vocabulary))])
     for _ in range(2):
         constraint = grammars.json_schema(COSTLY[case]).start()
         constraint.accept(vocabulary.encode_bytes(b'"')[0])
         for _ in range(150):
-            found = np.flatnonzero(constraint.allowed(vocabulary.end_tokens) & ~np.array(quotes))
+            found = np.flatnonzero(constraint.allowed(vocabulary.end_tokens) & plain)
             if not found.size:
                 break
             constraint.accept(int(random.choice(found)))
@@ -490,7 +492,7 @@ def test_compiled_grammars_use_less_memory_than_estimated(vocabulary: Vocabulary
     grammars = GrammarCompiler(vocabulary)
     grammars.json_schema(ANY_OBJECT)
     before = resident()
-    compiled = [grammars.json_schema(schemas.schema(seed)) for seed in range(200)]
+    compiled = [grammars.json_schema(schemas.schema(seed)) for seed in range(60)]
     assert resident() - before < sum(grammar.size for grammar in compiled)
 
 

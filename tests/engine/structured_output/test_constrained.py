@@ -152,7 +152,7 @@ async def test_smollm2_with_random_schemas_writes_valid_documents(engine: str, s
     async def one(host: Engine, seed: int) -> None:
         schema = schemas.schema(seed)
         prompt = loaded.vocabulary.encode("Write something in JSON.")
-        with host.generate(Job(tuple(prompt), 60, hot, grammar=grammars.json_schema(schema))) as pieces:
+        with host.generate(Job(tuple(prompt), 40, hot, grammar=grammars.json_schema(schema))) as pieces:
             came = [piece async for piece in pieces]
         assert came[-1] in (STOP, Finished(FinishReason.LENGTH))
         data = b"".join(loaded.vocabulary.bytes_of(piece.id) for piece in came if isinstance(piece, Token))
