@@ -61,7 +61,7 @@ def evaluate(model: Model, tokens: Sequence[int], slot: int = 0, position: int =
     return model.logits(slot).copy()
 
 
-def answer(loaded: Loaded, messages: Sequence[Message], *, entry: int = N_CTX, n: int = 16) -> bytes:
+def answer(loaded: Loaded, messages: Sequence[Message], *, entry: int = N_CTX, n: int = 12) -> bytes:
     """Return greedily chosen tokens, fed back one by one."""
     prompt = loaded.template.prompt(messages)
     logits, answered = evaluate(loaded.model, prompt, entry=entry), list[int]()
@@ -157,12 +157,12 @@ def test_decode_fills_a_slot_to_the_last_position(model: Model) -> None:
     assert np.isfinite(model.logits(0)).all()
 
 
-@pytest.mark.parametrize(("position", "n"), [(0, N_CTX + 1), (N_CTX - 1, 2), (N_CTX, 1)])
-def test_decode_outside_the_slot_raises_and_leaves_it_usable(model: Model, position: int, n: int) -> None:
+def test_decode_outside_the_slot_raises_and_leaves_it_usable(model: Model) -> None:
     before = evaluate(model, [5] * N_CTX, entry=32)
-    with pytest.raises(ModelError, match=f"^position {position} \\+ {n} tokens? is outside the slot$"):
-        model.decode([BatchEntry(0, position, [5] * n, logits=True)])
-    assert np.allclose(evaluate(model, [5], position=N_CTX - 1), before, atol=1e-2)
+    for position, n in ((0, N_CTX + 1), (N_CTX - 1, 2), (N_CTX, 1)):
+        with pytest.raises(ModelError, match=f"^position {position} \\+ {n} tokens? is outside the slot$"):
+            model.decode([BatchEntry(0, position, [5] * n, logits=True)])
+        assert np.allclose(evaluate(model, [5], position=N_CTX - 1), before, atol=1e-2)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

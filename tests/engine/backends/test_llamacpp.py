@@ -22,11 +22,11 @@ from engine.runtime.engine import Engine
 from engine.tokenizer.vocabulary import Vocabulary
 
 GREEDY = SamplingParams(temperature=0, top_p=1, top_k=0, min_p=0)
-TOKENS = 8
+TOKENS = 5
 NEAR_TIE = 1.0
 """Logits. Batches of different shapes round differently: this model's logits move by up to half of one."""
 
-RULES = "You are a helpful assistant. You answer in one short sentence, and you are always polite. " * 3
+RULES = "You are a helpful assistant. You answer in one short sentence, and you are always polite. "
 QUESTIONS = (
     "What is the capital of France?",
     "Name three colours, and say of each where it is found in nature.",
@@ -34,7 +34,7 @@ QUESTIONS = (
     "Write a short poem about the sea, the wind and a small boat that is far from home.",
     "What is two plus two?",
     "Tell me a story.",
-    "Which planet is the largest? " * 9,
+    "Which planet is the largest? " * 5,
     "Who are you?",
 )
 

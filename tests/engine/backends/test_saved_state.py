@@ -6,11 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine import gguf
 from engine.backends.llamacpp import library as libllama
 from engine.backends.llamacpp.model import LlamaCpp
 from engine.model import BatchEntry, FloatArray, ModelError, SavedState
-from engine.tokenizer import Vocabulary
 from tests.support.tiny_models import FAMILIES, write
 
 ENDS = (40, 70, 75)
@@ -84,12 +82,17 @@ def test_restore_of_gemma_3_continues_behind_its_window(gemma3: Path) -> None:
     up to 2 with the build and the sizes of the steps: activations are rounded to 8 bits."""
     model = llamacpp(gemma3, n_ctx=1024)
     text = (Path(__file__).parents[3] / "LICENSE").read_text()
-    tokens = Vocabulary(gguf.read(gemma3)).encode(text)[:650]
-    ends = (100, 620)
-    parts, expected = saved_parts(model, tokens, ends)
-    for n in (1, 2):
+    tokens = model.tokenizer(text)[:550]
+    ends = (20, 540)
+    parts = list[SavedState]()
+    for start, end in zip((0, *ends), ends, strict=False):
+        evaluate(model, tokens[:end], 0, start)
+        parts.append(model.save(0, start, end))
+    evaluate(model, tokens[: ends[0]], 1, 0)
+    expected = [evaluate(model, tokens[:40], 1, ends[0]), evaluate(model, tokens, 0, ends[1])]
+    for n, end in ((1, 40), (2, len(tokens))):
         model.restore(2, parts[:n], ends[n - 1])
-        continued = evaluate(model, tokens, 2, ends[n - 1])
+        continued = evaluate(model, tokens[:end], 2, ends[n - 1])
         assert np.abs(continued - expected[n - 1]).max() < 3
         assert continued.argmax() == expected[n - 1].argmax()
     model.close()

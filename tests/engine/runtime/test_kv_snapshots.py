@@ -19,6 +19,7 @@ from engine.model import BackendOptions, SavedState
 from engine.prefix_cache import CachedRun
 from engine.runtime.engine import Engine
 from engine.runtime.kv_snapshots import Snapshots
+from tests.support import model_files
 from tests.support.helpers import delete, exchange, post, served
 
 GREEDY = SamplingParams(temperature=0, top_p=1, top_k=0, min_p=0)
@@ -126,16 +127,6 @@ async def test_engine_after_a_restart_does_not_evaluate_its_prompts_again(tmp_pa
     model = ScriptedModel(batched=True)
     assert await cached(Engine(model, [scripted.END], 0, folder_of(tmp_path)), prompt) == len(prompt) - 1
     assert model.decoded[0].position == len(prompt) - 1
-
-
-def test_snapshots_of_another_attention_setting_are_skipped(smollm2: Path, cache: Path) -> None:
-    options = Options(n_slots=1, n_ctx=64, engine="llamacpp")
-    fingerprints = set()
-    for flash_attention in (True, False):
-        loaded = load(smollm2, msgspec.structs.replace(options, backend_options=BackendOptions(flash_attention)), cache)
-        fingerprints.add(loaded.fingerprint)
-        loaded.model.close()
-    assert len(fingerprints) == 2
 
 
 async def test_real_model_after_a_restart_answers_the_same(smollm2: Path, tmp_path: Path) -> None:
@@ -322,20 +313,21 @@ async def test_engine_whose_model_fails_to_restore_or_save_continues(tmp_path: P
     assert found == (0 if call == "restore" else len(prompt) - 1)
 
 
-@pytest.mark.parametrize(
-    "other",
-    [
-        {"n_slots": 2},
-        {"n_ctx": 128},
-        {"backend_options": BackendOptions(flash_attention=False)},
-        {"backend_options": BackendOptions(kv_type="q8_0")},
-    ],
-)
-def test_fingerprint_of_another_setting_differs(smollm2: Path, cache: Path, other: dict[str, Any]) -> None:
+OTHER_SETTINGS: list[dict[str, Any]] = [
+    {"n_slots": 2},
+    {"n_ctx": 128},
+    {"backend_options": BackendOptions(flash_attention=False)},
+    {"backend_options": BackendOptions(kv_type="q8_0")},
+]
+
+
+@pytest.mark.slow
+def test_fingerprint_of_another_setting_differs(tmp_path: Path) -> None:
+    path = model_files.bpe(tmp_path / "tiny.gguf", heads=1)
     options = Options(n_slots=1, n_ctx=64, engine="llamacpp")
     fingerprints = set()
-    for each in (options, msgspec.structs.replace(options, **other)):
-        loaded = load(smollm2, each, cache)
+    for other in ({}, *OTHER_SETTINGS):
+        loaded = load(path, msgspec.structs.replace(options, **other), tmp_path)
         fingerprints.add(loaded.fingerprint)
         loaded.model.close()
-    assert len(fingerprints) == 2
+    assert len(fingerprints) == 1 + len(OTHER_SETTINGS)
