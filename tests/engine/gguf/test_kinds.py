@@ -131,11 +131,13 @@ def test_parts_of_a_complete_split_are_all_its_files(tmp_path: Path) -> None:
     assert [path.name for path in kinds.parts(tmp_path / FIRST, header)] == [FIRST, SECOND, THIRD]
 
 
+ENGINES = ["llamacpp", "ctransformers"]
 NAMES = ["caf\xe9 ☕.gguf", os.fsdecode(b"caf\xe9.gguf"), "two  spaces.gguf", "-dash.gguf", "a'b\"c.gguf", "%s.gguf"]
+NAMED = [*zip(NAMES, ENGINES * 3, strict=True), *zip(NAMES[:2], reversed(ENGINES), strict=True)]
+"""Each name with an engine; those outside ASCII with both."""
 
 
-@pytest.mark.parametrize("engine", ["llamacpp", "ctransformers"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("name", "engine"), NAMED)
 @pytest.mark.slow
 def test_load_of_a_file_with_any_name_works(tmp_path: Path, name: str, engine: str) -> None:
     path = model_files.bpe(tmp_path / name)
@@ -151,8 +153,7 @@ def test_load_by_ctransformers_of_a_path_that_is_not_utf8_raises(tmp_path: Path)
         load(path, Options(n_slots=1, engine="ctransformers"), tmp_path / "cache")
 
 
-@pytest.mark.parametrize("name", ["padding", "mask", "eot", "unknown"])
-@pytest.mark.parametrize("engine", ["llamacpp", "ctransformers"])
+@pytest.mark.parametrize(("name", "engine"), [*zip(("padding", "mask", "eot", "unknown"), ENGINES * 2, strict=True)])
 @pytest.mark.slow
 def test_load_with_a_special_token_beyond_the_vocabulary_warns(
     tmp_path: Path, name: str, engine: str, caplog: pytest.LogCaptureFixture
