@@ -14,7 +14,9 @@ from engine.model import FloatArray, Model
 from engine.runtime.engine import Engine
 from engine.sampling.sampler import Sampler
 
-TOKENS = 12
+TOKENS = 8
+REPEATED = 12
+"""Tokens in which the real model repeats itself."""
 SAMPLING = SamplingParams(1.2, 0.95, 40, 0.02, 7, presence_penalty=0.5, frequency_penalty=0.5, repeat_penalty=1.1)
 QUESTIONS = ("Tell me a story.", "Name three colours.", "Write a poem about the sea.", "Who are you?")
 
@@ -90,7 +92,7 @@ async def test_answer_depends_only_on_its_seed_and_its_own_logits(loaded: Loaded
 
 async def test_answer_of_identical_steps_is_identical(loaded: Loaded) -> None:
     """ctransformers evaluates slot by slot, so its steps are identical; llama.cpp's are while nothing runs beside."""
-    asked = jobs(loaded)[: 4 if loaded.model.info.engine == "ctransformers" else 1]
+    asked = jobs(loaded)[: 2 if loaded.model.info.engine == "ctransformers" else 1]
     await answers(loaded, loaded.model, asked)  # from now on the prompts are in the cache
     [alone] = await answers(loaded, loaded.model, asked[:1])
     assert (await answers(loaded, loaded.model, asked))[0] == alone
@@ -100,12 +102,12 @@ async def test_answer_of_identical_steps_is_identical(loaded: Loaded) -> None:
 async def test_penalties_stop_the_real_model_from_repeating_itself(loaded: Loaded) -> None:
     greedy = SamplingParams(temperature=0, top_p=1, top_k=0, min_p=0)
     prompt = tuple(loaded.template.prompt([Message("user", "Repeat for ever: sea sea sea sea sea")]))
-    [plain] = await answers(loaded, loaded.model, [Job(prompt, TOKENS, greedy)])
+    [plain] = await answers(loaded, loaded.model, [Job(prompt, REPEATED, greedy)])
     [penalised] = await answers(
-        loaded, loaded.model, [Job(prompt, TOKENS, replace(greedy, presence_penalty=2.0, frequency_penalty=2.0))]
+        loaded, loaded.model, [Job(prompt, REPEATED, replace(greedy, presence_penalty=2.0, frequency_penalty=2.0))]
     )
     [banned] = await answers(
-        loaded, loaded.model, [Job(prompt, TOKENS, replace(greedy, logit_bias=dict.fromkeys(plain, -100.0)))]
+        loaded, loaded.model, [Job(prompt, REPEATED, replace(greedy, logit_bias=dict.fromkeys(plain, -100.0)))]
     )
     assert len(set(penalised)) / len(penalised) > len(set(plain)) / len(plain)
     assert not set(banned) & set(plain)

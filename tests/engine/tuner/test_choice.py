@@ -15,6 +15,7 @@ from engine.tuner.choice import MAX_STALL_RATIO, TIE_RATIO, Measurement, Trial, 
 from engine.tuner.stopwatch import MeasurementPlan
 from server.cli import main, tune
 from server.config import file
+from tests.support import model_files
 
 SMALL = MeasurementPlan(prompt=4, steps=2, busy_steps=3, rounds=1)
 ON, OFF = BackendOptions(), BackendOptions(flash_attention=False)
@@ -170,12 +171,14 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("hurried")
 @pytest.mark.parametrize("engine", ["llamacpp", "ctransformers"])
+@pytest.mark.slow
 def test_tune_writes_its_choice_and_preserves_other_settings(
-    engine: str, smollm2: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    model = model_files.bpe(tmp_path / "tiny.gguf", heads=1, context=1024)
     path = tmp_path / "new" / "config.toml"
     file.write(path, {"port": 1, "threads": 77})
-    assert main(["tune", "--model", str(smollm2), "--engine", engine, "--config", str(path)]) == 0
+    assert main(["tune", "--model", str(model), "--engine", engine, "--config", str(path)]) == 0
     found = file.read(path)
     keys = {"port", "threads", *(["threads_batch", "flash_attention"] if engine == "llamacpp" else [])}
     assert (set(found), found["port"]) == (keys, 1)
