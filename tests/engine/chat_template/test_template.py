@@ -323,20 +323,25 @@ AGENT = (
 CONVERSATIONS = {"user": (USER,), "talk": TALK, "agent": AGENT, "agent at work": AGENT[:-2]}
 
 
-def oracle(source: str, messages: Sequence[Message]) -> str | None:
+@lru_cache(1)
+def oracle_template(source: str) -> jinja2.Template:
     # Kimi K2's templates change lists, which the sandbox of transformers refuses.
     kind = SandboxedEnvironment if ".append(" in source else ImmutableSandboxedEnvironment
     environment = kind(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
     environment.filters["tojson"] = lambda value, **options: json.dumps(value, **{"ensure_ascii": False, **options})
     environment.globals |= {"raise_exception": raise_exception, "strftime_now": strftime_now}
+    # This tag is Hugging Face's extension, which jinja2 lacks.
+    plain = re.sub(r"(%-?\s*)(end|)generation\b", lambda tag: tag[1] + ("endif" if tag[2] else "if true"), source)
+    return environment.from_string(plain)
+
+
+def oracle(source: str, messages: Sequence[Message]) -> str | None:
     template = compiled(source)
     turns = adapt_messages(messages, template.capabilities, write_calls=template.write_calls)
     values: dict[str, object] = {"functions": "[]", "datetime": strftime_now("%Y-%m-%d")}
     values |= {"tools": None, "documents": None, "bos_token": "", "eos_token": "<|end|>", "add_generation_prompt": True}
     try:
-        # This tag is Hugging Face's extension, which jinja2 lacks.
-        plain = re.sub(r"(%-?\s*)(end|)generation\b", lambda tag: tag[1] + ("endif" if tag[2] else "if true"), source)
-        return environment.from_string(plain).render(messages=turns, **values)
+        return oracle_template(source).render(messages=turns, **values)
     except (jinja2.TemplateError, TypeError):
         return None
 
