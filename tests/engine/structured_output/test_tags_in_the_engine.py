@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from engine.backends import scripted
 from engine.backends.scripted import ASSISTANT, USER, ScriptedModel
 from engine.job import Job, SamplingParams, Token
-from engine.loader import Options, load
+from engine.loader import Options, load, model_file
 from engine.runtime.engine import Engine
 from engine.structured_output.compiler import GrammarCompiler
 from engine.structured_output.specs import ReasoningSpec, Trigger
@@ -77,18 +77,25 @@ FITS = {
 }
 
 
-@pytest.mark.parametrize("engine", ["llamacpp", "ctransformers"])
-async def test_smollm2_with_structural_tags_writes_matching_texts(engine: str, smollm2: Path, cache: Path) -> None:
-    """Sequences run together at temperature 1.5."""
-    loaded = load(smollm2, Options(n_slots=4, n_ctx=512, threads=1, threads_batch=1, engine=engine), cache)
-    grammars = GrammarCompiler(loaded.vocabulary)
+@pytest.fixture(scope="module")
+def cases(smollm2: Path) -> dict[str, StructuralTag]:
+    vocabulary = model_file.read(smollm2)[1]
+    grammars = GrammarCompiler(vocabulary)
     code = grammars.lark('start: " " /[A-F]{2}/ "-" /[0-9]{3}/ "."')
     thought = ReasoningSpec("</think>", "<think>", budget=9)
-    cases = {
-        "free": StructuralTag(loaded.vocabulary, triggers=[Trigger(" the", code)]),
-        "begun": StructuralTag(loaded.vocabulary, code, reasoning=replace(thought, opened=True)),
-        "may begin": StructuralTag(loaded.vocabulary, code, reasoning=thought),
+    return {
+        "free": StructuralTag(vocabulary, triggers=[Trigger(" the", code)]),
+        "begun": StructuralTag(vocabulary, code, reasoning=replace(thought, opened=True)),
+        "may begin": StructuralTag(vocabulary, code, reasoning=thought),
     }
+
+
+@pytest.mark.parametrize("engine", ["llamacpp", "ctransformers"])
+async def test_smollm2_with_structural_tags_writes_matching_texts(
+    engine: str, cases: dict[str, StructuralTag], smollm2: Path, cache: Path
+) -> None:
+    """Sequences run together at temperature 1.5."""
+    loaded = load(smollm2, Options(n_slots=4, n_ctx=512, threads=1, threads_batch=1, engine=engine), cache)
     written: dict[tuple[str, int], str] = {}
 
     async def one(host: Engine, name: str, seed: int) -> None:
