@@ -65,10 +65,13 @@ CASES: dict[str, tuple[dict[str, Any], set[str], int]] = {
 
 
 @pytest.fixture(scope="module", params=["llamacpp", "ctransformers"])
-def running(
-    request: pytest.FixtureRequest, smollm2: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Daemon]:
-    flags = ["--model", str(smollm2), "--alias", MODEL, "--engine", request.param, "--context", "2048"]
+def engine(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def running(engine: str, smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    flags = ["--model", str(smollm2), "--alias", MODEL, "--engine", engine, "--context", "2048"]
     with serving(tmp_path_factory.mktemp("held"), *flags) as daemon:
         yield daemon
 
@@ -77,6 +80,11 @@ def running(
 def client(running: Daemon) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=running.url, api_key="none", max_retries=0) as client:
         yield client
+
+
+def streams(engine: str, number: int) -> bool:
+    """True if this request is to be streamed: every second one of an engine, which is not streamed at the other."""
+    return (number + (engine == "llamacpp")) % 2 == 0
 
 
 def asked(client: openai.OpenAI, stream: bool, seed: int, **fields: Any) -> Response:
@@ -107,16 +115,15 @@ def check(response: Response, names: set[str], most: int) -> int:
     return len(whole)
 
 
-@pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("case", CASES)
-def test_demanded_call_is_made_and_valid(client: openai.OpenAI, case: str, stream: bool) -> None:
+def test_demanded_call_is_made_and_valid(client: openai.OpenAI, engine: str, case: str) -> None:
     fields, names, most = CASES[case]
+    stream = streams(engine, list(CASES).index(case))
     assert check(asked(client, stream, len(case), **fields), names, most) > 0
 
 
-@pytest.mark.parametrize("stream", [False, True])
-def test_format_beside_tools_gives_valid_call_or_json(client: openai.OpenAI, stream: bool) -> None:
-    response = asked(client, stream, 3, tools=TOOLS, text=FORMAT)
+def test_format_beside_tools_gives_valid_call_or_json(client: openai.OpenAI, engine: str) -> None:
+    response = asked(client, streams(engine, 0), 3, tools=TOOLS, text=FORMAT)
     if response.output_text:
         jsonschema.validate(json.loads(response.output_text), PICK)
     else:
@@ -132,9 +139,8 @@ def test_stop_string_cuts_no_demanded_call(client: openai.OpenAI, case: str) -> 
     assert check(asked(client, False, 5, **fields, extra_body={"stop": STOPS, "seed": 5}), names, most) > 0
 
 
-@pytest.mark.parametrize("stream", [False, True])
-def test_stop_string_ends_a_formatted_answer(client: openai.OpenAI, stream: bool) -> None:
-    response = asked(client, stream, 5, text=FORMAT, extra_body={"stop": [":"], "seed": 5})
+def test_stop_string_ends_a_formatted_answer(client: openai.OpenAI, engine: str) -> None:
+    response = asked(client, streams(engine, 1), 5, text=FORMAT, extra_body={"stop": [":"], "seed": 5})
     assert (response.status, response.incomplete_details) == ("incomplete", None)
     assert response.output_text.startswith('{"')
     assert ":" not in response.output_text
@@ -148,29 +154,32 @@ EXAMPLE = 'Repeat after me: <tool_call>\n{"name": "get_weather", "arguments": {"
 def test_call_by_choice_is_valid(client: openai.OpenAI) -> None:
     """A call is enforced once it begins, including `unit`, which the prompt's example lacks."""
     came = 0
-    for seed in range(8):
+    for seed in range(20):
         response = asked(client, False, seed, input=EXAMPLE, tools=TOOLS, temperature=0.4, max_output_tokens=60)
         calls = [item for item in response.output if item.type == "function_call" and item.status == "completed"]
         for item in calls:
             jsonschema.validate(json.loads(item.arguments), SCHEMAS[item.name])
         came += len(calls)
-    assert came > 0
+        if came >= 2:
+            return
+    raise AssertionError(f"{came} calls")
 
 
 CHAT = [{"type": "function", "function": {k: v for k, v in tool.items() if k != "type"}} for tool in TOOLS]
 
 
-@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "get_weather"}}])
-def test_call_in_chat_completions_is_valid(client: openai.OpenAI, choice: Any) -> None:
+def test_call_in_chat_completions_is_valid(client: openai.OpenAI) -> None:
+    """A call of either function is demanded of an answer, and a certain one of a stream."""
     messages: Any = [{"role": "user", "content": SAID}]
-    fields: Any = {"model": MODEL, "messages": messages, "tools": CHAT, "tool_choice": choice, "temperature": 1.3}
-    completion = client.chat.completions.create(**fields, parallel_tool_calls=False, max_tokens=400)
-    (choice_,) = completion.choices
-    assert choice_.finish_reason == "tool_calls"
-    assert choice_.message.tool_calls is not None
-    (call,) = choice_.message.tool_calls
-    assert call.type == "function"
-    jsonschema.validate(json.loads(call.function.arguments), SCHEMAS[call.function.name])
-    with client.chat.completions.stream(**fields, parallel_tool_calls=False, max_tokens=400) as events:
-        streamed = events.get_final_completion().choices[0].message.tool_calls or ()
-    assert [json.loads(each.function.arguments) is not None for each in streamed] == [True]
+    fields: Any = {"model": MODEL, "messages": messages, "tools": CHAT, "temperature": 1.3, "max_tokens": 400}
+    completion = client.chat.completions.create(**fields, tool_choice="required", parallel_tool_calls=False)
+    named: Any = {"type": "function", "function": {"name": "get_weather"}}
+    with client.chat.completions.stream(**fields, tool_choice=named, parallel_tool_calls=False) as events:
+        streamed = events.get_final_completion()
+    for choice in (*completion.choices, *streamed.choices):
+        assert choice.finish_reason == "tool_calls"
+        assert choice.message.tool_calls is not None
+        (call,) = choice.message.tool_calls
+        assert call.type == "function"
+        jsonschema.validate(json.loads(call.function.arguments), SCHEMAS[call.function.name])
+    assert call.function.name == "get_weather"
