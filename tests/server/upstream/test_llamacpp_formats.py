@@ -67,6 +67,8 @@ ADD = {"type": "function", "name": "add", "description": "Add two numbers", "par
 WRITE = {"type": "custom", "name": "write", "description": "Write a text"}
 ASKED: dict[str, Any] = {"model": NAME, "input": "What time is it in Paris?", "temperature": 0, "max_output_tokens": 80}
 MUST: dict[str, Any] = ASKED | {"tool_choice": "required"}
+FEW = {"max_output_tokens": 24}
+"""Limit of answers whose end shows nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +122,7 @@ async def test_chosen_tool_is_called(fronts: dict[str, Daemon], choice: dict[str
 
 
 async def test_custom_tool_gets_text(fronts: dict[str, Daemon]) -> None:
-    for response in await both_ways(fronts["enforced"], tools=[WRITE], **MUST):
+    for response in await both_ways(fronts["enforced"], tools=[WRITE], **MUST | FEW):
         called = calls(response, "custom_tool_call")[0]
         assert (called["name"], bool(called["input"]), called["input"].startswith("{")) == ("write", True, False)
 
@@ -141,7 +143,9 @@ async def test_output_of_a_call_goes_back_to_the_model(fronts: dict[str, Daemon]
     first = (await post(fronts["enforced"], tools=[TIME], **MUST)).json
     call_id = calls(first)[0]["call_id"]
     output = {"type": "function_call_output", "call_id": call_id, "output": "Twelve o'clock"}
-    body = ASKED | {"input": [output], "previous_response_id": first["id"], "tools": [TIME], "tool_choice": "none"}
+    body = (
+        ASKED | {"input": [output], "previous_response_id": first["id"], "tools": [TIME], "tool_choice": "none"} | FEW
+    )
     for response in await both_ways(fronts["enforced"], **body):
         assert [item["type"] for item in response["output"]] == ["message"]
         assert response["usage"]["input_tokens"] > 60, "the prompt has the call and its output"
@@ -176,7 +180,7 @@ async def test_reasoning_comes_before_a_strict_format(fronts: dict[str, Daemon])
 
 
 async def test_effort_none_turns_reasoning_off(fronts: dict[str, Daemon]) -> None:
-    for response in await both_ways(fronts["thinks"], reasoning={"effort": "none"}, **ASKED):
+    for response in await both_ways(fronts["thinks"], reasoning={"effort": "none"}, **ASKED | FEW):
         assert [item["type"] for item in response["output"]] == ["message"]
         assert response["usage"]["output_tokens_details"]["reasoning_tokens"] == 0
 
@@ -184,11 +188,11 @@ async def test_effort_none_turns_reasoning_off(fronts: dict[str, Daemon]) -> Non
 async def test_sealed_reasoning_goes_back_to_the_model(fronts: dict[str, Daemon]) -> None:
     fields: dict[str, Any] = {"store": False, "include": ["reasoning.encrypted_content"]}
     format_ = {"type": "json_object"}
-    first = (await post(fronts["thinks"], text={"format": format_}, **ASKED | fields)).json
+    first = (await post(fronts["thinks"], text={"format": format_}, **ASKED | fields | {"max_output_tokens": 40})).json
     assert [item["type"] for item in first["output"]] == ["reasoning", "message"]
     more = {"role": "user", "content": "And in Rome?"}
     counts = []
     for past in (first["output"], first["output"][1:]):
-        again = await post(fronts["thinks"], **ASKED | fields | {"input": [*past, more]})
+        again = await post(fronts["thinks"], **ASKED | fields | {"input": [*past, more], "max_output_tokens": 1})
         counts.append(again.json["usage"]["input_tokens"])
     assert counts[0] > counts[1]

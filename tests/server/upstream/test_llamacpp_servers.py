@@ -84,8 +84,8 @@ def test_front_serves_two_llamacpp_servers_and_outlives_one(smollm2: Path, tmp_p
         assert daemon.log.read_text().count("ignores tools") == 2, "SmolLM2's template has no tools"
         ask: dict[str, Any] = {"model": "small", "temperature": 0}
 
-        first = client.responses.create(input="My name is Bob. Say hello.", max_output_tokens=20, **ask)
-        second = client.responses.create(input="And now?", previous_response_id=first.id, max_output_tokens=20, **ask)
+        first = client.responses.create(input="My name is Bob. Say hello.", max_output_tokens=8, **ask)
+        second = client.responses.create(input="And now?", previous_response_id=first.id, max_output_tokens=8, **ask)
         assert second.usage is not None
         assert second.usage.input_tokens_details.cached_tokens > 20, "the conversation returns to its upstream"
         assert client.responses.retrieve(second.id).output_text == second.output_text
@@ -96,7 +96,7 @@ def test_front_serves_two_llamacpp_servers_and_outlives_one(smollm2: Path, tmp_p
 
         def stream(number: int) -> tuple[str, str]:
             kinds, id_ = Counter[str](), ""
-            fields: dict[str, Any] = {"model": "small", "stream": True, "max_output_tokens": 40}
+            fields: dict[str, Any] = {"model": "small", "stream": True, "max_output_tokens": 24}
             with client.responses.create(input=f"Tell me story {number}.", **fields) as events:
                 try:
                     for event in events:
@@ -107,14 +107,14 @@ def test_front_serves_two_llamacpp_servers_and_outlives_one(smollm2: Path, tmp_p
             assert kinds["response.completed"] + kinds["response.incomplete"] == 1
             return id_, "incomplete" if kinds["response.incomplete"] else "completed"
 
-        with ThreadPoolExecutor(6) as pool:
-            streams = [pool.submit(stream, number) for number in range(12)]
+        with ThreadPoolExecutor(4) as pool:
+            streams = [pool.submit(stream, number) for number in range(10)]
             while not any(each.done() for each in streams):
                 time.sleep(0.05)
             peers[1].kill()
             ended = [each.result() for each in streams]
         statuses = Counter(status for _, status in ended)
-        assert statuses["failed"] <= 6, "only streams in progress fail"
+        assert statuses["failed"] <= 4, "only streams in progress fail"
         stored = [client.responses.retrieve(id_) for id_, _ in ended]
         assert [each.status for each in stored] == [status for _, status in ended]
         assert {each.error.code for each in stored if each.error is not None} <= {"server_error"}
