@@ -23,7 +23,8 @@ class InputTokensHandler:
 
     async def count(self, exchange: Exchange) -> None:
         """Answer with the count, even if it is larger than the context: clients call this to find that out."""
-        prepared = await self._reader.read(exchange)
+        body = await self._reader.body(exchange)
         with exchange.while_connected():
+            prepared = await self._reader.read(exchange, body, executes=False)
             prompt = await self._model.prompt(prepared, COUNTED_BYTES)
         await exchange.answer(200, msgspec.json.encode(InputTokens(len(prompt))))

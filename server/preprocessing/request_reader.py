@@ -1,7 +1,6 @@
 """First stages of a request for a response: read its body, load its past, resolve references, prepare it."""
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Sequence
 from functools import partial
 
 from msgspec import Raw
@@ -45,17 +44,13 @@ class RequestReader:
         self._mcp = mcp
         self._work = work
 
-    async def read(self, exchange: Exchange, accept: Callable[[Request], None] | None = None) -> PreparedRequest:
-        """Return the prepared request of an exchange. Raises ApiError, StoreError.
+    async def body(self, exchange: Exchange) -> DecodedBody[Request]:
+        """Return the request of an exchange, before anything else is read. Raises ApiError."""
+        return self._checked(await self._bodies.read(exchange, _decode))
 
-        `accept` raises if the request is refused; None: no response follows, so MCP servers list their tools here, and
-        approved calls are not executed.
-        """
-        body = self._checked(await self._bodies.read(exchange, _decode))
-        if accept is not None:
-            accept(body.request)
-        with nullcontext() if body.request.background else exchange.while_connected():
-            prepared = await self.prepare(body, await self.past(body.request), accept is not None)
+    async def read(self, exchange: Exchange, body: DecodedBody[Request], executes: bool = True) -> PreparedRequest:
+        """Return the prepared request of an exchange, and note what has no effect. See `prepare`."""
+        prepared = await self.prepare(body, await self.past(body.request), executes)
         exchange.skipped = prepared.skipped
         return prepared
 
@@ -68,7 +63,11 @@ class RequestReader:
         return await self._history.before(request)
 
     async def prepare(self, body: DecodedBody[Request], past: Past, executes: bool = True) -> PreparedRequest:
-        """Return the prepared request, whose conversation begins with `past`. Raises ApiError, StoreError."""
+        """Return the prepared request, whose conversation begins with `past`. Raises ApiError, StoreError.
+
+        `executes`: False if no response follows, so MCP servers list their tools here, and approved calls are not
+        executed.
+        """
         request = await self._references.resolve(body.request, past.items)
         request = await self._seal.opened(request, body.size)
         size = body.size + len(past.items) * ITEM_BYTES
