@@ -68,5 +68,7 @@ class CompiledGrammar:
     def after_marker(self, data: bytes) -> GrammarConstraint | None:
         """Return a constraint after a marker, given the rest of the token that ended it. White space belongs to the
         marker if the grammar forbids it."""
-        rests = dict.fromkeys((data, data.lstrip()))
-        return next((found for rest in rests if (found := self.started_with(rest))), None)
+        found = self.started_with(data)
+        if found is None and data[:1].isspace():
+            found = self.started_with(data.lstrip())
+        return found

@@ -40,7 +40,6 @@ class GrammarConstraint:
         self.n_renewals = 0
         """Lexers that were full."""
         self._bits = np.zeros((n_vocab + 31) // 32, np.int32)
-        self._bytes = self._bits.view(np.uint8)
         self._address = self._bits.ctypes.data
         self._forbidden: NDArray[np.bool_] | None = None
 
@@ -52,7 +51,7 @@ class GrammarConstraint:
         self._compute_bits()
         if self._matcher.is_error() and self._renewed():
             self._compute_bits()
-        self._forbidden = np.unpackbits(self._bytes, bitorder="little") == 0
+        self._forbidden = np.unpackbits(self._bits.view(np.uint8), bitorder="little") == 0
 
     def _compute_bits(self) -> None:
         self._matcher.unsafe_compute_mask_ptr(self._address, self._bits.nbytes)
@@ -136,7 +135,7 @@ class GrammarConstraint:
         """Raise GrammarError if the matcher failed or forbids every token."""
         if self._matcher.is_error():
             raise GrammarError(_sentence(self._matcher.get_error()))
-        if self._forbidden is not None and not self._bits.any():
+        if self._forbidden is not None and self._forbidden.all():
             raise GrammarError(_UNSATISFIABLE)
 
 
