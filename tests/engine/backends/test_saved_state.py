@@ -84,15 +84,10 @@ def test_restore_of_gemma_3_continues_behind_its_window(gemma3: Path) -> None:
     text = (Path(__file__).parents[3] / "LICENSE").read_text()
     tokens = model.tokenizer(text)[:550]
     ends = (20, 540)
-    parts = list[SavedState]()
-    for start, end in zip((0, *ends), ends, strict=False):
-        evaluate(model, tokens[:end], 0, start)
-        parts.append(model.save(0, start, end))
-    evaluate(model, tokens[: ends[0]], 1, 0)
-    expected = [evaluate(model, tokens[:40], 1, ends[0]), evaluate(model, tokens, 0, ends[1])]
-    for n, end in ((1, 40), (2, len(tokens))):
+    parts, expected = saved_parts(model, tokens, ends)
+    for n in (1, 2):
         model.restore(2, parts[:n], ends[n - 1])
-        continued = evaluate(model, tokens[:end], 2, ends[n - 1])
+        continued = evaluate(model, tokens, 2, ends[n - 1])
         assert np.abs(continued - expected[n - 1]).max() < 3
         assert continued.argmax() == expected[n - 1].argmax()
     model.close()

@@ -168,13 +168,13 @@ async def test_answers_of_gemma_3_after_reuse_equal_those_without(gemma3: Path) 
     async with asking(Engine(model, ())) as ask:
         cold = await ask(first)
         past = (*first.prompt, *cold.tokens)
-        await ask(turn(past, "What is a slot of the cache?"))
+        following = await ask(turn(past, "What is a slot of the cache?"))
         for start in (100, 300):
             await ask(Turn((begin, *licence[start : start + 50])))
         second = turn(past, "And now name one thing that it does not own.")
         found = [await ask(second), await ask(first)]
     assert cold.cached_tokens == 0
-    assert len(past) - 1 <= found[0].cached_tokens
+    assert len(past) - 1 <= min(following.cached_tokens, found[0].cached_tokens)
     assert found[1].cached_tokens == first.checkpoints[-1]
     assert_equal_but_for_near_ties(found[0], await fresh(model, second))
     assert_equal_but_for_near_ties(found[1], cold)

@@ -152,18 +152,18 @@ async def answered(model: Chain, n: int, sampling: SamplingParams) -> list[int]:
 
 @pytest.mark.slow
 async def test_drafts_leave_the_distribution_unchanged() -> None:
-    """Transitions counted over 12,000 tokens against the known probabilities: Pearson's chi-squared, fixed seed."""
+    """Transitions counted over 30,000 tokens against the known probabilities: Pearson's chi-squared, fixed seed."""
     model = Chain(8)
     sampling = SamplingParams(temperature=1, top_p=1, top_k=0, min_p=0, seed=11)
-    tokens = await answered(model, 12_000, sampling)
-    assert len(tokens) == 12_000
+    tokens = await answered(model, 30_000, sampling)
+    assert len(tokens) == 30_000
     counts = np.zeros((8, 8))
     for last, token in pairwise(tokens):
         counts[last, token] += 1
     expected = model.table * counts.sum(axis=1, keepdims=True)
     chi_squared = ((counts - expected) ** 2 / expected).sum()
     assert chi_squared < 99.6, "the 0.1% point for 8 * 7 degrees of freedom"
-    assert sum(rows > 1 for rows in model.wanted) > 400, "n_draft were made"
+    assert sum(rows > 1 for rows in model.wanted) > 1000, "n_draft were made"
 
 
 async def test_drafts_leave_the_tokens_of_a_seed_unchanged() -> None:

@@ -73,13 +73,12 @@ def test_migration_runs_all_missing_steps_once(place: PostgresURL) -> None:
     second = Schema("", (*SCHEMA.steps, step))
     with closing(PostgresDatabase(place.url, None, A, first)) as database:
         database.change("INSERT INTO notes VALUES ('hello')")
-    with pytest.raises(OlderStore, match=rf"the tables are of an older version \({SCHEMA.version}\); start"):
+    with pytest.raises(OlderStore, match=r"the tables are of an older version \(4\); start the server"):
         PostgresDatabase(place.url, None, None, second)
     for _ in range(2):
         with closing(PostgresDatabase(place.url, None, A, second)) as database:
             assert database.rows("SELECT * FROM notes") == [("hello", "en")]
-    versions = f"tables of version {second.version}; this one reads up to {SCHEMA.version}"
-    message = rf"was written by a newer responsed \({versions}\): upgrade"
+    message = r"was written by a newer responsed \(tables of version 5; this one reads up to 4\): upgrade"
     with pytest.raises(NewerStore, match=message):
         PostgresDatabase(place.url, None, A)
 
@@ -90,7 +89,7 @@ def test_migration_that_fails_changes_nothing(place: PostgresURL) -> None:
     with pytest.raises(StoreError, match='relation "nowhere" does not exist'):
         PostgresDatabase(place.url, None, A, wrong)
     with closing(PostgresDatabase(place.url, None, A)) as database:
-        assert database.rows("SELECT to_regclass('more') IS NULL, number FROM version") == [(True, SCHEMA.version)]
+        assert database.rows("SELECT to_regclass('more') IS NULL, number FROM version") == [(True, 4)]
 
 
 def test_store_without_tables_is_older_for_an_inventory(place: PostgresURL) -> None:
