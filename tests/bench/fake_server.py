@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
@@ -44,6 +45,31 @@ SHORT = [HEAD, chunk(data(DELTA))[:9], chunk(data(DELTA))[9:], chunk(data(DELTA,
 FLOWING = [HEAD, *[chunk(data(DELTA))] * 200, chunk(data(DONE)), LAST]
 
 
+class FairSlots:
+    """Slots that are given in the order of arrival. `threading.Semaphore` gives them to any thread that is running."""
+
+    def __init__(self, free: int) -> None:
+        self._free = free
+        self._lock = threading.Lock()
+        self._waiting: deque[threading.Event] = deque()
+
+    def __enter__(self) -> None:
+        turn = threading.Event()
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return
+            self._waiting.append(turn)
+        turn.wait()
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().set()
+            else:
+                self._free += 1
+
+
 class FakeServer:
     """Answers each request with the script of writes, `gap` apart, and `/v1/models` with one name.
 
@@ -68,7 +94,7 @@ class FakeServer:
         self.closes_late = False
         """True if the server closes a connection once another request arrives on it."""
         self._busy = 0
-        self._slots = threading.Semaphore(slots)
+        self._slots = FairSlots(slots)
         self._stall = stall
         self._begin: float | None = None
         self._open: set[socket.socket] = set()

@@ -80,7 +80,7 @@ def test_soak_compares_its_last_part_with_the_first() -> None:
 
 @pytest.mark.slow
 def test_sweep_names_the_level_at_which_objectives_break() -> None:
-    """The server has four threads' worth of 20 ms each: at eight at a time, half of the requests wait."""
+    """The server has four slots, and needs 100 ms for an answer: at sixteen at a time, one in eight meets 180 ms."""
     with fake_server([HEAD, chunk(data(DELTA, DONE)) + LAST], gap=0.05, slots=4) as (url, _):
         run = bench("--url", url, "--sweep", "concurrency=2,4,16", "--slo", "e2e=180ms", "--attainment", "0.5")
     result = json.loads(run.stdout.splitlines()[-1])
