@@ -10,6 +10,7 @@ import h11
 import trio
 
 from server.http import h11_adapter
+from server.http.sockets import write_available
 
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 READ_BYTES = 1 << 16
@@ -71,7 +72,14 @@ class OutgoingConnection:
         return data + (self._h11.send(h11.EndOfMessage()) or b"")
 
     async def _send(self, data: bytes) -> None:
-        await self._stream.send_all(data)
+        sent = 0
+        if isinstance(self._stream, trio.SocketStream):
+            try:
+                sent = write_available(self._stream.socket, data)
+            except OSError as error:
+                raise trio.BrokenResourceError from error
+        if sent < len(data):
+            await self._stream.send_all(data[sent:])
         self._sent = True
 
     async def _send_unless_refused(self, data: bytes) -> None:

@@ -3,7 +3,6 @@
 Written bytes go to the kernel without a turn of the event loop if its buffer has space for them.
 """
 
-import os
 from contextlib import suppress
 from typing import TypeAlias
 
@@ -12,7 +11,7 @@ import trio
 from server.access import Refusal
 from server.http.drain import Drain
 from server.http.exchange import CLIENT_DISCONNECTED
-from server.http.peer import peer_of
+from server.http.sockets import peer_of, write_available
 from server.listening import HTTPOptions
 
 Stream: TypeAlias = "trio.SocketStream | trio.SSLStream[trio.SocketStream]"
@@ -61,9 +60,7 @@ class ClientStream:
         if self.gone.is_set() or not data:
             return
         try:
-            sent = 0 if self.encrypted else os.write(self._socket.fileno(), data)
-        except BlockingIOError:
-            sent = 0
+            sent = 0 if self.encrypted else write_available(self._socket, data)
         except OSError:
             self.gone.set()
             return

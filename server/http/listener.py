@@ -21,7 +21,7 @@ from server.http import tls
 from server.http.connection import Application, Connection, proxy_log
 from server.http.connection_limits import Admission, ConnectionCount, OverloadedApp, Reserve, with_short_wait
 from server.http.drain import Drain
-from server.http.peer import peer_of
+from server.http.sockets import peer_of
 from server.listening import HTTPOptions
 
 RESERVED_FILES = 64

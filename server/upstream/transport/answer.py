@@ -1,5 +1,6 @@
 """Head and body of an upstream's answer, within its limits of time."""
 
+import math
 from contextlib import suppress
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -24,8 +25,9 @@ class UpstreamAnswer:
     ) -> None:
         self._url = url
         self._connection = connection
-        self._deadline = deadline
         self._idle = idle
+        self.scope = trio.CancelScope(deadline=deadline)
+        """Block that reads the answer. `deadline` is for the first byte of its body."""
         self._headers = {name.lower(): value for name, value in head.headers}
         self.status: int = head.status_code
         self.complete = False
@@ -57,14 +59,18 @@ class UpstreamAnswer:
 
     async def data(self) -> bytes:
         """Return the next bytes of the body; none at its end. Raises UpstreamFault."""
+        scope = self.scope  # a scope of its own would cost each wait for a token 40 calls
+        if scope.deadline == math.inf:
+            scope.deadline = trio.current_time() + self._idle
         try:
-            with trio.fail_at(self._deadline):
-                data = await self._connection.data()
-        except trio.TooSlowError as error:
+            data = await self._connection.data()
+        except trio.Cancelled as error:
+            if not scope.cancel_called:
+                raise
             raise faults.too_slow(self._url, "sent nothing", self._idle) from error
         except (h11.RemoteProtocolError, trio.BrokenResourceError) as error:
             raise broken(self._url, self._connection, error) from error
-        self._deadline = trio.current_time() + self._idle
+        scope.deadline = math.inf  # the caller may take its time
         self.complete = not data
         return data
 

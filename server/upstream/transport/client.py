@@ -64,14 +64,9 @@ class UpstreamClient:
             headers.append((b"authorization", f"Bearer {key}".encode()))
         connection, answer = await self._answer(method, target, headers, body)
         try:
-            if 300 <= answer.status < 400:
-                raise faults.redirected(self.address.url, answer.status, answer.location)
-            if answer.status != 200:
-                wait = self._timeouts.busy if answer.retry_after is None else answer.retry_after
-                raise faults.refused(self.address.url, answer.status, await answer.message(), wait)
-            if answer.is_encoded:
-                raise faults.malformed(self.address.url, "it encodes its answer, by gzip or the like, unasked")
-            yield answer
+            with answer.scope:
+                await self._check(answer)
+                yield answer
         except UpstreamFault as fault:
             fault.hide(key)
             raise
@@ -84,6 +79,16 @@ class UpstreamClient:
     async def close_idle(self) -> None:
         while self._idle:
             await self._idle.pop().close()
+
+    async def _check(self, answer: UpstreamAnswer) -> None:
+        """Raise UpstreamFault for an answer without a body that can be used."""
+        if 300 <= answer.status < 400:
+            raise faults.redirected(self.address.url, answer.status, answer.location)
+        if answer.status != 200:
+            wait = self._timeouts.busy if answer.retry_after is None else answer.retry_after
+            raise faults.refused(self.address.url, answer.status, await answer.message(), wait)
+        if answer.is_encoded:
+            raise faults.malformed(self.address.url, "it encodes its answer, by gzip or the like, unasked")
 
     async def _answer(
         self, method: str, target: str, headers: Headers, body: bytes

@@ -244,3 +244,18 @@ async def test_name_with_dead_addresses_is_reached_at_another() -> None:
             assert await asked(client) == b"ok"
         finally:
             trio.socket.set_custom_hostname_resolver(before)
+
+
+async def test_pause_of_the_reader_is_no_silence_of_the_upstream() -> None:
+    async def serve(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(OK[:-1])
+        await trio.sleep(0.1)
+        await stream.send_all(OK[-1:])
+
+    timeouts = ClientTimeouts(connect=5, first_byte=5, idle=0.15)
+    async with upstream(serve, timeouts) as client, client.request("GET", "/") as answer:
+        parts = [await answer.data()]
+        await trio.sleep(0.3)
+        parts.append(await answer.data())
+    assert b"".join(parts) == b"ok"
