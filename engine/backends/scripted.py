@@ -6,6 +6,8 @@ conversation from the slot as a real model would, which reveals a wrong position
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import islice
+from operator import indexOf
 from typing import TypeAlias
 
 import msgspec
@@ -80,7 +82,7 @@ class ScriptedModel:
             if self._seconds_per_token:
                 time.sleep(self._seconds_per_token * len(entry.tokens))
             cached[entry.position :] = entry.tokens
-            self._logits[entry.slot] = [self._row(cached[: len(cached) - i]) for i in reversed(range(entry.logits))]
+            self._logits[entry.slot] = [self._row(cached, len(cached) - i) for i in reversed(range(entry.logits))]
             self.decoded.append(entry)
 
     def logits(self, slot: int, row: int = 0) -> FloatArray:
@@ -122,22 +124,25 @@ class ScriptedModel:
     def close(self) -> None:
         self._cached_tokens.clear()
 
-    def _row(self, cached: Sequence[int]) -> FloatArray:
+    def _row(self, cached: Sequence[int], end: int) -> FloatArray:
         row = np.zeros(self.info.n_vocab, np.float32)
-        row[self._next(cached)] = 20
+        row[self._next(cached, end)] = 20
         return row
 
-    def _next(self, cached: Sequence[int]) -> int:
-        """Return the next token of the script after the cached ones."""
-        answer = _after_last(ASSISTANT, cached)
-        question = cached[_after_last(USER, cached[:answer]) : answer]
+    def _next(self, cached: Sequence[int], end: int) -> int:
+        """Return the next token of the script after the cached ones up to `end`."""
+        answer = _after_last(ASSISTANT, cached, end)
+        question = cached[_after_last(USER, cached, answer) : answer]
         script: list[int] = [*self._reply(bytes([*filter((256).__gt__, question)])), END]
-        return script[min(len(cached) - answer, len(script) - 1)]
+        return script[min(end - answer, len(script) - 1)]
 
 
-def _after_last(token: int, cached: Sequence[int]) -> int:
-    """Return the index after the last occurrence of `token`; 0 if there is none."""
-    return len(cached) - cached[::-1].index(token) if token in cached else 0
+def _after_last(token: int, cached: Sequence[int], end: int) -> int:
+    """Return the index after the last occurrence of `token` before `end`; 0 if there is none."""
+    try:
+        return end - indexOf(islice(reversed(cached), len(cached) - end, None), token)
+    except ValueError:
+        return 0
 
 
 def _saved(start: int, tokens: Sequence[int], part: slice) -> SavedState:

@@ -170,8 +170,8 @@ def sampled(piece: EngineOutput) -> EngineOutput:
 class Hashed(ScriptedModel):
     """A model whose logits are noise that depends on all tokens before."""
 
-    def _row(self, cached: Sequence[int]) -> FloatArray:
-        return np.random.default_rng([0, *cached]).normal(scale=4, size=self.info.n_vocab).astype(np.float32)
+    def _row(self, cached: Sequence[int], end: int) -> FloatArray:
+        return np.random.default_rng([0, *cached[:end]]).normal(scale=4, size=self.info.n_vocab).astype(np.float32)
 
 
 def answered(
