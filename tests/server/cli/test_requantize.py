@@ -19,6 +19,7 @@ from server.cli.console.exit_status import ExitStatus
 from server.config import file
 from tests.engine.backends.test_llamacpp_library import LIBRARIES
 from tests.engine.tuner.test_choice import hurry
+from tests.support import model_files
 
 WHEEL = LIBRARIES["xllamacpp"]
 
@@ -64,12 +65,14 @@ def test_tune_with_a_library_that_cannot_quantize_fails_before_measuring(
 
 
 def test_tune_on_arm_recommends_no_type_of_weights_that_it_has_not_measured(
-    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert WHEEL is not None
+    hurry(monkeypatch)
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
-    path = tmp_path / "config.toml"
-    assert main(["tune", "--libllama", str(WHEEL), "--config", str(path)]) == ExitStatus.OK
+    model, path = model_files.bpe(tmp_path / "tiny.gguf", heads=1, context=1024), tmp_path / "config.toml"
+    arguments = ["tune", "--model", str(model), "--libllama", str(WHEEL), "--config", str(path)]
+    assert main(arguments) == ExitStatus.OK
     assert not {"WEIGHTS", *quantizer.FILE_TYPES} & set(capsys.readouterr().out.split())
     assert file.read(path).keys() == {"threads", "threads_batch", "flash_attention"}
 
