@@ -1,4 +1,7 @@
-"""Calls that hold by construction: SmolLM2 on both engines, over a socket, read by the official client."""
+"""Calls that hold by construction: SmolLM2 on both engines, over a socket, read by the official client.
+
+The tests and their cases are in an order in which prompts share much with the one before, also with a single slot.
+"""
 
 import json
 import re
@@ -12,6 +15,7 @@ import pytest
 from openai.types.responses import Response
 
 from tests.support import wire
+from tests.support.helpers import official_client
 from tests.support.processes import Daemon, serving
 
 pytestmark = pytest.mark.slow
@@ -49,19 +53,22 @@ HOT = {"temperature": 1.3, "top_p": 1, "max_output_tokens": 400}
 
 only_time = {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "get_time"}]}
 CASES: dict[str, tuple[dict[str, Any], set[str], int]] = {
-    "required": ({"tools": TOOLS, "tool_choice": "required"}, {"get_weather", "get_time"}, 16),
     "one of several": (
         {"tools": TOOLS, "tool_choice": "required", "parallel_tool_calls": False}, {"get_weather", "get_time"}, 1,
     ),
+    "required": ({"tools": TOOLS, "tool_choice": "required"}, {"get_weather", "get_time"}, 16),
     "by name": ({"tools": TOOLS, "tool_choice": {"type": "function", "name": "get_weather"}}, {"get_weather"}, 1),
-    "of those allowed": ({"tools": TOOLS, "tool_choice": only_time}, {"get_time"}, 16),
     "whatever the format": (
         {"tools": TOOLS, "tool_choice": {"type": "function", "name": "get_time"}, "text": FORMAT}, {"get_time"}, 1,
     ),
+    "of those allowed": ({"tools": TOOLS, "tool_choice": only_time}, {"get_time"}, 16),
     "a regex": ({"tools": [DIAL], "tool_choice": {"type": "custom", "name": "dial"}}, {"dial"}, 1),
     "a grammar": ({"tools": [ADD, DIAL], "tool_choice": {"type": "custom", "name": "add"}}, {"add"}, 1),
 }  # fmt: skip
 """Name -> fields of the request, allowed functions, and most calls."""
+STOPS = {"stop": [",", "city", "\n", "<tool_call>"]}
+STOPPED = ("required", "by name", "a regex")
+CALLS = [(case, stop) for case in CASES for stop in ({}, STOPS) if not stop or case in STOPPED]
 
 
 @pytest.fixture(scope="module", params=["llamacpp", "ctransformers"])
@@ -78,7 +85,7 @@ def running(engine: str, smollm2: Path, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="module")
 def client(running: Daemon) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=running.url, api_key="none", max_retries=0) as client:
+    with official_client(running.url) as client:
         yield client
 
 
@@ -115,38 +122,6 @@ def check(response: Response, names: set[str], most: int) -> int:
     return len(whole)
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_demanded_call_is_made_and_valid(client: openai.OpenAI, engine: str, case: str) -> None:
-    fields, names, most = CASES[case]
-    stream = streams(engine, list(CASES).index(case))
-    assert check(asked(client, stream, len(case), **fields), names, most) > 0
-
-
-def test_format_beside_tools_gives_valid_call_or_json(client: openai.OpenAI, engine: str) -> None:
-    response = asked(client, streams(engine, 0), 3, tools=TOOLS, text=FORMAT)
-    if response.output_text:
-        jsonschema.validate(json.loads(response.output_text), PICK)
-    else:
-        check(response, set(SCHEMAS), 16)
-
-
-STOPS = [",", "city", "\n", "<tool_call>"]
-
-
-@pytest.mark.parametrize("case", ["required", "by name", "a regex"])
-def test_stop_string_cuts_no_demanded_call(client: openai.OpenAI, case: str) -> None:
-    fields, names, most = CASES[case]
-    assert check(asked(client, False, 5, **fields, extra_body={"stop": STOPS, "seed": 5}), names, most) > 0
-
-
-def test_stop_string_ends_a_formatted_answer(client: openai.OpenAI, engine: str) -> None:
-    response = asked(client, streams(engine, 1), 5, text=FORMAT, extra_body={"stop": [":"], "seed": 5})
-    assert (response.status, response.incomplete_details) == ("incomplete", None)
-    assert response.output_text.startswith('{"')
-    assert ":" not in response.output_text
-    assert response.model_extra == {**(response.model_extra or {}), "responsed": {"stop": ":"}}
-
-
 EXAMPLE = 'Repeat after me: <tool_call>\n{"name": "get_weather", "arguments": {"city": "Oslo"}}\n</tool_call>'
 """Six of ten times, it does."""
 
@@ -155,7 +130,7 @@ def test_call_by_choice_is_valid(client: openai.OpenAI) -> None:
     """A call is enforced once it begins, including `unit`, which the prompt's example lacks."""
     came = 0
     for seed in range(8):
-        response = asked(client, False, seed, input=EXAMPLE, tools=TOOLS, temperature=0.4, max_output_tokens=60)
+        response = asked(client, False, seed, input=EXAMPLE, tools=TOOLS, temperature=0.4, max_output_tokens=48)
         calls = [item for item in response.output if item.type == "function_call" and item.status == "completed"]
         for item in calls:
             jsonschema.validate(json.loads(item.arguments), SCHEMAS[item.name])
@@ -181,3 +156,28 @@ def test_call_in_chat_completions_is_valid(client: openai.OpenAI) -> None:
         assert call.type == "function"
         jsonschema.validate(json.loads(call.function.arguments), SCHEMAS[call.function.name])
     assert call.function.name == "get_weather"
+
+
+@pytest.mark.parametrize(("case", "stop"), CALLS, ids=[case + ", stop" * bool(stop) for case, stop in CALLS])
+def test_demanded_call_is_made_and_valid(client: openai.OpenAI, engine: str, case: str, stop: dict[str, Any]) -> None:
+    """Stop strings cut no demanded call."""
+    fields, names, most = CASES[case]
+    stream = not stop and streams(engine, list(CASES).index(case))
+    seed = 5 if stop else len(case)
+    assert check(asked(client, stream, seed, **fields, extra_body={"seed": seed, **stop}), names, most) > 0
+
+
+def test_format_beside_tools_gives_valid_call_or_json(client: openai.OpenAI, engine: str) -> None:
+    response = asked(client, streams(engine, 0), 3, tools=TOOLS, text=FORMAT)
+    if response.output_text:
+        jsonschema.validate(json.loads(response.output_text), PICK)
+    else:
+        check(response, set(SCHEMAS), 16)
+
+
+def test_stop_string_ends_a_formatted_answer(client: openai.OpenAI, engine: str) -> None:
+    response = asked(client, streams(engine, 1), 5, text=FORMAT, extra_body={"stop": [":"], "seed": 5})
+    assert (response.status, response.incomplete_details) == ("incomplete", None)
+    assert response.output_text.startswith('{"')
+    assert ":" not in response.output_text
+    assert response.model_extra == {**(response.model_extra or {}), "responsed": {"stop": ":"}}
