@@ -4,15 +4,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import openai
 import pytest
 from openai.types.responses import Response
 
+from tests.support.helpers import official_client
 from tests.support.processes import Daemon, serving
 
 pytestmark = pytest.mark.slow
 
-RULES = "You are the voice assistant of a house. Answer in one sentence, and name the room. " * 12
+RULE = "You are the voice assistant of a house. Answer in one sentence, and name the room. "
+RULES = RULE * 12
 FILED = "You write the log of a ship. Be exact, and mention the weather first. " * 12
 
 
@@ -24,15 +25,14 @@ def clock(time: str) -> str:
 def daemon(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     folder = tmp_path_factory.mktemp("prompt_cache")
     (folder / "ship.txt").write_text(FILED)
-    flags = ("--model", str(smollm2), "--alias", "smollm2", "--context", "2048", "--prewarm", str(folder / "ship.txt"))
+    flags = ("--model", str(smollm2), "--alias", "smollm2", "--context", "1024", "--prewarm", str(folder / "ship.txt"))
     with serving(folder, *flags) as running:
         yield running
 
 
 def ask(daemon: Daemon, **body: Any) -> Response:
-    url = daemon.url
-    with openai.OpenAI(base_url=url, api_key="none", timeout=120, max_retries=0) as client:
-        response: Response = client.responses.create(model="smollm2", max_output_tokens=4, **body)
+    with official_client(daemon.url, timeout=120) as client:
+        response: Response = client.responses.create(model="smollm2", max_output_tokens=1, **body)
         return response
 
 
@@ -44,7 +44,7 @@ def counts(response: Response) -> tuple[int, int, int]:
 
 
 def test_prewarmed_prompt_is_cached_but_for_its_last_token(daemon: Daemon) -> None:
-    body = {"instructions": f"Prewarm. {RULES}", "input": "Is the light on?"}
+    body = {"instructions": f"Prewarm. {RULE}", "input": "Is the light on?"}
     warmed = ask(daemon, prompt_cache_options={"prewarm": True}, **body)
     n = counts(warmed)[0]
     assert (warmed.status, warmed.output, counts(warmed)) == ("completed", [], (n, counts(warmed)[1], 0))
@@ -52,7 +52,7 @@ def test_prewarmed_prompt_is_cached_but_for_its_last_token(daemon: Daemon) -> No
 
 
 def test_prewarmed_instructions_are_cached_for_any_question(daemon: Daemon) -> None:
-    instructions = f"Any question. {RULES}"
+    instructions = f"Any question. {RULE}"
     warmed = ask(daemon, prompt_cache_options={"prewarm": True}, instructions=instructions)
     for question in ("Is the light on?", "[1, 2]", "  Hm"):
         assert (
@@ -92,7 +92,8 @@ def test_changed_clock_is_diagnosed(daemon: Daemon) -> None:
 
 
 def test_volatile_clock_costs_its_own_tokens_only(smollm2: Path, tmp_path: Path) -> None:
-    with serving(tmp_path, "--model", str(smollm2), "--alias", "smollm2", "--volatile", "clock") as daemon:
+    flags = ("--model", str(smollm2), "--alias", "smollm2", "--context", "1024", "--slots", "1", "--volatile", "clock")
+    with serving(tmp_path, *flags) as daemon:
         ask(daemon, instructions=clock("12:31:05"), input="Hello")
         n, cached, _ = counts(ask(daemon, instructions=clock("12:31:17"), input="Hello"))
     assert n - cached < 40 < 200 < n
