@@ -489,3 +489,9 @@ def official_client(url: str, *, api_key: str = "none", max_retries: int = 0, **
     """
     http = openai.DefaultHttpxClient(verify=_unused_context())
     return openai.OpenAI(base_url=url, api_key=api_key, max_retries=max_retries, http_client=http, **options)
+
+
+def official_async_client(url: str, **options: Any) -> openai.AsyncOpenAI:
+    """Return openai-python's asynchronous client, as `official_client` does."""
+    http = openai.DefaultAsyncHttpxClient(verify=_unused_context())
+    return openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0, http_client=http, **options)

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import openai
 import pydantic
 import pytest
 import trio
@@ -19,7 +18,7 @@ from agents.result import RunResultBase
 from engine.backends.scripted import Reply, ScriptedModel
 from tests.server.api.tools.test_tools import HERMES, call
 from tests.server.upstream.fronts import Served
-from tests.support.helpers import NAME, PATIENCE, statuses
+from tests.support.helpers import NAME, PATIENCE, official_async_client, statuses
 from tests.support.processes import Daemon, serving
 
 pytestmark = pytest.mark.slow
@@ -45,7 +44,7 @@ async def runs(url: str, run: Run, agent: Agent, question: str, model: str = NAM
     """The SDK is asyncio's: it gets a loop of its own, in a thread."""
 
     async def main() -> RunResultBase:
-        async with openai.AsyncOpenAI(base_url=url, api_key="none", timeout=PATIENCE, max_retries=0) as client:
+        async with official_async_client(url, timeout=PATIENCE) as client:
             config = RunConfig(OpenAIResponsesModel(model, client), tracing_disabled=True)
             return await run(agent, question, run_config=config, **how)
 
@@ -138,7 +137,8 @@ async def test_agent_calls_before_output_of_the_wanted_type(served: Served, run:
 
 @pytest.fixture(scope="module")
 def daemon(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    with serving(tmp_path_factory.mktemp("agents"), "--model", str(smollm2), "--alias", NAME) as daemon:
+    flags = ("--model", str(smollm2), "--alias", NAME, "--context", "2048", "--slots", "1")
+    with serving(tmp_path_factory.mktemp("agents"), *flags) as daemon:
         yield daemon
 
 

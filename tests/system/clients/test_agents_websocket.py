@@ -6,14 +6,13 @@ import re
 from functools import partial
 from typing import Any
 
-import openai
 import pytest
 import trio
 from agents import Agent, OpenAIResponsesWSModel, RunConfig
 
 from tests.server.api.tools.test_tools import HERMES
 from tests.server.upstream.fronts import Served
-from tests.support.helpers import NAME, PATIENCE
+from tests.support.helpers import NAME, PATIENCE, official_async_client
 from tests.system.clients.test_agents import WAYS, Desk, Run, forecaster, scripted
 
 pytestmark = pytest.mark.slow
@@ -29,7 +28,7 @@ async def test_agent_over_websocket_calls_its_tools(
     agent = Agent("Weather", instructions="Help.", tools=[desk.tool])
 
     async def main(url: str) -> Any:
-        async with openai.AsyncOpenAI(base_url=url, api_key="none", timeout=PATIENCE, max_retries=0) as client:
+        async with official_async_client(url, timeout=PATIENCE) as client:
             model = OpenAIResponsesWSModel(NAME, client)
             config = RunConfig(model, tracing_disabled=True)
             result = await run(agent, "Rome and Oslo?", run_config=config, **how)

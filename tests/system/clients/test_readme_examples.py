@@ -22,7 +22,8 @@ ANSWER = "The capital of France is Paris."
 
 @pytest.fixture(scope="module")
 def daemon(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    with serving(tmp_path_factory.mktemp("daemon"), "--model", str(smollm2), "--alias", "smollm2") as running:
+    flags = ("--model", str(smollm2), "--alias", "smollm2", "--context", "2048")
+    with serving(tmp_path_factory.mktemp("daemon"), *flags) as running:
         yield running
 
 
