@@ -32,7 +32,7 @@ from server.config.config import Config
 from server.listening.sockets import listening_sockets
 from server.systemd import Notifier
 from tests.support import model_files, wire
-from tests.support.helpers import NAME, PATIENCE, PacedModel, wired
+from tests.support.helpers import NAME, PATIENCE, PacedModel, official_async_client, official_client, wired
 from tests.support.processes import COMMAND, ROOT, START_SECONDS, Daemon, serving
 
 MODEL = "gpt-4o-mini"
@@ -48,14 +48,14 @@ STORY = "Write a very long story about the sea, with many chapters."
 @pytest.fixture(scope="module")
 def running(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """A daemon that chooses its own numbers of threads."""
-    flags = ("--model", str(smollm2), "--alias", MODEL, "--threads", "0", "--threads-batch", "0")
+    flags = ("--model", str(smollm2), "--alias", MODEL, "--context", "2048", "--threads", "0", "--threads-batch", "0")
     with serving(tmp_path_factory.mktemp("daemon"), *flags) as daemon:
         yield daemon
 
 
 @pytest.fixture
 def client(running: Daemon) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=running.url, api_key="none", timeout=PATIENCE, max_retries=0) as client:
+    with official_client(running.url, timeout=PATIENCE) as client:
         yield client
 
 
@@ -107,7 +107,7 @@ def test_official_client_gets_logprobs(client: openai.OpenAI) -> None:
 
 def test_async_client_stream_ends_completed(running: Daemon) -> None:
     async def ask() -> tuple[str, str]:
-        async with openai.AsyncOpenAI(base_url=running.url, api_key="none", max_retries=0) as client:
+        async with official_async_client(running.url) as client:
             whole = await client.responses.create(
                 model=MODEL, instructions=INSTRUCTIONS, input=QUESTION, temperature=0, max_output_tokens=40
             )
@@ -125,7 +125,7 @@ def test_async_client_stream_ends_completed(running: Daemon) -> None:
 def test_repeated_greedy_request_has_equal_text_and_cached_tokens(client: openai.OpenAI) -> None:
     question = "Name three rivers in Europe."
     first, second = (
-        client.responses.create(model=MODEL, input=question, temperature=0, max_output_tokens=40) for _ in range(2)
+        client.responses.create(model=MODEL, input=question, temperature=0, max_output_tokens=16) for _ in range(2)
     )
     assert first.output_text == second.output_text
     assert first.usage is not None
@@ -160,7 +160,7 @@ def test_official_client_counts_tokens_and_compacts(client: openai.OpenAI) -> No
     assert n < compacted["usage"]["input_tokens"] < n + 200
     assert compacted["usage"]["output_tokens"] < 1024, "it doesn't say the same until there is no room"
     question: Any = {"role": "user", "content": "What is the name of my boat?"}
-    going_on: Any = {"input": [*compacted["output"], question], "temperature": 0, "max_output_tokens": 64}
+    going_on: Any = {"input": [*compacted["output"], question], "temperature": 0, "max_output_tokens": 8}
     last = client.responses.create(model=MODEL, instructions=INSTRUCTIONS, **going_on)
     assert "Minna" in compacted["output"][0]["content"][0]["text"]
     assert last.output_text, "what such a small model makes of its own summary is its affair"
@@ -309,7 +309,7 @@ def test_unit_denies_system_calls_without_killing_the_service() -> None:
 @pytest.mark.parametrize(("place", "n_lines"), [("off", 0), ("/dev/null/responses.db", 1)])
 def test_server_without_a_store_answers_and_logs_it(place: str, n_lines: int, tiny: Path, tmp_path: Path) -> None:
     with serving(tmp_path, "--model", str(tiny), "--alias", MODEL, "--store", place) as daemon:
-        with openai.OpenAI(base_url=daemon.url, api_key="none", max_retries=0) as client:
+        with official_client(daemon.url) as client:
             response = client.responses.create(model=MODEL, input="Hi", max_output_tokens=1, store=True)
         daemon.process.terminate()
         assert daemon.wait() == 0
@@ -324,7 +324,7 @@ def test_restarted_server_continues_stored_responses(tiny: Path, tmp_path: Path)
     first_id = ""
     for question in ("My name is Ada.", "What is my name?"):
         with serving(tmp_path, *place) as daemon:
-            with openai.OpenAI(base_url=daemon.url, api_key="none", max_retries=0) as client:
+            with official_client(daemon.url) as client:
                 answer = client.responses.create(
                     model=MODEL, input=question, max_output_tokens=8, previous_response_id=first_id or None
                 )
@@ -336,12 +336,10 @@ def test_restarted_server_continues_stored_responses(tiny: Path, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_server_stores_no_more_than_its_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    model = str(model_files.bpe(tmp_path / "tiny.gguf"))
+def test_server_stores_no_more_than_its_limits(tiny: Path, tmp_path: Path) -> None:
     with (
-        serving(tmp_path, "--model", model, "--store-responses", "2", "--kv-snapshot-megabytes", "0") as daemon,
-        openai.OpenAI(base_url=daemon.url, api_key="none", max_retries=0) as client,
+        serving(tmp_path, "--model", str(tiny), "--store-responses", "2", "--kv-snapshot-megabytes", "0") as daemon,
+        official_client(daemon.url) as client,
     ):
         made = [client.responses.create(model="tiny", input="hello", max_output_tokens=1).id for _ in range(3)]
         assert [client.responses.retrieve(each).id for each in made[1:]] == made[1:]
