@@ -41,7 +41,7 @@ def generates(engine: Engine, kind: type[Form]) -> Play:
             whole = status(fault.status, json.dumps(fault.body).encode())
             await (plays(HEAD, event(fault.body), event(b"[DONE]") + LAST) if streams else whole)(stream, asked)
             return
-        if any(not 0 <= id_ < len(VOCABULARY) for id_ in job.prompt):
+        if min(job.prompt, default=0) < 0 or max(job.prompt, default=0) >= len(VOCABULARY):
             await status(400, b'{"error":{"message":"Token id 300 is out of vocabulary","code":400}}')(stream, asked)
             return
         if streams:
