@@ -13,7 +13,7 @@ import trio
 from msgspec import Struct
 
 from server.stream.replay import STOPPED
-from tests.support import model_files, wire
+from tests.support import wire
 from tests.support.helpers import PATIENCE, Client, Closed, get, post
 from tests.support.processes import Daemon, serving
 
@@ -24,8 +24,8 @@ ROUNDS = 4
 DEEPEST = 3
 """Turns in a chain."""
 FLAGS = (
-    "--model",
-    "{}",
+    "--context",
+    "1024",
     "--alias",
     "scripted",
     "--slots",
@@ -163,16 +163,12 @@ def check_file(path: Path, *, unfinished: bool) -> None:
     database.close()
 
 
-async def test_power_cut_at_any_write_leaves_complete_responses(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    flags = [flag.format(model_files.bpe(tmp_path / "tiny.gguf", context=1024)) for flag in FLAGS]
+async def test_power_cut_at_any_write_leaves_complete_responses(tiny: Path, tmp_path: Path) -> None:
     path = tmp_path / "state" / "responses.db"
     known: list[Seen] = []
     for number in range(ROUNDS + 1):
         (tmp_path / "notify").unlink(missing_ok=True)
-        with serving(tmp_path, *flags) as daemon:
+        with serving(tmp_path, "--model", str(tiny), *FLAGS) as daemon:
             for seen in known:
                 await check(daemon, seen)
             if number == ROUNDS:

@@ -31,7 +31,7 @@ from server.cli.console.exit_status import ExitStatus
 from server.config.config import Config
 from server.listening.sockets import listening_sockets
 from server.systemd import Notifier
-from tests.support import model_files, wire
+from tests.support import wire
 from tests.support.helpers import NAME, PATIENCE, PacedModel, official_async_client, official_client, wired
 from tests.support.processes import COMMAND, ROOT, START_SECONDS, Daemon, serving
 
@@ -227,9 +227,8 @@ async def test_daemon_notifies_systemd_of_every_step(address: str, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_start_reports_its_stages_to_systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with serving(tmp_path, "--model", str(model_files.bpe(tmp_path / "tiny.gguf"))) as daemon:
+def test_start_reports_its_stages_to_systemd(tiny: Path, tmp_path: Path) -> None:
+    with serving(tmp_path, "--model", str(tiny)) as daemon:
         stages = [re.sub(r"\d+ %", "N %", message) for message in daemon.starting]
     assert list(dict.fromkeys(stages)) == [
         f"EXTEND_TIMEOUT_USEC=60000000\nSTATUS={stage}"
@@ -453,6 +452,18 @@ def test_serve_with_impossible_flags_is_refused(
 ) -> None:
     done = command("serve", "--log-level", "error", "--port", "0", "--model", str(smollm2), *flags)
     refused(done, message, status)
+
+
+@pytest.mark.parametrize("kind", ["a file", "below a file", "/proc"])
+def test_serve_with_a_state_folder_that_cannot_be_written_is_refused(
+    kind: str, tiny: Path, tmp_path: Path, command: Command
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("precious")
+    state = {"a file": file, "below a file": file / "state", "/proc": Path("/proc/1")}[kind]
+    done = command("serve", "--log-level", "error", "--port", "0", "--model", str(tiny), "--state-dir", str(state))
+    refused(done, f"responsed: --state-dir {state} cannot be written (", ExitStatus.RESOURCES)
+    assert file.read_text() == "precious"
 
 
 @pytest.mark.slow

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import model_files
 from tests.support.processes import serving
 
 pytestmark = pytest.mark.slow
@@ -16,9 +15,8 @@ LIMIT = 160
 """File descriptors of the daemon."""
 
 
-def test_server_out_of_file_descriptors_logs_one_line_and_answers_health(tmp_path: Path) -> None:
-    model = model_files.spm(tmp_path / "model.gguf")
-    with serving(tmp_path, "--model", str(model)) as daemon:
+def test_server_out_of_file_descriptors_logs_one_line_and_answers_health(tiny: Path, tmp_path: Path) -> None:
+    with serving(tmp_path, "--model", str(tiny)) as daemon:
         resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (LIMIT, LIMIT))
         idle = [socket.create_connection(("127.0.0.1", daemon.port)) for _ in range(2 * LIMIT)]
         time.sleep(1)

@@ -1,4 +1,4 @@
-"""`responsed serve` before it serves: signals, the current folder, and the state folder."""
+"""`responsed serve` before it serves: signals and the current folder."""
 
 import os
 import signal
@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from server.cli.console.exit_status import ExitStatus
 from tests.support import model_files
 from tests.support.certificates import DATA, certificate
 from tests.support.processes import START_SECONDS, serving
@@ -76,13 +75,12 @@ def test_start_at_a_signal_ends_at_once(tiny: Path, tmp_path: Path, seconds: flo
 ANN, BOB = "ann-0123456789abcdef", "bob-0123456789abcdef"
 
 
-def test_server_at_sighup_reads_its_keys_and_settings_again(tmp_path: Path) -> None:
-    model = model_files.spm(tmp_path / "model.gguf")
+def test_server_at_sighup_reads_its_keys_and_settings_again(tiny: Path, tmp_path: Path) -> None:
     keys, config = tmp_path / "keys", tmp_path / "config.toml"
     keys.write_text(f"ann:{ANN}")
     keys.chmod(0o600)
     config.write_text(f'api_key_file = "{keys}"')
-    with serving(tmp_path, "--model", str(model), "--config", str(config)) as daemon:
+    with serving(tmp_path, "--model", str(tiny), "--config", str(config)) as daemon:
 
         def status(key: str, model: str) -> int:
             connection = daemon.connection()
@@ -97,11 +95,11 @@ def test_server_at_sighup_reads_its_keys_and_settings_again(tmp_path: Path) -> N
             assert daemon.message() == "READY=1"
             assert line in daemon.log.read_text()
 
-        assert [status(ANN, "model"), status(BOB, "model"), status(ANN, "gpt")] == [200, 401, 404]
+        assert [status(ANN, "tiny"), status(BOB, "tiny"), status(ANN, "gpt")] == [200, 401, 404]
         keys.write_text(f"bob:{BOB}")
         config.write_text(f'api_key_file = "{keys}"\nalias = ["gpt"]\nslots = 4')
         reload("these settings need a restart: slots")
-        assert [status(ANN, "model"), status(BOB, "model"), status(BOB, "gpt")] == [401, 200, 200]
+        assert [status(ANN, "tiny"), status(BOB, "tiny"), status(BOB, "gpt")] == [401, 200, 200]
         keys.write_text("nonsense")
         reload("the settings stay as they are: ")
         assert status(BOB, "gpt") == 200
@@ -116,12 +114,11 @@ def certificate_of(port: int) -> str:
     return ssl.get_server_certificate(("127.0.0.1", port)).strip()
 
 
-def test_server_at_sighup_reads_its_certificate_again(tmp_path: Path) -> None:
-    model = model_files.spm(tmp_path / "model.gguf")
+def test_server_at_sighup_reads_its_certificate_again(tiny: Path, tmp_path: Path) -> None:
     found = certificate(tmp_path)
     hosts = ["--host", f"unix:{tmp_path}/socket", "--host", "127.0.0.1"]
     flags = ["--ssl-certfile", str(found.certfile), "--ssl-keyfile", str(found.keyfile), *hosts]
-    with serving(tmp_path, "--model", str(model), *flags) as daemon:
+    with serving(tmp_path, "--model", str(tiny), *flags) as daemon:
 
         def reload(line: str) -> None:
             daemon.process.send_signal(signal.SIGHUP)
@@ -182,17 +179,3 @@ def test_start_in_a_folder_with_python_files_runs_none_of_them(tmp_path: Path, p
     assert any("in its own process" in line for line in lines)
     ran = (tmp_path / "ran").read_text() if (tmp_path / "ran").exists() else ""
     assert ran == ("sitecustomize " if pythonpath else "")
-
-
-@pytest.mark.parametrize("kind", ["a file", "below a file", "/proc"])
-def test_state_folder_that_cannot_be_written_is_refused_at_start(tmp_path: Path, kind: str) -> None:
-    model = model_files.spm(tmp_path / "model.gguf")
-    file = tmp_path / "file"
-    file.write_text("precious")
-    state = {"a file": file, "below a file": file / "state", "/proc": Path("/proc/1")}[kind]
-    with starting(tmp_path, "--model", str(model), "--state-dir", str(state)) as process:
-        assert process.wait(START_SECONDS) == ExitStatus.RESOURCES
-        assert process.stderr is not None
-        (line,) = process.stderr.read().splitlines()
-    assert line.startswith(f"responsed: --state-dir {state} cannot be written (")
-    assert file.read_text() == "precious"
