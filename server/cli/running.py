@@ -81,7 +81,9 @@ def serve(
 def run_daemon(serve_until_stopped: Callable[[], Coroutine[object, object, None]]) -> None:
     """Run the daemon. Raises the ModelError or OSError that ended it."""
     sys.unraisablehook = end_without_memory
-    gc.freeze()  # excludes the objects made so far; scanning them again stopped all threads for 30 ms each time
+    # Excludes the objects made so far: each search of them stops all threads for 30 ms. 2,879 of 117,000 are garbage,
+    # less than a megabyte, which stays; to find them would take 60 ms of each start.
+    gc.freeze()
     gc.enable()
     try:
         trio.run(serve_until_stopped)

@@ -2,7 +2,6 @@
 
 import argparse
 import faulthandler
-import gc
 import importlib
 import logging
 import os
@@ -136,9 +135,8 @@ def _load_and_import(path: Path, wanted: Options, cache: Path) -> tuple[Loaded, 
 
 
 def _import_running() -> None:
-    """Import the rest of the server, and free what the imports so far have left (see `server.__main__`)."""
+    """Import the rest of the server."""
     importlib.import_module("server.cli.running")
-    gc.collect()
 
 
 def options(config: Config) -> Options:
