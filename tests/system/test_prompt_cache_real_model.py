@@ -91,9 +91,9 @@ def test_changed_clock_is_diagnosed(daemon: Daemon) -> None:
     assert "differs from that of" in daemon.log.read_text()
 
 
-def test_volatile_clock_costs_its_own_tokens_only(smollm2: Path, tmp_path: Path) -> None:
-    flags = ("--model", str(smollm2), "--alias", "smollm2", "--context", "1024", "--slots", "1", "--volatile", "clock")
-    with serving(tmp_path, *flags) as daemon:
+def test_volatile_clock_costs_its_own_tokens_only(tiny: Path, tmp_path: Path) -> None:
+    """A token of the tiny model is a byte, or a few; weights don't matter here."""
+    with serving(tmp_path, "--model", str(tiny), "--alias", "smollm2", "--volatile", "clock") as daemon:
         ask(daemon, instructions=clock("12:31:05"), input="Hello")
         n, cached, _ = counts(ask(daemon, instructions=clock("12:31:17"), input="Hello"))
-    assert n - cached < 40 < 200 < n
+    assert n - cached < 50 < 1000 < n
