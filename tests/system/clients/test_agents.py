@@ -135,6 +135,9 @@ async def test_agent_calls_before_output_of_the_wanted_type(served: Served, run:
     assert (desk.asked, result.final_output) == ([("Rome", 3)], CityDays(city="Rome", days=[3]))
 
 
+HELPFUL = "You are a helpful assistant."
+
+
 @pytest.fixture(scope="module")
 def daemon(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     flags = ("--model", str(smollm2), "--alias", NAME, "--context", "2048", "--slots", "1")
@@ -144,8 +147,13 @@ def daemon(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 async def test_agent_with_real_model_calls_the_demanded_tool(daemon: Daemon) -> None:
     desk = Desk()
-    settings = ModelSettings(temperature=0, tool_choice="required")
-    agent = Agent("Weather", tools=[desk.tool], model_settings=settings, tool_use_behavior="stop_on_first_tool")
+    agent = Agent(
+        "Weather",
+        instructions=HELPFUL,
+        tools=[desk.tool],
+        model_settings=ModelSettings(temperature=0, tool_choice="required"),
+        tool_use_behavior="stop_on_first_tool",
+    )
     result = await runs(daemon.url, at_once, agent, "What will the weather be in Rome?")
     ((city, days),) = desk.asked
     assert result.final_output == f"{city}: sunny for {days}"
@@ -154,7 +162,7 @@ async def test_agent_with_real_model_calls_the_demanded_tool(daemon: Daemon) -> 
 async def test_agent_with_real_model_ends_its_runs(daemon: Daemon) -> None:
     """The question has a short answer: an incomplete response would raise an exception in the SDK."""
     settings = ModelSettings(temperature=0)
-    agent = Agent("Guide", instructions="You are a helpful assistant.", tools=[Desk().tool], model_settings=settings)
+    agent = Agent("Guide", instructions=HELPFUL, tools=[Desk().tool], model_settings=settings)
     results = [await runs(daemon.url, run, agent, "What is the capital of France?") for run in (at_once, streamed)]
     assert all(result.final_output for result in results)
     assert set(re.findall(r" (?:whole|stream) (\w+)", daemon.log.read_text())) == {"completed"}
