@@ -8,3 +8,10 @@ from tests.server.upstream.fronts import WAYS, Served, chosen_way
 @pytest.fixture(params=WAYS)
 def served(request: pytest.FixtureRequest) -> Served:
     return chosen_way(request)
+
+
+@pytest.fixture(params=WAYS[:-1])
+def served_alone(request: pytest.FixtureRequest) -> Served:
+    """Ways without PostgreSQL, for a client that stores nothing. A database would only give the key of its sealed
+    reasoning, which the tests with `served` show."""
+    return chosen_way(request)

@@ -189,7 +189,7 @@ plugins = false
 
 
 async def test_codex_goes_on_from_a_compaction_of_the_server(
-    served: Served, codex: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    served_alone: Served, codex: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def reply(message: bytes) -> bytes:
         if message.endswith(SUMMARY_PROMPT.encode()):
@@ -199,7 +199,7 @@ async def test_codex_goes_on_from_a_compaction_of_the_server(
         return CALL.encode()
 
     caplog.set_level(logging.DEBUG, "responsed")
-    async with at(served, tmp_path, reply, "gpt-5-codex") as running:
+    async with at(served_alone, tmp_path, reply, "gpt-5-codex") as running:
         (tmp_path / "config.toml").write_text(OPENAI.format(url=running.url))
         events = await run(codex, tmp_path, "Write it.")
         prompt = prompt_text(running.model)
@@ -212,9 +212,9 @@ async def test_codex_goes_on_from_a_compaction_of_the_server(
     assert "Write it." in prompt
 
 
-async def test_codex_reads_the_catalog_of_the_server(served: Served, codex: Path, tmp_path: Path) -> None:
+async def test_codex_reads_the_catalog_of_the_server(served_alone: Served, codex: Path, tmp_path: Path) -> None:
     """Then it knows the model, and sends the short instructions."""
-    async with at(served, tmp_path, lambda message: b"Hi.", "my-model") as running:
+    async with at(served_alone, tmp_path, lambda message: b"Hi.", "my-model") as running:
         answer = await get(running, "/v1/models?client_version=0.171.0")
         (tmp_path / "models.json").write_bytes(answer.body)
         events = await run(codex, tmp_path, "Say hi.", "-c", f'model_catalog_json="{tmp_path}/models.json"')
@@ -256,7 +256,7 @@ SCRIPT = 'const r = await tools.exec_command({cmd: "echo word >> words.txt; cat 
 
 
 async def test_codex_with_a_known_alias_runs_its_additional_tools(
-    served: Served, codex: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    served_alone: Served, codex: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def scripter(message: bytes) -> bytes:
         _, called, output = message.partition(b"</tool_call>")
@@ -265,7 +265,7 @@ async def test_codex_with_a_known_alias_runs_its_additional_tools(
         return call("functions__exec", json.dumps({"input": SCRIPT})).encode()
 
     caplog.set_level(logging.DEBUG, "responsed.http")
-    async with at(served, tmp_path, scripter, ALIAS) as running:
+    async with at(served_alone, tmp_path, scripter, ALIAS) as running:
         events = await run(codex, tmp_path, "Write it.")
         prompt = prompt_text(running.model)
     if running.sends_chat:
@@ -279,13 +279,13 @@ async def test_codex_with_a_known_alias_runs_its_additional_tools(
     assert "additional_tools" not in caplog.text
 
 
-async def test_codex_calls_tool_in_namespace(served: Served, codex: Path, tmp_path: Path) -> None:
+async def test_codex_calls_tool_in_namespace(served_alone: Served, codex: Path, tmp_path: Path) -> None:
     def closer(message: bytes) -> bytes:
         """It closes somebody who isn't there, and says what it heard."""
         _, called, output = message.partition(b"</tool_call>")
         return output if called else call("multi_agent_v1__close_agent", '{"target": "nobody"}').encode()
 
-    async with at(served, tmp_path, closer):
+    async with at(served_alone, tmp_path, closer):
         (message, end) = gist(await run(codex, tmp_path, "Close it."))
     assert (message[0], message[1].split(":")[0], end) == (
         "agent_message",
@@ -302,19 +302,21 @@ SCHEMA = {
 }
 
 
-async def test_codex_gets_answer_of_output_schema(served: Served, codex: Path, tmp_path: Path) -> None:
+async def test_codex_gets_answer_of_output_schema(served_alone: Served, codex: Path, tmp_path: Path) -> None:
     """Its tools are on offer too."""
     (tmp_path / "schema.json").write_text(json.dumps(SCHEMA))
-    async with at(served, tmp_path, lambda message: b'{"n": 3} is it.'):
+    async with at(served_alone, tmp_path, lambda message: b'{"n": 3} is it.'):
         events = await run(codex, tmp_path, "How many?", "--output-schema", str(tmp_path / "schema.json"))
     assert list(gist(events)) == [("agent_message", '{"n": 3}'), ("turn.completed",)]
 
 
-async def test_codex_gets_call_before_answer_of_output_schema(served: Served, codex: Path, tmp_path: Path) -> None:
+async def test_codex_gets_call_before_answer_of_output_schema(
+    served_alone: Served, codex: Path, tmp_path: Path
+) -> None:
     def counter(message: bytes) -> bytes:
         return b'{"n": 1}' if b"</tool_call>" in message else CALL.encode()
 
     (tmp_path / "schema.json").write_text(json.dumps(SCHEMA))
-    async with at(served, tmp_path, counter):
+    async with at(served_alone, tmp_path, counter):
         events = await run(codex, tmp_path, "How many?", "--output-schema", str(tmp_path / "schema.json"))
     assert list(gist(events)) == [("command", "word\n"), ("agent_message", '{"n": 1}'), ("turn.completed",)]
