@@ -12,6 +12,5 @@ def served(request: pytest.FixtureRequest) -> Served:
 
 @pytest.fixture(params=WAYS[:-1])
 def served_alone(request: pytest.FixtureRequest) -> Served:
-    """Ways without PostgreSQL, for a client that stores nothing. A database would only give the key of its sealed
-    reasoning, which the tests with `served` show."""
+    """Ways without PostgreSQL, for tests that would run no line more with it than another test of the client does."""
     return chosen_way(request)

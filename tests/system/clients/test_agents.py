@@ -101,11 +101,11 @@ def clerk(message: bytes) -> bytes:
 
 
 @WAYS
-async def test_agent_hands_over_to_another(served: Served, run: Run, caplog: pytest.LogCaptureFixture) -> None:
+async def test_agent_hands_over_to_another(served_alone: Served, run: Run, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "responsed.http")
     desk = Desk()
     weather = Agent("weather", instructions="Forecast.", tools=[desk.tool])
-    async with served(scripted(clerk), template=HERMES) as running:
+    async with served_alone(scripted(clerk), template=HERMES) as running:
         result = await runs(running.url, run, Agent("clerk", handoffs=[weather]), "Rome?")
     assert (desk.asked, result.final_output, result.last_agent) == ([("Rome", 2)], "It is sunny.", weather)
     assert statuses(caplog.text) == [200] * 3
@@ -117,20 +117,20 @@ class CityDays(pydantic.BaseModel):
 
 
 @WAYS
-async def test_agent_output_has_the_wanted_type(served: Served, run: Run) -> None:
+async def test_agent_output_has_the_wanted_type(served_alone: Served, run: Run) -> None:
     """The model has something else in mind, and closes what is open when it can."""
-    async with served(scripted(lambda message: b'{"city": "Rome", "days": [1, 2]} is it.')) as running:
+    async with served_alone(scripted(lambda message: b'{"city": "Rome", "days": [1, 2]} is it.')) as running:
         result = await runs(running.url, run, Agent("Picks", output_type=CityDays), "Where?")
     assert result.final_output == CityDays(city="Rome", days=[1, 2])
 
 
 @WAYS
-async def test_agent_calls_before_output_of_the_wanted_type(served: Served, run: Run) -> None:
+async def test_agent_calls_before_output_of_the_wanted_type(served_alone: Served, run: Run) -> None:
     def picker(message: bytes) -> bytes:
         return b'{"city": "Rome", "days": [3]}' if b"sunny" in message else forecast("Rome", 3).encode()
 
     desk = Desk()
-    async with served(scripted(picker), template=HERMES) as running:
+    async with served_alone(scripted(picker), template=HERMES) as running:
         result = await runs(running.url, run, Agent("Picks", tools=[desk.tool], output_type=CityDays), "Where?")
     assert (desk.asked, result.final_output) == ([("Rome", 3)], CityDays(city="Rome", days=[3]))
 

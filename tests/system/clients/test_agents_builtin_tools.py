@@ -72,7 +72,7 @@ def steps(*calls: tuple[str, dict[str, Any]]) -> Any:
 
 @WAYS
 async def test_agents_sdk_runs_shell_and_patches(
-    served: Served, run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    served_alone: Served, run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "responsed.http")
     place = Workplace(tmp_path)
@@ -83,7 +83,7 @@ async def test_agents_sdk_runs_shell_and_patches(
         ("apply_patch", {"type": "update_file", "path": "a.txt", "diff": "@@\n one\n-two\n+three"}),
         ("apply_patch", {"type": "delete_file", "path": "a.txt", "diff": ""}),
     )
-    async with served(scripted(reply), template=HERMES) as running:
+    async with served_alone(scripted(reply), template=HERMES) as running:
         result = await runs(running.url, run, agent, "Work.")
     assert place.commands == ["ls", "cat x"]
     assert (tmp_path / "a.txt").read_text() == "one\nthree"
@@ -93,9 +93,9 @@ async def test_agents_sdk_runs_shell_and_patches(
 
 
 @WAYS
-async def test_agents_sdk_runs_local_shell(served: Served, run: Run, tmp_path: Path) -> None:
+async def test_agents_sdk_runs_local_shell(served_alone: Served, run: Run, tmp_path: Path) -> None:
     place = Workplace(tmp_path)
     agent = Agent("Coder", tools=[LocalShellTool(place.local_shell)])
-    async with served(scripted(steps(("local_shell", {"command": ["ls", "-l"]}))), template=HERMES) as running:
+    async with served_alone(scripted(steps(("local_shell", {"command": ["ls", "-l"]}))), template=HERMES) as running:
         result = await runs(running.url, run, agent, "Work.")
     assert (place.commands, result.final_output) == ([["ls", "-l"]], "one.txt")

@@ -23,9 +23,9 @@ def hosted(url: str, approval: Any, **options: Any) -> HostedMCPTool:
 
 
 @WAYS
-async def test_agents_sdk_gets_the_answer_of_a_hosted_mcp_tool(served: Served, run: Run, mcp_url: str) -> None:
+async def test_agents_sdk_gets_the_answer_of_a_hosted_mcp_tool(served_alone: Served, run: Run, mcp_url: str) -> None:
     agent = Agent("Calculator", tools=[hosted(mcp_url, "never")])
-    async with served(ScriptedModel(calculator), template=HERMES, allow_mcp=(mcp_url,)) as running:
+    async with served_alone(ScriptedModel(calculator), template=HERMES, allow_mcp=(mcp_url,)) as running:
         result = await runs(running.url, run, agent, "2+3?")
     assert result.final_output == "It is 5."
     assert [item.type for item in result.new_items] == ["mcp_list_tools_item", "tool_call_item", "message_output_item"]
@@ -50,8 +50,10 @@ async def test_agents_sdk_approves_or_denies_a_call(
 
 
 @WAYS
-async def test_agents_sdk_gets_the_reason_of_a_failed_list(served: Served, run: Run) -> None:
+async def test_agents_sdk_gets_the_reason_of_a_failed_list(served_alone: Served, run: Run) -> None:
     agent = Agent("Calculator", tools=[hosted("http://127.0.0.1:1/mcp", "never")])
-    async with served(ScriptedModel(calculator), template=HERMES, allow_mcp=("http://127.0.0.1:1/mcp",)) as running:
+    async with served_alone(
+        ScriptedModel(calculator), template=HERMES, allow_mcp=("http://127.0.0.1:1/mcp",)
+    ) as running:
         with pytest.raises(openai.APIError, match="Error retrieving tool list from MCP server: 'calc'"):
             await runs(running.url, run, agent, "2+3?")
