@@ -227,12 +227,11 @@ async def test_daemon_notifies_systemd_of_every_step(address: str, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_start_reports_its_stages_to_systemd(tiny: Path, tmp_path: Path) -> None:
-    with serving(tmp_path, "--model", str(tiny)) as daemon:
-        stages = [re.sub(r"\d+ %", "N %", message) for message in daemon.starting]
+def test_start_reports_its_stages_to_systemd(running: Daemon, smollm2: Path) -> None:
+    stages = [re.sub(r"\d+ %", "N %", message) for message in running.starting]
     assert list(dict.fromkeys(stages)) == [
         f"EXTEND_TIMEOUT_USEC=60000000\nSTATUS={stage}"
-        for stage in ("loading tiny.gguf: N %", "evaluating the first prompts")
+        for stage in (f"loading {smollm2.name}: N %", "evaluating the first prompts")
     ]
     assert stages[-1] == WARMING_UP
 
