@@ -1,6 +1,5 @@
 """Head and body of an upstream's answer, within its limits of time."""
 
-import math
 from contextlib import suppress
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -21,13 +20,21 @@ DRAIN_SECONDS = 1.0
 
 class UpstreamAnswer:
     def __init__(
-        self, url: str, connection: OutgoingConnection, head: h11.Response, deadline: float, idle: float
+        self,
+        url: str,
+        connection: OutgoingConnection,
+        head: h11.Response,
+        deadline: float,
+        first_byte: float,
+        idle: float,
     ) -> None:
+        """`deadline`: for the first byte of the body, `first_byte` seconds after the request."""
         self._url = url
         self._connection = connection
+        self._deadline: float | None = deadline
+        """None once the body has begun."""
+        self._first_byte = first_byte
         self._idle = idle
-        self.scope = trio.CancelScope(deadline=deadline)
-        """Block that reads the answer. `deadline` is for the first byte of its body."""
         self._headers = {name.lower(): value for name, value in head.headers}
         self.status: int = head.status_code
         self.complete = False
@@ -59,20 +66,18 @@ class UpstreamAnswer:
 
     async def data(self) -> bytes:
         """Return the next bytes of the body; none at its end. Raises UpstreamFault."""
-        scope = self.scope  # a scope of its own would cost each wait for a token 40 calls
-        if scope.deadline == math.inf:
-            scope.deadline = trio.current_time() + self._idle
+        deadline = trio.current_time() + self._idle if self._deadline is None else self._deadline
         try:
-            data = await self._connection.data()
-        except trio.Cancelled as error:
-            if not scope.cancel_called:
-                raise
-            raise faults.too_slow(self._url, "sent nothing", self._idle) from error
+            with trio.CancelScope(deadline=deadline):  # of each wait: bytes may arrive as its time is over
+                data = await self._connection.data()
+                self._deadline = None
+                self.complete = not data
+                return data
         except (h11.RemoteProtocolError, trio.BrokenResourceError) as error:
             raise broken(self._url, self._connection, error) from error
-        scope.deadline = math.inf  # the caller may take its time
-        self.complete = not data
-        return data
+        if self._deadline is None:
+            raise faults.too_slow(self._url, "sent nothing", self._idle)
+        raise faults.too_slow(self._url, "has not begun to answer", self._first_byte)
 
     async def read(self, most: int) -> bytes:
         """Return the body, or its first `most` bytes. Raises UpstreamFault."""

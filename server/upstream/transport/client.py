@@ -64,9 +64,8 @@ class UpstreamClient:
             headers.append((b"authorization", f"Bearer {key}".encode()))
         connection, answer = await self._answer(method, target, headers, body)
         try:
-            with answer.scope:
-                await self._check(answer)
-                yield answer
+            await self._check(answer)
+            yield answer
         except UpstreamFault as fault:
             fault.hide(key)
             raise
@@ -119,7 +118,7 @@ class UpstreamClient:
             if isinstance(error, h11.RemoteProtocolError | trio.BrokenResourceError):
                 raise broken(url, connection, error) from error
             raise
-        return UpstreamAnswer(url, connection, head, deadline, self._timeouts.idle)
+        return UpstreamAnswer(url, connection, head, deadline, seconds, self._timeouts.idle)
 
     async def _open_idle(self) -> OutgoingConnection | None:
         """Return an idle connection that the upstream has not closed yet; None if there is none."""

@@ -1,6 +1,7 @@
 """HTTP as no good upstream speaks it, on raw sockets: each fault is named, and no request is repeated that may run."""
 
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 import trio
 from msgspec.structs import replace
 
+from server.http.sockets import write_available
 from server.upstream.transport import Address, ClientTimeouts, UpstreamClient, UpstreamFault
 from tests.server.upstream.scripted_upstream import (
     HEAD,
@@ -259,3 +261,34 @@ async def test_pause_of_the_reader_is_no_silence_of_the_upstream() -> None:
         await trio.sleep(0.3)
         parts.append(await answer.data())
     assert b"".join(parts) == b"ok"
+
+
+async def test_bytes_that_came_while_this_process_stood_still_are_no_silence() -> None:
+    async def serve(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\na")
+        await trio.sleep(0.05)
+        assert write_available(stream.socket, b"b") == 1
+        time.sleep(0.3)  # noqa: ASYNC251  # past the deadline, before the client has a turn
+        await trio.sleep(0.05)
+        await stream.send_all(b"c")
+
+    parts = []
+    timeouts = ClientTimeouts(connect=5, first_byte=5, idle=0.2)
+    async with upstream(serve, timeouts) as client, client.request("GET", "/") as answer:
+        while part := await answer.data():
+            await trio.lowlevel.checkpoint()
+            parts.append(part)
+    assert parts == [b"a", b"b", b"c"]
+
+
+async def test_silence_after_the_head_has_the_time_that_was_waited() -> None:
+    async def serve(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(OK.removesuffix(b"ok"))
+        await trio.sleep_forever()
+
+    async with upstream(serve, ClientTimeouts(connect=5, first_byte=0.05, idle=5)) as client:
+        with pytest.raises(UpstreamFault, match=r"has not begun to answer for 0\.05 s"):
+            async with client.request("GET", "/") as answer:
+                await answer.data()
