@@ -76,7 +76,10 @@ async def stream_events(
     start: Callable[[Generation], None] | None = None,
     encode: Encode = sse.encode,
 ) -> None:
-    """Send the events after `number` as they arise. Call `start` once the first ones are sent."""
+    """Send the events after `number` as they arise. Call `start` once the first ones are sent.
+
+    Raises ClientDisconnected before that.
+    """
 
     def error_frames(error: ApiError) -> bytes:
         return encode(generation.error_events(error)) + sse.DONE
@@ -102,6 +105,8 @@ async def stream_events(
             number = last.sequence_number
             if isinstance(last, TERMINAL):
                 break
+    if start is not None:  # it left before the first frames, and nothing would end
+        raise ClientDisconnected
     if not isinstance(last, TERMINAL):
         await _send_end(exchange, generation, number, encode)
     exchange.outcome = generation.response.status

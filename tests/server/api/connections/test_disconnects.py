@@ -1,5 +1,8 @@
 """Clients that disconnect while they wait, and while they read."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 import trio
 import trio.testing
@@ -7,6 +10,7 @@ import trio.testing
 from tests.support.helpers import (
     Client,
     PacedModel,
+    encode,
     post,
     served,
 )
@@ -81,3 +85,33 @@ async def test_disconnect_after_answer_is_ignored() -> None:
         for _ in range(5):
             assert (await post(running, input="Hi", stream=True)).text == "Hi"
         await running.app.wait_idle()
+
+
+async def test_disconnect_before_the_first_frames_are_sent_starts_nothing() -> None:
+    """Over TLS, or if its socket is full, a client can leave while they wait to be sent."""
+    body = encode(input="aaa", stream=True, store=False)
+    messages: list[Mapping[str, Any]] = [
+        {"type": "http.request", "body": body},
+        {"type": "http.disconnect", "reason": "client disconnected"},
+    ]
+    scope = {"type": "http", "method": "POST", "path": "/v1/responses", "raw_path": b"/v1/responses"}
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+    writes = trio.Event()
+
+    async def receive() -> Mapping[str, Any]:
+        message = messages.pop(0)
+        if not messages:
+            await writes.wait()
+        return message
+
+    async def send(message: Mapping[str, Any]) -> None:
+        if message["type"] == "http.response.body" and not writes.is_set():
+            writes.set()
+            await trio.sleep_forever()
+
+    model = PacedModel()
+    async with served(model) as running:
+        with trio.fail_after(2):
+            await running.app({**scope, "headers": headers, "client": ("127.0.0.1", 1)}, receive, send)
+        assert running.app.waiting == 0
+    assert model.decoded == []
