@@ -75,6 +75,10 @@ class Missing(Exception):
         self.id = missing_id
 
 
+class TooLarge(StoreError):
+    """An entry alone exceeds the limit of bytes."""
+
+
 class UsageIndex:
     """Table of entries, whose deletion cascades to other tables. Changes belong to the caller's transaction."""
 
@@ -106,14 +110,14 @@ class UsageIndex:
         return StoreUsage(count, size, self._evictions, self._database.servers())
 
     def insert(self, entry_id: str, size: int, now: float) -> None:
-        """Add an entry. Raises StoreError, also if the entry alone exceeds the limit of bytes."""
+        """Add an entry. Raises StoreError, TooLarge."""
         self._check(entry_id, size)
         self._database.change(
             "INSERT INTO entries (id, used, bytes) VALUES (?, ?, ?)", entry_id, now + self._shift, size
         )
 
     def resize(self, entry_id: str, size: int, now: float) -> None:
-        """Record a new size and a use of an entry. Raises StoreError like `insert`."""
+        """Record a new size and a use of an entry. Raises StoreError, TooLarge."""
         self._check(entry_id, size)
         self._database.change("UPDATE entries SET used = ?, bytes = ? WHERE id = ?", now + self._shift, size, entry_id)
 
@@ -173,6 +177,6 @@ class UsageIndex:
 
     def _check(self, entry_id: str, size: int) -> None:
         if size > self._max_bytes:
-            raise StoreError(
+            raise TooLarge(
                 f"{entry_id} has {size} bytes, more than the limit of the whole store; raise --store-megabytes"
             )

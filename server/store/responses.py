@@ -16,7 +16,7 @@ from server.store.calls import CallRecords
 from server.store.conversations import Conversations, StoredItem, split
 from server.store.database import Database, Schema
 from server.store.deletions import Deletion, Deletions
-from server.store.eviction import Limits, Missing, StoreUsage, UsageIndex
+from server.store.eviction import Limits, Missing, StoreUsage, TooLarge, UsageIndex
 
 TABLES = f"""
     {eviction.SCHEMA}
@@ -251,7 +251,7 @@ class Store:
         self._usage.resize(response_id, size, now)
 
     def _end_unfinished(self, now: float) -> None:
-        """Mark unfinished responses as failed; remove those that `self._interrupted` cannot read."""
+        """Mark unfinished responses as failed; remove those that `self._interrupted` cannot read, or too large then."""
         unfinished = self._database.rows(
             f"SELECT id, first, cues FROM responses WHERE response IS NULL AND {self._database.orphaned}"
         )
@@ -260,8 +260,7 @@ class Store:
         for response_id, first, begun in unfinished:
             try:
                 response, inputs = self._interrupted(first, begun)
-            except ValueError as error:
-                log.warning("removed %s, whose unfinished record is unreadable: %s", response_id, error)
-                self._usage.remove(response_id)
-            else:
                 self._complete(response_id, "failed", response, inputs, now)
+            except (ValueError, TooLarge) as error:  # one response must not close the store to all others
+                log.warning("removed %s, whose unfinished record cannot be ended: %s", response_id, error)
+                self._usage.remove(response_id)

@@ -238,8 +238,19 @@ def test_unfinished_response_that_is_unreadable_is_removed(place: Place, caplog:
     assert stored_ids(store(place, interrupted=unreadable)) == []
     assert caplog.messages == [
         "a process did not shut down: 1 unfinished response failed",
-        "removed r1, whose unfinished record is unreadable: no such field",
+        "removed r1, whose unfinished record cannot be ended: no such field",
     ]
+
+
+def test_unfinished_response_is_removed_if_its_end_is_too_large(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """Its end repeats its beginning, which alone met the limit."""
+    limits = replace(AMPLE, megabytes=0.001)
+    keeper = store(place, limits)
+    put(keeper, begun("r1"))
+    keeper.begin(begun("r2", size=600), NOW)
+    keeper.close()
+    assert stored_ids(store(place, limits)) == ["r1"]
+    assert caplog.messages[-1].startswith("removed r2, whose unfinished record cannot be ended: r2 has ")
 
 
 # Bounds
