@@ -66,10 +66,10 @@ class Config(Struct, frozen=True):
     threads: Annotated[
         int,
         COUNT,
-        "Threads for steps of one token; see `responsed tune` (default: one less than the cores)",
+        "Threads for steps of one token; see `responsed tune` (default: 0, one less than the cores)",
     ] = 0
     threads_batch: Annotated[
-        int, COUNT, "Threads for steps of several tokens: prompts, drafts, several responses (default: all fast cores)"
+        int, COUNT, "Threads for steps of several tokens: prompts, drafts, streams (default: 0, all fast cores)"
     ] = 0
     flash_attention: Annotated[str, one_of(("on", "off")), "Use llama.cpp's flash attention (default: {})"] = "on"
     kv_type: Annotated[
@@ -179,7 +179,7 @@ class Config(Struct, frozen=True):
         "KV snapshots (default: a quarter of the free memory, from 64 to 4000)",
     ] = None
     max_step_ms: Annotated[
-        int, MILLISECONDS, "Maximum milliseconds of a step while a response streams (default: 2.5 times the usual step)"
+        int, MILLISECONDS, "Maximum milliseconds of a step beside a stream (default: 0, 2.5 times the usual step)"
     ] = 0
     max_prompt_tokens: Annotated[
         int, TOKENS, "Maximum tokens of a prompt; 0 allows the whole context (default: {})"
