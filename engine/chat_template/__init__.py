@@ -2,7 +2,7 @@
 
 from engine.chat_template.compiled_template import TOO_MUCH, TemplateEndless, TemplateError
 from engine.chat_template.message import Call, Message, Tool
-from engine.chat_template.sources import BUILT_IN
+from engine.chat_template.sources import BUILT_IN, TemplateFileError
 from engine.chat_template.template import NO_VARIABLES, RESERVED, ChatTemplate
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "Message",
     "TemplateEndless",
     "TemplateError",
+    "TemplateFileError",
     "Tool",
 ]

@@ -17,13 +17,17 @@ BUILT_IN = {"chatml": CHATML, "plain": PLAIN}
 """Name for `--chat-template` -> template."""
 
 
+class TemplateFileError(OSError):
+    """The file of `--chat-template` cannot be used. The message is one sentence with a remedy."""
+
+
 def located(name: str) -> str:
     """Return the name of a built-in template, or a file's absolute path: child processes run in another folder."""
     return name if name in BUILT_IN else os.path.abspath(name)
 
 
 def source(name: str) -> str:
-    """Return the template in a file, or the built-in template of that name. Raises OSError."""
+    """Return the template in a file, or the built-in template of that name. Raises TemplateFileError."""
     if name in BUILT_IN:
         return BUILT_IN[name]
     known = ", ".join(sorted(BUILT_IN))
@@ -31,11 +35,11 @@ def source(name: str) -> str:
         with Path(name).open(encoding="utf-8") as file:
             text = file.read(MAX_CHARACTERS)
     except OSError as error:
-        raise OSError(
+        raise TemplateFileError(
             f"--chat-template {name} cannot be read ({error.strerror}): name a file, or one of {known}"
         ) from error
     except UnicodeDecodeError as error:
-        raise OSError(f"--chat-template {name} is not UTF-8 text: convert the file to UTF-8") from error
+        raise TemplateFileError(f"--chat-template {name} is not UTF-8 text: convert the file to UTF-8") from error
     if not text.strip():
-        raise OSError(f"--chat-template {name} is empty: name a file with a template, or one of {known}")
+        raise TemplateFileError(f"--chat-template {name} is empty: name a file with a template, or one of {known}")
     return text

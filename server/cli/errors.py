@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from engine.chat_template import TemplateError
+from engine.chat_template import TemplateError, TemplateFileError
 from engine.gguf import GGUFError
 from engine.loader import catalog
 from engine.model import ModelError, OptionError, TooLittleMemory
@@ -19,6 +19,7 @@ STATUS_BY_ERROR: Mapping[type[BaseException], ExitStatus] = {
     NewerStore: ExitStatus.USAGE,
     StoreError: ExitStatus.RESOURCES,
     OptionError: ExitStatus.USAGE,
+    TemplateFileError: ExitStatus.USAGE,
     MemoryError: ExitStatus.RESOURCES,
     TooLittleMemory: ExitStatus.RESOURCES,
     GGUFError: ExitStatus.MODEL,

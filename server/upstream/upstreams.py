@@ -6,10 +6,10 @@ import secrets
 
 from msgspec import Struct
 
-from engine.chat_template import ChatTemplate
+from engine.chat_template import ChatTemplate, TemplateFileError
 from engine.loader import read_tokenizer
 from engine.tokenizer import Vocabulary
-from server.config import Config, LiveConfig, credential, read_secret
+from server.config import Config, ConfigError, LiveConfig, credential, read_secret
 from server.http import WorkThread
 from server.store import AsyncStore
 from server.upstream.discovery import DiscoveredModel
@@ -86,15 +86,16 @@ def _form(config: Config) -> UpstreamForm:
 
 
 def tokenizer(config: Config) -> tuple[Vocabulary, ChatTemplate]:
-    """Return the vocabulary and the template for tokens. Raises GGUFError, TemplateError, ModelError, OSError."""
+    """Return the vocabulary and the template for tokens. Raises GGUFError, TemplateError, ModelError,
+    TemplateFileError, ConfigError."""
     assert config.tokenizer is not None, "`check_upstream_settings` requires it"
     try:
         return read_tokenizer(config.tokenizer, config.chat_template or "")
+    except TemplateFileError:
+        raise
     except OSError as error:
-        if error.filename is None:  # of the chat template, with a message of its own
-            raise
         remedy = "name the GGUF file or the tokenizer.json of the upstreams' model"
-        raise OSError(f"--tokenizer {config.tokenizer} cannot be read ({error.strerror}): {remedy}") from error
+        raise ConfigError(f"--tokenizer {config.tokenizer} cannot be read ({error.strerror}): {remedy}") from error
 
 
 def _clients(config: Config) -> tuple[UpstreamClient, ...]:

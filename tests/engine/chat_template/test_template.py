@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedEnvironment
 
 from engine.backends import scripted
-from engine.chat_template import ChatTemplate, TemplateEndless, TemplateError, sources
+from engine.chat_template import ChatTemplate, TemplateEndless, TemplateError, TemplateFileError, sources
 from engine.chat_template.compiled_template import FUEL, MAX_SOURCE
 from engine.chat_template.message import Call, Message, Tool
 from engine.chat_template.rendering import adapt_messages
@@ -206,11 +206,13 @@ def test_source_of_built_in_name_returns_its_template() -> None:
         (b"\xff", r"--chat-template .* is not UTF-8 text: convert the file to UTF-8"),
     ],
 )
-def test_source_of_file_without_template_raises_os_error(data: bytes | None, message: str, tmp_path: Path) -> None:
+def test_source_of_file_without_template_raises_template_file_error(
+    data: bytes | None, message: str, tmp_path: Path
+) -> None:
     path = tmp_path / "chat.jinja"
     if data is not None:
         path.write_bytes(data)
-    with pytest.raises(OSError, match=message):
+    with pytest.raises(TemplateFileError, match=message):
         sources.source(str(path))
 
 

@@ -38,6 +38,7 @@ FAULTS: list[tuple[list[str], ExitStatus, str]] = [
         "failed  store: postgresql://127.0.0.1:1/x: connection failed: ",
     ),
     (["--model", "/none.gguf"], ExitStatus.MODEL, "failed  model: there is no file and no model '/none.gguf'"),
+    (["--chat-template", "/none"], ExitStatus.USAGE, "failed  model: --chat-template /none cannot be read (No such"),
     (["--threads", "1000"], ExitStatus.USAGE, "failed  model: 1000 threads on"),
     (["--state-dir", "/proc/1/x"], ExitStatus.RESOURCES, "failed  state: --state-dir /proc/1/x cannot be written"),
     (

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from engine.backends import scripted
 from engine.backends.scripted import ScriptedModel
-from server.config import Config
+from server.config import Config, ConfigError
 from server.upstream.tokens.gate import FULL_BIAS, bias
 from server.upstream.upstreams import NoUpstream, connect, tokenizer
 from tests.server.upstream.scripted_upstream import Asked, Play, ScriptedUpstream, status
@@ -141,7 +141,7 @@ async def test_upstream_with_other_tokens_is_refused(name: str, tmp_path: Path) 
 
 def test_missing_tokenizer_is_named_with_a_remedy(tmp_path: Path) -> None:
     wanted = msgspec.structs.replace(Config(), tokenizer=tmp_path / "none.gguf")
-    with pytest.raises(OSError, match=r"--tokenizer .*none.gguf cannot be read .*: name the GGUF file"):
+    with pytest.raises(ConfigError, match=r"--tokenizer .*none.gguf cannot be read .*: name the GGUF file"):
         tokenizer(wanted)
 
 
