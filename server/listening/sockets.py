@@ -1,5 +1,6 @@
 """Listening sockets: TCP addresses, unix sockets, and sockets that systemd has opened."""
 
+import errno
 import ipaddress
 import os
 import socket
@@ -24,6 +25,7 @@ UNIX_MODE = 0o660
 """Mode of a unix socket: its owner and group may connect."""
 FIRST_INHERITED = 3
 """Descriptor of the first socket from systemd (sd_listen_fds(3))."""
+TAKEN_REMEDY = "; choose another --port, or stop the program that listens there"
 
 
 class BindError(OSError):
@@ -111,7 +113,8 @@ def _bind_tcp(host: str, port: int, alone: bool) -> socket.socket:
             listener.close()
             raise
     except OSError as error:
-        raise BindError(f"cannot listen on {host} port {port}: {error.strerror}") from error
+        remedy = TAKEN_REMEDY if error.errno == errno.EADDRINUSE else ""
+        raise BindError(f"cannot listen on {host} port {port}: {error.strerror}{remedy}") from error
     except UnicodeError as error:  # the name breaks DNS's rules: labels of 1 to 63 bytes
         raise BindError(f"cannot listen on {host} port {port}: this is not a host name") from error
     return listener

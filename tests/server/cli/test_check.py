@@ -129,4 +129,5 @@ def test_check_of_a_taken_port_fails(tmp_path: Path, capsys: pytest.CaptureFixtu
         port = str(taken.getsockname()[1])
         flags = ["--model", str(model), "--port", port, "--state-dir", str(tmp_path)]
         assert main(["check", *flags]) == ExitStatus.NETWORK
-    assert f"cannot listen on 127.0.0.1 port {port}: Address already in use" in capsys.readouterr().out
+    remedy = "choose another --port, or stop the program that listens there"
+    assert f"cannot listen on 127.0.0.1 port {port}: Address already in use; {remedy}" in capsys.readouterr().out
