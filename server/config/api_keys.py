@@ -38,11 +38,12 @@ def credential(environ: Mapping[str, str], name: str = CREDENTIAL) -> Path | Non
 def read_api_keys(path: Path, *, shared: bool = False) -> dict[str, ApiKey]:
     """Return the keys by name. `shared`: see `private_text`. Raises ConfigError, without any key in its message."""
     keys: dict[str, ApiKey] = {}
-    for number, line in enumerate(map(str.strip, private_text(path, "a file of keys", shared).splitlines()), 1):
+    text = private_text(path, "--api-key-file", "a file of keys", shared)
+    for number, line in enumerate(map(str.strip, text.splitlines()), 1):
         if not line or line.startswith("#"):
             continue
-        text, *options = line.split()
-        if (match := _LINE.fullmatch(text)) is None:
+        pair, *options = line.split()
+        if (match := _LINE.fullmatch(pair)) is None:
             raise ConfigError(f"{path}, line {number}: it is not `name:key`")
         if len(match["key"]) < MIN_KEY_CHARACTERS:
             raise ConfigError(f"{path}, line {number}: the key has fewer than {MIN_KEY_CHARACTERS} characters")

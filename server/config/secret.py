@@ -8,7 +8,7 @@ from server.config.file import ConfigError
 
 def read_secret(path: Path, *, shared: bool = False) -> str:
     """Return the only line of a file. `shared`: see `private_text`. Raises ConfigError, without the secret."""
-    lines = private_text(path, "a key", shared).split()
+    lines = private_text(path, "--upstream-key-file", "a key", shared).split()
     if len(lines) != 1:
         raise ConfigError(f"{path} must contain one key and nothing else")
     if not lines[0].isprintable():
@@ -16,11 +16,11 @@ def read_secret(path: Path, *, shared: bool = False) -> str:
     return lines[0]
 
 
-def private_text(path: Path, content: str, shared: bool) -> str:
+def private_text(path: Path, flag: str, content: str, shared: bool) -> str:
     """Return the text of a file that other users must not be able to read. Raises ConfigError, without the text.
 
-    `content`: noun phrase for it. systemd's own credentials are `shared`: their mode shows the mask of an access
-    control list.
+    `flag` names the file, and `content` is a noun phrase for its text. systemd's own credentials are `shared`: their
+    mode shows the mask of an access control list.
     """
     try:
         with path.open(encoding="ascii") as file:
@@ -28,6 +28,6 @@ def private_text(path: Path, content: str, shared: bool) -> str:
                 raise ConfigError(f"{path} can be read by other users: run `chmod 600 {path}`")
             return file.read()
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+        raise ConfigError(f"{flag}: {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not {content}: it contains characters other than ASCII") from error

@@ -148,10 +148,11 @@ def _connector(text: str) -> str:
 
 
 def _pattern(text: str) -> str:
+    """Return a regular expression. Raises ConfigError, with the reason of `re`; ValueError for an empty text."""
     try:
         re.compile(_non_empty(text))
     except re.error as error:
-        raise ValueError from error
+        raise ConfigError(f"{text!r} is not a regular expression: {error}") from error
     return text
 
 

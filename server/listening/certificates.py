@@ -34,8 +34,8 @@ def tls_context(certfile: Path, keyfile: Path | None = None) -> ssl.SSLContext:
             raise CertificateError(message) from error
         raise CertificateError(f"{certfile} and {keyed} are not a PEM certificate and its private key") from error
     except OSError as error:
-        missing = certfile if not os.access(certfile, os.R_OK) else keyed
-        raise CertificateError(f"{missing} cannot be read: {error.strerror}") from error
+        flag, missing = ("--ssl-keyfile", keyed) if os.access(certfile, os.R_OK) else ("--ssl-certfile", certfile)
+        raise CertificateError(f"{flag}: {missing} cannot be read: {error.strerror}") from error
     return context
 
 

@@ -436,7 +436,7 @@ FLAGS = [
     (["--host", "192.0.2.1"], ExitStatus.NETWORK, "cannot listen on 192.0.2.1 port 0: Cannot assign requested address"),
     (["--host", "0.0.0.0"], ExitStatus.EXPOSED, "0.0.0.0 is reachable from other machines, and there are no API keys"),
     (["--host", "::"], ExitStatus.EXPOSED, ":: is reachable from other machines, and there are no API keys: set --api"),
-    (["--api-key-file", "/proc/none"], ExitStatus.USAGE, "/proc/none cannot be read: No such file or directory"),
+    (["--api-key-file", "/proc/none"], ExitStatus.USAGE, "--api-key-file: /proc/none cannot be read: No such file"),
     (
         ["--context", "8193"],
         ExitStatus.USAGE,

@@ -25,11 +25,11 @@ FAULTS: list[tuple[list[str], ExitStatus, str]] = [
     (["--host", "0.0.0.0"], ExitStatus.EXPOSED, "failed  address: 0.0.0.0 is reachable from other machines"),
     (["--host", "0.0.0.0", "--insecure", "true"], ExitStatus.OK, "ok      address: 0.0.0.0 port 0 is free"),
     (["--host", "192.0.2.1"], ExitStatus.NETWORK, "failed  address: cannot listen on 192.0.2.1 port 0"),
-    (["--api-key-file", "/none"], ExitStatus.USAGE, "failed  keys: /none cannot be read: No such file or directory"),
+    (["--api-key-file", "/none"], ExitStatus.USAGE, "failed  keys: --api-key-file: /none cannot be read: No such file"),
     (
         ["--ssl-certfile", "/none"],
         ExitStatus.USAGE,
-        "failed  certificate: /none cannot be read: No such file or directory",
+        "failed  certificate: --ssl-certfile: /none cannot be read: No such file",
     ),
     (["--allow-mcp", "http://127.0.0.1:9/mcp"], ExitStatus.OK, "ok      mcp: 1 server allowed"),
     (

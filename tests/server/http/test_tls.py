@@ -212,12 +212,12 @@ def test_certificate_that_cannot_be_used_is_refused_by_its_file(
     assert str(error.value) == message.format(crt=found.certfile, key=found.keyfile)
 
 
-@pytest.mark.parametrize("missing", ["crt", "key"])
-def test_certificate_that_is_missing_is_refused_by_its_file(missing: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("missing", "flag"), [("crt", "--ssl-certfile"), ("key", "--ssl-keyfile")])
+def test_certificate_that_is_missing_is_refused_by_its_flag_and_file(missing: str, flag: str, tmp_path: Path) -> None:
     found = certificate(tmp_path)
     path = {"crt": found.certfile, "key": found.keyfile}[missing]
     path.unlink()
-    with pytest.raises(CertificateError, match=f"^{path} cannot be read: No such file or directory$"):
+    with pytest.raises(CertificateError, match=f"^{flag}: {path} cannot be read: No such file or directory$"):
         tls_context(found.certfile, found.keyfile)
 
 
