@@ -21,29 +21,34 @@ def check_upstream_settings(values: Sequence[EffectiveValue]) -> None:
 
     Defaults may be written out, as `--print-config` does.
     """
-    given = {value.setting.key: value.source for value in values if value.value != value.setting.default}
+    given = {value.setting.key: _place(value) for value in values if value.value != value.setting.default}
     if "upstream" in given:
         _check_form(given)
         for key in EMBEDDED_ONLY:
             if key in given:
                 raise ConfigError(
-                    f"{given[key]}: {key} is for a model in this process, --upstream for other servers; leave one "
-                    "of them out"
+                    f"{given[key]} is for a model in this process, --upstream for other servers: leave one of them out"
                 )
         return
-    for key, source in given.items():
+    for key, place in given.items():
         if key.startswith("upstream_") or key == "tokenizer":
-            raise ConfigError(f"{source}: {key} needs --upstream URL")
+            raise ConfigError(f"{place} needs --upstream URL")
+
+
+def _place(value: EffectiveValue) -> str:
+    """Return the flag, the variable, or the file and the key in it."""
+    setting, source = value.setting, value.source
+    return source if source in (setting.flag, *setting.variables) else f"{source}: {setting.key}"
 
 
 def _check_form(given: Mapping[str, str]) -> None:
     if "upstream_api" in given:
         if "tokenizer" not in given:
             raise ConfigError(
-                f"{given['upstream_api']}: --upstream-api completions needs --tokenizer FILE, the GGUF file or the "
-                "tokenizer.json of the upstreams' model"
+                f"{given['upstream_api']}: completions needs --tokenizer FILE, the GGUF file or the tokenizer.json of "
+                "the upstreams' model"
             )
         return
     for key in TOKEN_FORM:
         if key in given:
-            raise ConfigError(f"{given[key]}: {key} has an effect with --upstream-api completions only")
+            raise ConfigError(f"{given[key]} has an effect with --upstream-api completions only")

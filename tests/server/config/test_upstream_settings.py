@@ -37,21 +37,31 @@ def test_settings_of_one_side_are_accepted(arguments: list[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--upstream", "http://a", "--model", "x"], "--model: model is for a model in this process"),
-        (["--upstream", "http://a", "--slots", "3"], "--slots: slots is for a model in this process"),
-        (["--upstream-slots", "3"], "--upstream-slots: upstream_slots needs --upstream URL"),
-        (["--tokenizer", "a.gguf"], "--tokenizer: tokenizer needs --upstream URL"),
-        (TOKEN_FORM, "--upstream-api: --upstream-api completions needs --tokenizer FILE"),
+        (["--upstream", "http://a", "--model", "x"], "^--model is for a model in this process"),
+        (
+            ["--upstream", "http://a", "--slots", "3"],
+            "^--slots is for .*, --upstream for other servers: leave one of them out$",
+        ),
+        (["--upstream-slots", "3"], "^--upstream-slots needs --upstream URL$"),
+        (["--tokenizer", "a.gguf"], "^--tokenizer needs --upstream URL$"),
+        (TOKEN_FORM, "^--upstream-api: completions needs --tokenizer FILE"),
         (
             ["--upstream", "http://a", "--tokenizer", "a.gguf"],
-            "tokenizer has an effect with --upstream-api",
+            "^--tokenizer has an effect with --upstream-api",
         ),
-        (["--upstream", "http://a", "--chat-template", "chatml"], "chat_template has an effect with --upstream-api"),
+        (["--upstream", "http://a", "--chat-template", "chatml"], "^--chat-template has an effect with --upstream-api"),
     ],
 )
 def test_settings_of_both_sides_are_refused(arguments: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         check_upstream_settings(resolved(*arguments))
+
+
+def test_refused_setting_of_a_file_is_named_with_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("slots = 3\n")
+    with pytest.raises(ConfigError, match=f"^{path}: slots is for a model in this process"):
+        check_upstream_settings(resolved("--config", str(path), "--upstream", "http://a"))
 
 
 @pytest.mark.parametrize("arguments", [[], ["--upstream", "http://a"], ["--upstream", "http://a", "--context", "999"]])
