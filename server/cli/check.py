@@ -45,11 +45,12 @@ def check(flags: argparse.Namespace) -> int:
 
 def _keys(config: Config) -> Iterator[str]:
     keys = api_keys(config)
-    yield "none: anybody who reaches the address may call" if keys is None else counted(len(keys), "key")
+    yield "there are none, so anybody who reaches the address may call" if keys is None else counted(len(keys), "key")
 
 
 def _certificate(config: Config) -> Iterator[str]:
-    yield "none: connections are not encrypted" if http_options(config).tls is None else f"{config.ssl_certfile}"
+    tls = http_options(config).tls
+    yield "there is none, so connections are not encrypted" if tls is None else f"{config.ssl_certfile}"
 
 
 def _mcp(config: Config) -> Iterator[str]:
@@ -103,7 +104,7 @@ def _store(config: Config) -> Iterator[str]:
     place = store_place(config, os.environ)
     check_database(config)
     if place is None:
-        yield "off: responses are not stored"
+        yield "responses are not stored"
     elif isinstance(place, Path) and not place.exists():
         yield f"{place} would be created"
     else:

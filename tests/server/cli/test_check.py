@@ -22,6 +22,9 @@ from tests.support import model_files
 
 FAULTS: list[tuple[list[str], ExitStatus, str]] = [
     ([], ExitStatus.OK, "ok      model: model.gguf would run by llamacpp"),
+    ([], ExitStatus.OK, "ok      keys: there are none, so anybody who reaches the address may call"),
+    ([], ExitStatus.OK, "ok      certificate: there is none, so connections are not encrypted"),
+    (["--store", "off"], ExitStatus.OK, "ok      store: responses are not stored"),
     (["--host", "0.0.0.0"], ExitStatus.EXPOSED, "failed  address: 0.0.0.0 is reachable from other machines"),
     (["--host", "0.0.0.0", "--insecure", "true"], ExitStatus.OK, "ok      address: 0.0.0.0 port 0 is free"),
     (["--host", "192.0.2.1"], ExitStatus.NETWORK, "failed  address: cannot listen on 192.0.2.1 port 0"),
