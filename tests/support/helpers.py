@@ -35,11 +35,11 @@ from server.listening.sockets import listening_sockets
 from server.monitoring.metrics import PrometheusMetrics
 from server.served_model.embedded import ModelDetails
 from server.store.async_store import AsyncStore
-from server.store.eviction import Limits
 from server.store.locations import Place, PostgresURL, open_database
 from server.store.responses import Store
 from server.stream import replay
 from server.systemd import Notifier
+from tests.server.store.entries import AMPLE
 from tests.support import wire
 
 CREATED = 1_700_000_000
@@ -47,8 +47,6 @@ PATIENCE = 30.0
 """Seconds after which a test that waits has failed; nothing takes so long on its own."""
 
 NAME = "scripted"
-AMPLE = Limits(count=1000, megabytes=64, days=30)
-"""More than any test stores, but those that say so."""
 
 
 class Running(Struct, frozen=True):

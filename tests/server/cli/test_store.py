@@ -20,9 +20,10 @@ from server.store.eviction import DAY_SECONDS
 from server.store.locations import open_database
 from server.store.responses import Store
 from tests.server.store.cluster import Cluster
-from tests.server.store.test_responses import begun, ended, items, put, stored_ids
+from tests.server.store.entries import AMPLE, begun, ended, items, put
+from tests.server.store.test_responses import stored_ids
 from tests.support import model_files
-from tests.support.helpers import AMPLE, PacedModel, get, post, served
+from tests.support.helpers import PacedModel, get, post, served
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ from server.store.errors import StoreError
 from server.store.locations import open_database
 from server.store.responses import Store
 from server.stream import replay
-from tests.support.helpers import AMPLE, NAME, Client, PacedModel, encode, exchange, get, post, served
+from tests.server.store.entries import AMPLE
+from tests.support.helpers import NAME, Client, PacedModel, encode, exchange, get, post, served
 
 ANN = "ann-0123456789abcdef"
 

@@ -22,8 +22,8 @@ from server.store.postgres import PostgresDatabase
 from server.store.postgres_tables import SCHEMA, TABLES, Peer
 from server.store.responses import Store
 from tests.server.store.cluster import Cluster
-from tests.server.store.test_responses import NOW, begun, ended, finish, items, put, store
-from tests.support.helpers import AMPLE
+from tests.server.store.entries import AMPLE, NOW, begun, ended, finish, items, put
+from tests.server.store.test_responses import store
 
 pytestmark = pytest.mark.slow
 
@@ -282,8 +282,7 @@ import sys, time
 from server.store.locations import PostgresURL, open_database
 from server.store.errors import StoreError
 from server.store.responses import Store
-from tests.server.store.test_responses import NOW, begun, ended, put
-from tests.support.helpers import AMPLE
+from tests.server.store.entries import AMPLE, NOW, begun, ended, put
 keeper = Store(open_database(PostgresURL(sys.argv[1]), "http://x"), AMPLE, ended, NOW)
 for number in range(int(sys.argv[3])):
     try:

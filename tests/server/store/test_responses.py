@@ -1,7 +1,6 @@
 """The store: complete entries within the limits, on full, broken and damaged disks and after crashes."""
 
 import contextlib
-import json
 import os
 import random
 import shutil
@@ -33,15 +32,10 @@ from server.store.postgres import PostgresDatabase
 from server.store.postgres_tables import Peer
 from server.store.responses import Interrupted, Store, Stored
 from tests.server.store.cluster import Cluster
-from tests.support.helpers import AMPLE, get, post, served
+from tests.server.store.entries import AMPLE, NOW, begun, ended, finish, finished, items, put
+from tests.support.helpers import get, post, served
 
-NOW = 1_000_000.0
 NOBODY = 65534
-
-
-def ended(first: bytes, inputs: bytes = b"[]") -> tuple[bytes, bytes]:
-    """Return a failed Response and inputs, like the caller's function."""
-    return b'{"failed":%s}' % first, inputs[:-1] + (b"," if inputs != b"[]" else b"") + b'"stopped"]'
 
 
 OPENED: list[Store] = []
@@ -86,40 +80,6 @@ def place(request: pytest.FixtureRequest) -> Place:
         return file
     cluster: Cluster = request.getfixturevalue("cluster")
     return cluster.create()
-
-
-def items(*ids: str) -> list[StoredItem]:
-    return [StoredItem(each, b'{"id":"%s"}' % each.encode()) for each in ids]
-
-
-def begun(name: str, previous: str | None = None, conversation: str | None = None, size: int = 0) -> Stored:
-    """Return an unfinished response with the input item in_<name>, and `size` more characters in its Response."""
-    first = json.dumps({"id": name, "text": "x" * size}).encode()
-    return Stored(
-        id=name,
-        created_at=7,
-        status="in_progress",
-        first=first,
-        response=first,
-        items=b'[{"id":"in_%s"}]' % name.encode(),
-        previous=previous,
-        conversation=conversation,
-    )
-
-
-def finished(stored: Stored, status: str = "completed") -> Stored:
-    return replace(stored, status=status, response=b'{"done":1}', inputs=b'["End"]')
-
-
-def finish(keeper: Store, stored: Stored, now: float = NOW, status: str = "completed") -> Stored:
-    whole = finished(stored, status)
-    keeper.finish(stored.id, status, whole.response, whole.inputs, items(f"out_{stored.id}"), now)
-    return whole
-
-
-def put(keeper: Store, stored: Stored, now: float = NOW) -> Stored:
-    keeper.begin(stored, now)
-    return finish(keeper, stored, now)
 
 
 def stored_ids(keeper: Store) -> list[str]:
@@ -590,9 +550,11 @@ WRITER = """
 import sys
 from pathlib import Path
 from server.store.conversations import Conversation
-from tests.server.store.test_responses import AMPLE, NOW, begun, put, store
+from server.store.locations import open_database
+from server.store.responses import Store
+from tests.server.store.entries import AMPLE, NOW, begun, ended, put
 path, number = Path(sys.argv[1]), int(sys.argv[2])
-keeper = store(path)
+keeper = Store(open_database(path), AMPLE, ended, NOW)
 if not keeper.conversations.get("conv", NOW):
     keeper.conversations.create(Conversation("conv", 7, b"{}"), [], NOW)
 previous = sys.argv[3] or None

@@ -12,7 +12,8 @@ from server.store.errors import NewerStore, StoreError
 from server.store.eviction import Limits
 from server.store.responses import SCHEMA, Stored
 from server.store.sqlite import APPLICATION_ID, SQLiteDatabase
-from tests.server.store.test_responses import NOW, begun, ended, put, store, stored_ids
+from tests.server.store.entries import NOW, begun, ended, put
+from tests.server.store.test_responses import store, stored_ids
 
 FIRST = Path(__file__).parents[2] / "data" / "store-1.sql"
 """Dump of a store of version 1, which was released first: two responses, one of them in progress, a conversation."""
