@@ -109,7 +109,9 @@ class OpenSQLiteStore:
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def _size(self) -> int:
-        return self._path.stat().st_size
+        """Return the bytes of the file and of its log of changes."""
+        log = self._path.with_name(f"{self._path.name}-wal")
+        return self._path.stat().st_size + (log.stat().st_size if log.exists() else 0)
 
 
 class OpenPostgresStore:
