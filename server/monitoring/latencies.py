@@ -3,6 +3,7 @@
 Running generations are recorded only when the status is requested, ended ones at their end: no work is done per token.
 """
 
+import math
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -58,15 +59,17 @@ class Distribution:
 
     def __init__(self) -> None:
         self._bins: Counter[int] = Counter()
-        self._longest = 0.0
+        self._shortest, self._longest = math.inf, 0.0
         self._percentiles = Percentiles(0, None, None, None, None)
 
     def add(self, durations: Sequence[float]) -> None:
         self._bins.update(map(partial(bisect_left, BOUNDS), durations))
+        self._shortest = min(self._shortest, min(durations, default=math.inf))
         self._longest = max(self._longest, max(durations, default=0.0))
 
     def merge(self, other: "Distribution") -> None:
         self._bins.update(other._bins)
+        self._shortest = min(self._shortest, other._shortest)
         self._longest = max(self._longest, other._longest)
 
     def percentiles(self) -> Percentiles:
@@ -77,12 +80,12 @@ class Distribution:
         return self._percentiles
 
     def _quantile(self, share: float, n: int) -> float:
-        """Return the middle of the bin with the value of that rank."""
+        """Return the middle of the bin with the value of that rank, within the shortest and the longest value."""
         bins = sorted(self._bins)
         ranks = list(accumulate(self._bins[each] for each in bins))
         found = bins[bisect_left(ranks, share * n)]
         middle = BOUNDS[min(found, len(BOUNDS) - 1)] * 10 ** (-0.5 / BINS_PER_DECADE)
-        return round(min(middle, self._longest), 6)
+        return round(min(max(middle, self._shortest), self._longest), 6)
 
 
 class RecentLatencies:

@@ -41,6 +41,14 @@ def test_percentiles_are_those_that_the_sample_allows(
     assert [None if value is None else pytest.approx(value, rel=0.031, abs=1e-5) for value in expected] == list(got)
 
 
+@pytest.mark.parametrize("duration", [1e-6, 0.0103, 0.345, 0.351, 5000.0])
+def test_percentiles_of_one_value_are_that_value(duration: float) -> None:
+    distribution, merged = Distribution(), Distribution()
+    distribution.add([duration])
+    merged.merge(distribution)
+    assert distribution.percentiles() == merged.percentiles() == Percentiles(1, duration, None, None, duration)
+
+
 def test_snapshot_sorts_latencies_into_buckets_by_their_time() -> None:
     latencies = RecentLatencies()
     latencies.record("a", 1003.0, 0.5, [1.0, 1.0, 1.0], ended=True)  # arrivals at 1004, 1005, 1006
