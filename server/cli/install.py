@@ -74,7 +74,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
 
 def install(flags: argparse.Namespace) -> int:
     """Write the files of the service, and print the commands that start it."""
-    if not flags.user and not flags.dry_run:
+    if not flags.user:
         _check_readable(Path(sys.executable).parent, Path(sys.base_prefix), Path(__file__).parent)
         os.umask(0o022)  # the user of the service reads the files
     limits = memory_limits(flags.user, os.environ)

@@ -90,12 +90,13 @@ def test_unit_of_the_system_is_the_packaged_one_with_this_command(
     assert "ProtectSystem=strict" in text
 
 
+@pytest.mark.parametrize("flags", [[], ["--dry-run"]])
 @pytest.mark.parametrize("folder", ["/home/ann/venv", "/root/.local", "/srv/responsed"])
 def test_program_that_the_service_cannot_read_is_not_installed(
-    folder: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: str, flags: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.executable", f"{folder}/bin/python")
-    assert main(["install"]) == 2
+    assert main(["install", *flags]) == 2
     assert capsys.readouterr().err.startswith(
         f"responsed: the service cannot read {folder}/bin: install responsed into /opt/responsed with the system's"
     )
