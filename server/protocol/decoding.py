@@ -19,6 +19,25 @@ MAX_CHECKED_ENTRIES = 4096
 """Number of entries to check; 4096 block the event loop for 20 ms."""
 # msgspec's messages end with the place: " - at `$.input[0].role`", " - at `key` in `$.metadata`".
 _ENTRY = re.compile(r" - at `(?:key` in `\$\.(\w+)|\$\.(\w+)\[\.\.\.\])`\Z")
+_NOUNS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "a string",
+    "bool": "a boolean",
+    "array": "an array",
+    "object": "an object",
+}
+_SHAPES = (
+    (re.compile(r"Expected `(?:array|object)` of length <= (\d+)"), "{subject} may have at most {0} entries"),
+    (re.compile(r"Expected `str` of length <= (\d+)"), "{subject} may have at most {0} characters"),
+    (re.compile(r"Expected `\w+` <= (\S+)"), "{subject} must be at most {0}"),
+    (re.compile(r"Expected `\w+` >= (\S+)"), "{subject} must be at least {0}"),
+    (re.compile(r"Expected `\w+` > (\S+)"), "{subject} must be above {0}"),
+    (re.compile(r"Expected `(int.*)`, got `float`"), "{subject} must be {0}, not a fraction"),
+    (re.compile(r"Expected `(.+)`, got `(\w+)`"), "{subject} must be {0}, not {1}"),
+    (re.compile(r"Object missing required field `(\w+)`"), "`{0}` is missing in {subject}"),
+)
+"""Shapes of msgspec's messages, and sentences for them."""
 _fields = msgspec.json.Decoder(dict[str, Raw])
 _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
 """Decoders of parts by their types: each takes as long to make as to use."""
@@ -65,13 +84,27 @@ def invalid_request(
     message, _, inside = str(error).partition(" - at `")
     param = (place + inside.rpartition("$")[2].rstrip("`")).lstrip(".") or None
     if param is None:
-        return InvalidRequest(f"{message}.")
+        return InvalidRequest(_sentence(message, "the body"))
     key = _wrong_key(str(error), kind, data)
     if key is not None and param.endswith("[...]"):
         param = f"{param.removesuffix('[...]')}.{key}"
     elif key is not None:
-        message += f" as the key {key!r}"
-    return InvalidRequest(f"{message} in `{param}`.", param=param)
+        return InvalidRequest(_sentence(message, f"the key {key!r} of `{param}`"), param=param)
+    return InvalidRequest(_sentence(message, f"`{param}`"), param=param)
+
+
+def _sentence(message: str, subject: str) -> str:
+    """Return a message of msgspec as a sentence with the subject; one of unknown shape stays as it is."""
+    for shape, form in _SHAPES:
+        if found := shape.fullmatch(message):
+            text = form.format(*map(_nouns, found.groups()), subject=subject)
+            return f"{text[0].upper()}{text[1:]}."
+    return f"{message} in {subject}."
+
+
+def _nouns(types: str) -> str:
+    *others, last = (_NOUNS.get(each, each) for each in types.split(" | "))
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _wrong_key(message: str, kind: type[object] | None, data: bytes) -> str | None:

@@ -222,7 +222,7 @@ def with_limits(request: S, *fields: str) -> S:
     for field in fields:
         limit = getattr(request, field)
         if limit == 0:
-            raise InvalidRequest(f"Expected `int` >= 1 in `{field}`.", param=field)
+            raise InvalidRequest(f"`{field}` must be at least 1.", param=field)
         if limit == -1:
             request = msgspec.structs.replace(request, **{field: None})
     return request

@@ -214,9 +214,9 @@ async def test_request_without_model_is_accepted_except_compact(body: bytes) -> 
 
 MOST_METADATA = {f"{n:064}": "x" * 512 for n in range(16)}
 LARGER_METADATA: list[tuple[dict[str, Any], str, str]] = [
-    ({**MOST_METADATA, "k": "x"}, "Expected `object` of length <= 16 in `metadata`.", "metadata"),
-    ({"k" * 65: "x"}, f"Expected `str` of length <= 64 as the key '{'k' * 64}...' in `metadata`.", "metadata"),
-    ({"k": "x" * 513}, "Expected `str` of length <= 512 in `metadata.k`.", "metadata.k"),
+    ({**MOST_METADATA, "k": "x"}, "`metadata` may have at most 16 entries.", "metadata"),
+    ({"k" * 65: "x"}, f"The key '{'k' * 64}...' of `metadata` may have at most 64 characters.", "metadata"),
+    ({"k": "x" * 513}, "`metadata.k` may have at most 512 characters.", "metadata.k"),
 ]
 
 

@@ -86,7 +86,7 @@ async def test_formatted_answer_cut_by_limit_is_incomplete() -> None:
         (
             {"type": "json_schema", "schema": SCHEMA},
             "text.format",
-            "Object missing required field `name` in `text.format`.",
+            "`name` is missing in `text.format`.",
         ),
         ({"type": "xml"}, "text.format.type", "Invalid value 'xml' in `text.format.type`."),
     ],

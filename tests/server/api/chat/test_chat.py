@@ -191,8 +191,8 @@ def test_chat_request_becomes_responses_request(fields: dict[str, Any], expected
 BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "no messages": ({"messages": None}, "messages", "`messages` is missing"),
     "none at all": ({"messages": []}, "messages", "`messages` has no text for the model to answer."),
-    "messages a text": ({"messages": "Hi"}, "messages", "Expected `array | null`, got `str`"),
-    "a message without role": ({"messages": [{}]}, "messages[0]", "missing required field `role`"),
+    "messages a text": ({"messages": "Hi"}, "messages", "must be an array or null, not a string"),
+    "a message without role": ({"messages": [{}]}, "messages[0]", "`role` is missing in"),
     "a message of nobody we know": (
         {"messages": [{"role": "boss"}]},
         "messages[0].role",
@@ -206,7 +206,7 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "a part without its text": (
         {"messages": [USER, USER | {"content": [{"type": "text"}]}]},
         "messages[1].content[0]",
-        "missing required field `text`",
+        "`text` is missing in",
     ),
     "a file by id": (
         {"messages": [USER | {"content": [{"type": "file", "file": {"file_id": "f"}}]}]},
@@ -216,17 +216,17 @@ BAD: dict[str, tuple[dict[str, Any], str, str]] = {
     "a call without name": (
         {"messages": [{"role": "assistant", "tool_calls": [{"function": {}}]}]},
         "messages[0].tool_calls[0].function",
-        "missing required field `name`",
+        "`name` is missing in",
     ),
-    "two answers": ({"n": 2}, "n", "Expected `int` <= 1"),
-    "temperature above": ({"temperature": 3}, "temperature", "Expected `float` <= 2.0"),
-    "presence_penalty above": ({"presence_penalty": 3}, "presence_penalty", "Expected `float` <= 2.0"),
-    "a bias above": ({"logit_bias": {"3": 101}}, "logit_bias.3", "Expected `float` <= 100.0"),
-    "top_logprobs above": ({"top_logprobs": 21}, "top_logprobs", "Expected `int` <= 20"),
-    "logprobs a number": ({"logprobs": 5}, "logprobs", "got `int`"),
-    "no tokens": ({"max_tokens": 0}, "max_tokens", "Expected `int` >= 1"),
-    "no completion tokens": ({"max_completion_tokens": 0}, "max_completion_tokens", "Expected `int` >= 1"),
-    "options a text": ({"stream_options": "usage"}, "stream_options", "got `str`"),
+    "two answers": ({"n": 2}, "n", "must be at most 1"),
+    "temperature above": ({"temperature": 3}, "temperature", "must be at most 2.0"),
+    "presence_penalty above": ({"presence_penalty": 3}, "presence_penalty", "must be at most 2.0"),
+    "a bias above": ({"logit_bias": {"3": 101}}, "logit_bias.3", "must be at most 100.0"),
+    "top_logprobs above": ({"top_logprobs": 21}, "top_logprobs", "must be at most 20"),
+    "logprobs a number": ({"logprobs": 5}, "logprobs", "not a whole number"),
+    "no tokens": ({"max_tokens": 0}, "max_tokens", "must be at least 1"),
+    "no completion tokens": ({"max_completion_tokens": 0}, "max_completion_tokens", "must be at least 1"),
+    "options a text": ({"stream_options": "usage"}, "stream_options", "not a string"),
 }  # fmt: skip
 
 

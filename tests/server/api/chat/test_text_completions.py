@@ -101,7 +101,7 @@ WRONG = [
     ({}, "prompt", "`prompt` is missing: send a text or a list of token ids."),
     ({"prompt": ""}, "prompt", "`prompt` is missing: send a text or a list of token ids."),
     ({"prompt": []}, "prompt", "`prompt` is missing: send a text or a list of token ids."),
-    ({"prompt": ["a", "b"]}, "prompt[0]", "Expected `int`, got `str` in `prompt[0]`."),
+    ({"prompt": ["a", "b"]}, "prompt[0]", "`prompt[0]` must be a whole number, not a string."),
     ({"prompt": [-1]}, "prompt", "`prompt` has the token -1; this model has those from 0 to 260."),
     ({"prompt": [261]}, "prompt", "`prompt` has the token 261; this model has those from 0 to 260."),
     ({"prompt": "a", "n": 2}, "n", "`n` of 2 is not supported: leave it out."),

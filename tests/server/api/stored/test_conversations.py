@@ -260,29 +260,29 @@ async def test_conversation_survives_restart(tmp_path: Path) -> None:
 
 WRONG: dict[str, tuple[str, dict[str, Any], str, str | None]] = {
     "21 items at the beginning": (
-        "", {"items": [msg("user", "x")] * 21}, "Expected `array` of length <= 20 in `items`.", "items",
+        "", {"items": [msg("user", "x")] * 21}, "`items` may have at most 20 entries.", "items",
     ),
     "21 items later": (
-        "/{}/items", {"items": [msg("user", "x")] * 21}, "Expected `array` of length <= 20 in `items`.", "items",
+        "/{}/items", {"items": [msg("user", "x")] * 21}, "`items` may have at most 20 entries.", "items",
     ),
     "17 keys": (
         "", {"metadata": dict.fromkeys(map(str, range(17)), "")},
-        "Expected `object` of length <= 16 in `metadata`.", "metadata",
+        "`metadata` may have at most 16 entries.", "metadata",
     ),
     "a long key": (
         "", {"metadata": {"k" * 65: ""}},
-        f"Expected `str` of length <= 64 as the key '{'k' * 64}...' in `metadata`.", "metadata",
+        f"The key '{'k' * 64}...' of `metadata` may have at most 64 characters.", "metadata",
     ),
     "a long value": (
-        "/{}", {"metadata": {"k": "v" * 513}}, "Expected `str` of length <= 512 in `metadata.k`.", "metadata.k",
+        "/{}", {"metadata": {"k": "v" * 513}}, "`metadata.k` may have at most 512 characters.", "metadata.k",
     ),
     "a number as value": (
-        "/{}", {"metadata": {"k": 1}}, "Expected `str`, got `int` in `metadata.k`.", "metadata.k",
+        "/{}", {"metadata": {"k": 1}}, "`metadata.k` must be a string, not a whole number.", "metadata.k",
     ),
     "no metadata": ("/{}", {}, "`metadata` is missing: send the new metadata.", "metadata"),
     "no items": ("/{}/items", {}, "`items` is missing or empty: send the items to add.", "items"),
     "no item": ("/{}/items", {"items": []}, "`items` is missing or empty: send the items to add.", "items"),
-    "an item that is none": ("", {"items": ["x"]}, "Expected `object`, got `str` in `items[0]`.", "items[0]"),
+    "an item that is none": ("", {"items": ["x"]}, "`items[0]` must be an object, not a string.", "items[0]"),
     "an item of no kind": (
         "/{}/items", {"items": [msg("user", "x"), {"x": 1}]}, "`items[1]` has neither `type` nor `role`.", "items[1]",
     ),
@@ -309,8 +309,8 @@ async def test_invalid_conversation_request_names_field_and_changes_nothing(tmp_
             answer = await exchange(running, "POST", ALL + rest.format(made["id"]), encode(**fields))
             assert (name, *seen(answer)) == (name, *refusal(400, message, param))
         for query, message, param in (
-            ("limit=0", "Expected `int` >= 1 in `limit`.", "limit"),
-            ("limit=101", "Expected `int` <= 100 in `limit`.", "limit"),
+            ("limit=0", "`limit` must be at least 1.", "limit"),
+            ("limit=101", "`limit` must be at most 100.", "limit"),
             ("order=up", "Invalid enum value 'up' in `order`.", "order"),
             ("after=msg_x", "There is no item 'msg_x' in this list.", "after"),
         ):

@@ -34,7 +34,7 @@ def test_reference_with_or_without_type_is_found() -> None:
 NO_IDS: list[tuple[Any, str]] = [
     ({"type": "item_reference"}, "`input[1]` references no item: `id` is missing."),
     (reference(None), "`input[1]` references no item: `id` is missing."),
-    (reference(7), "Expected `str | null`, got `int` in `input[1].id`."),
+    (reference(7), "`input[1].id` must be a string or null, not a whole number."),
 ]
 
 

@@ -260,13 +260,13 @@ async def test_input_items_include_earlier_turns(by: str, tmp_path: Path) -> Non
 
 
 WRONG = [
-    ("/input_items?limit=0", "Expected `int` >= 1 in `limit`.", "limit"),
-    ("/input_items?limit=101", "Expected `int` <= 100 in `limit`.", "limit"),
-    ("/input_items?limit=x", "Expected `int`, got `str` in `limit`.", "limit"),
+    ("/input_items?limit=0", "`limit` must be at least 1.", "limit"),
+    ("/input_items?limit=101", "`limit` must be at most 100.", "limit"),
+    ("/input_items?limit=x", "`limit` must be a whole number, not a string.", "limit"),
     ("/input_items?order=up", "Invalid enum value 'up' in `order`.", "order"),
     ("/input_items?after=x", "There is no item 'x' in this list.", "after"),
-    ("?stream=perhaps", "Expected `bool`, got `str` in `stream`.", "stream"),
-    ("?stream=true&starting_after=-2", "Expected `int` >= -1 in `starting_after`.", "starting_after"),
+    ("?stream=perhaps", "`stream` must be a boolean, not a string.", "stream"),
+    ("?stream=true&starting_after=-2", "`starting_after` must be at least -1.", "starting_after"),
 ]
 
 
