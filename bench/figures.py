@@ -84,7 +84,7 @@ LOADS: dict[tuple[str, ...], tuple[TableRow, ...]] = {
 TRACED = ("--trace", "--requests", "12")
 """Flags of the run whose budget of a token fills the row `BUDGET`; other servers have no times of tokens."""
 STAGES = ("wait", "decode", "sample", "hand-over", "encode", "send", "network")
-BUDGET = f"budget of a token: {', '.join(STAGES)}"
+BUDGET = f"budget of a token (medians): {', '.join(STAGES)}"
 
 
 def measure(flags: Sequence[str], ours: str, *theirs: str) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def test_table_has_the_rows_of_the_readme() -> None:
         "| four streams while a 2,000-token prompt arrives: longest time between tokens | 8.55 ms | 31.6 s |",
     ]
     assert found.splitlines()[-1] == (
-        "| budget of a token: wait, decode, sample, hand-over, encode, send, network "
+        "| budget of a token (medians): wait, decode, sample, hand-over, encode, send, network "
         "| 0.01, 1.01, 2.01, 3.01, 4.01, 5.01, 6.01 ms | - |"
     )
     labels = [line.split("|")[1] for line in found.replace("(bare loop: 8.18 ms)", "").splitlines()]

@@ -33,3 +33,19 @@ def test_garbage_collector_works_while_the_daemon_runs() -> None:
     )
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed == "True True\n"
+
+
+@pytest.mark.parametrize(("ignores", "handlers"), [(False, "0 True"), (True, "1 False")])
+def test_interrupt_ends_the_process_while_serve_imports_its_modules(ignores: bool, handlers: str) -> None:
+    """An exception is lost if the signal comes in a callback of an import's lock. Shells ignore it in background."""
+    code = (
+        "import signal, sys\n"
+        f"if {ignores}: signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "sys.argv = ['responsed', 'serve', '--print-config']\n"
+        "from server.__main__ import main\n"
+        "importing = int(signal.getsignal(signal.SIGINT))\n"
+        "main()\n"
+        "print(importing, signal.getsignal(signal.SIGINT) is signal.default_int_handler, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == f"{handlers}\n"
