@@ -17,7 +17,7 @@ BUILT_IN = {"chatml": CHATML, "plain": PLAIN}
 """Name for `--chat-template` -> template."""
 
 
-class TemplateFileError(OSError):
+class TemplateFileError(Exception):
     """The file of `--chat-template` cannot be used. The message is one sentence with a remedy."""
 
 

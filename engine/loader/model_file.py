@@ -12,7 +12,7 @@ from engine.tokenizer import Vocabulary
 def read(path: Path, libllama: Path | None = None, chat_template: str = "") -> tuple[Header, Vocabulary, ChatTemplate]:
     """Read a file without its weights; `chat_template` (see `Options`) replaces its own.
 
-    Raises GGUFError, TemplateError, ModelError, OSError.
+    Raises GGUFError, TemplateError, TemplateFileError, ModelError, OSError.
     """
     header = read_header(path)
     return header, *read_texts(path, header, libllama, chat_template)

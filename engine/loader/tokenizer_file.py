@@ -14,7 +14,7 @@ GGUF_MAGIC = b"GGUF"
 def read(path: Path, chat_template: str = "") -> tuple[Vocabulary, ChatTemplate]:
     """Read a GGUF file or a `tokenizer.json`. `chat_template` (see `Options`) replaces the model's own.
 
-    Raises GGUFError, TemplateError, ModelError, OSError.
+    Raises GGUFError, TemplateError, TemplateFileError, ModelError, OSError.
     """
     with path.open("rb") as file:
         is_gguf = file.read(len(GGUF_MAGIC)) == GGUF_MAGIC

@@ -6,7 +6,7 @@ import secrets
 
 from msgspec import Struct
 
-from engine.chat_template import ChatTemplate, TemplateFileError
+from engine.chat_template import ChatTemplate
 from engine.loader import read_tokenizer
 from engine.tokenizer import Vocabulary
 from server.config import Config, ConfigError, LiveConfig, credential, read_secret
@@ -91,8 +91,6 @@ def tokenizer(config: Config) -> tuple[Vocabulary, ChatTemplate]:
     assert config.tokenizer is not None, "`check_upstream_settings` requires it"
     try:
         return read_tokenizer(config.tokenizer, config.chat_template or "")
-    except TemplateFileError:
-        raise
     except OSError as error:
         remedy = "name the GGUF file or the tokenizer.json of the upstreams' model"
         raise ConfigError(f"--tokenizer {config.tokenizer} cannot be read ({error.strerror}): {remedy}") from error
