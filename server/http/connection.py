@@ -96,7 +96,7 @@ class Connection:
         return self._extended(asgi_scope(request, self._headers, address, scheme))
 
     def _extended(self, scope: Scope) -> Scope:
-        return {**scope, "extensions": {"upgrade": self._upgrade}}
+        return {**scope, "extensions": {"upgrade": self._upgrade, "received": self._received_now}}
 
     def _values(self, name: bytes) -> list[bytes]:
         """Return the values of a header of the request, which may be there several times."""
@@ -173,22 +173,38 @@ class Connection:
         self._chunked = b"\r\ntransfer-encoding: chunked\r\n" in data.lower()
         return data
 
+    def _received_now(self) -> tuple[bytes, bool]:
+        """Return the received part of the body, and True if `_receive` returns more of it, or the disconnect."""
+        try:
+            return self._received()
+        except h11.RemoteProtocolError as error:
+            self._fault = error
+            return b"", True
+
     async def _body(self) -> tuple[bytes, bool]:
-        """Return the available part of the body, and True if more follows. Raises h11.RemoteProtocolError."""
+        """Wait for a part of the body; return it, and True if more follows. Raises h11.RemoteProtocolError."""
+        while (part := self._received()) == (b"", True):
+            await self._read_request()
+        return part
+
+    def _received(self) -> tuple[bytes, bool]:
+        """Return the received part of the body, and True if more follows. Raises h11.RemoteProtocolError."""
         body = bytearray()
-        event = await self._event()
-        while isinstance(event, h11.Data):
+        while isinstance(event := self._wire.next_event(), h11.Data):
             body += event.data
-            event = self._wire.next_event()
         return bytes(body), event is h11.NEED_DATA
 
     async def _event(self) -> "h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]":
         """Return h11's next event. Raises h11.RemoteProtocolError."""
         while (event := self._wire.next_event()) is h11.NEED_DATA:
-            if self._wire.they_are_waiting_for_100_continue:
-                await self._stream.write(self._wire.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
-            await self._read()
+            await self._read_request()
         return event
+
+    async def _read_request(self) -> None:
+        """Read from the socket, after 100 (Continue) if the client waits for that."""
+        if self._wire.they_are_waiting_for_100_continue:
+            await self._stream.write(self._wire.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
+        await self._read()
 
     async def _read(self) -> bool:
         """Read from the socket once; return False at the end of the client's input."""
