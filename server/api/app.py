@@ -83,9 +83,7 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         match scope["type"]:
             case "http":
-                exchange = Exchange(scope, receive, send, f"req_{uuid4().hex}")
-                async with exchange.open():
-                    await self._exchange(exchange)
+                await self._exchange(Exchange(scope, receive, send, f"req_{uuid4().hex}"))
             case "lifespan":  # hypercorn waits for these answers before it starts
                 await receive()
                 await send({"type": "lifespan.startup.complete"})
@@ -148,15 +146,12 @@ class App:
     async def _exchange(self, exchange: Exchange) -> None:
         self._services.busy.begin()
         try:
-            await self._answer(exchange)
-        except ClientDisconnected:
-            exchange.outcome = exchange.outcome or exchange.disconnect_reason
-            exchange.status = exchange.status or CLIENT_CLOSED_REQUEST
-        except Exception as failure:
-            await self._refuse(exchange, as_api_error(failure, exchange.id))
+            await exchange.serve(self._answer)
         finally:
-            self._services.bodies.release(exchange)
             self._services.busy.end()
+        if not exchange.status:
+            exchange.status = CLIENT_CLOSED_REQUEST
+            exchange.outcome = exchange.outcome or exchange.disconnect_reason
         self._record(exchange, exchange.began)
 
     def _record(self, request: Exchange | SessionTurn, began: float) -> None:
@@ -190,6 +185,17 @@ class App:
             self._metrics.record_answer(summary)
 
     async def _answer(self, exchange: Exchange) -> None:
+        """Answer a request, or refuse it; its status stays 0 if its client disconnects before that."""
+        try:
+            await self._handle(exchange)
+        except ClientDisconnected:
+            exchange.outcome = exchange.outcome or exchange.disconnect_reason
+        except Exception as failure:
+            await self._refuse(exchange, as_api_error(failure, exchange.id))
+        finally:
+            self._services.bodies.release(exchange)
+
+    async def _handle(self, exchange: Exchange) -> None:
         if exchange.path not in PUBLIC:
             self._access.check(exchange.header(b"host"), exchange.header(b"origin"))
             if (origin := exchange.header(b"origin")) is not None and self._access.allows(origin):

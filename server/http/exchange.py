@@ -5,8 +5,8 @@ arrives in one piece.
 """
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
@@ -42,8 +42,6 @@ EVENT_STREAM: Headers = [
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),  # otherwise nginx buffers frames up to 4 kB
 ]
-
-
 CLIENT_DISCONNECTED = "client disconnected"
 
 
@@ -198,40 +196,34 @@ class Exchange:
             return await self.close(self._error_frames(error))
         return await self.answer(error.status, error.body(), [*JSON, *_error_headers(error)])
 
-    @asynccontextmanager
-    async def open(self) -> AsyncIterator[None]:
-        """Host the task that notices a disconnect, until the block ends."""
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            yield
-            nursery.cancel_scope.cancel()
+    async def serve(self, handler: "Callable[[Exchange], Awaitable[None]]") -> None:
+        """Call the handler, beside the task that notices a disconnect."""
+        async with trio.open_nursery() as self._nursery:
+            await handler(self)
+            self._nursery.cancel_scope.cancel()
 
     @contextmanager
-    def until_disconnect(self) -> Iterator[trio.CancelScope]:
-        """Cancel the block when the client disconnects. The exchange must be open, and the body have been read.
+    def until_disconnect(self) -> Iterator[None]:
+        """Cancel the block when the client disconnects. The body must have been read.
 
         Call `close` after the block: a client that disconnects on its last frame must not cancel that frame.
         """
-        assert self._nursery is not None, "the exchange is open"
-        if not self._watched:
-            self._watched = True
-            self._nursery.start_soon(self._watch)
         with trio.CancelScope() as scope:
-            self._scopes.append(scope)
-            if self._disconnected:
-                scope.cancel()
+            self._cancel_at_disconnect(scope)
             try:
-                yield scope
+                yield
             finally:
                 self._scopes.remove(scope)
 
     @contextmanager
     def while_connected(self) -> Iterator[None]:
-        """Cancel the block when the client disconnects, and raise ClientDisconnected after it."""
-        with self.until_disconnect() as scope:
+        """Cancel the handler when the client disconnects during the block. The body must have been read."""
+        scope = self._serving.cancel_scope
+        self._cancel_at_disconnect(scope)
+        try:
             yield
-        if scope.cancelled_caught:
-            raise ClientDisconnected
+        finally:
+            self._scopes.remove(scope)
 
     async def start_stream(self, error_frames: Callable[[ApiError], bytes]) -> None:
         """Begin a stream; its head leaves with the first `send`. `error_frames` makes the frames of `send_error`."""
@@ -270,6 +262,20 @@ class Exchange:
         self._body_ended = not message.get("more_body", False)
         chunk: bytes = message.get("body", b"")
         return chunk
+
+    def _cancel_at_disconnect(self, scope: trio.CancelScope) -> None:
+        """Cancel the scope when the client disconnects, or at once if it has."""
+        if not self._watched:
+            self._watched = True
+            self._serving.start_soon(self._watch)
+        self._scopes.append(scope)
+        if self._disconnected:
+            scope.cancel()
+
+    @property
+    def _serving(self) -> trio.Nursery:
+        assert self._nursery is not None, "`serve` runs"
+        return self._nursery
 
     async def _watch(self) -> None:
         while (message := await self._receive())["type"] != "http.disconnect":
