@@ -18,36 +18,52 @@ class Route(Struct, frozen=True):
     path: str
     pattern: re.Pattern[str]
     handlers: Handlers
+    allow: str
 
 
 class Router:
     def __init__(self, table: Mapping[str, Handlers]) -> None:
-        """Route by the first path that matches. `{name}` matches one segment, `{name...}` the rest of the path."""
-        self._routes = [Route(path, _pattern(path), handlers) for path, handlers in table.items()]
+        """Route by a path without parameters, or by the first pattern that matches.
+
+        `{name}` matches one segment, `{name...}` the rest of the path.
+        """
+        routes = [_route(path, handlers) for path, handlers in table.items()]
+        self._plain = {route.path: route for route in routes if "{" not in route.path}
+        self._patterns = [route for route in routes if "{" in route.path]
 
     def find(self, method: str, path: str) -> tuple[Handler | None, tuple[str, ...], str, str]:
         """Return the handler, its parameters, the allowed methods, and the path of the table; OPTIONS has no handler.
 
         Raises NotFound, MethodNotAllowed.
         """
-        for route in self._routes:
-            if (match := route.pattern.fullmatch(path)) is not None:
-                break
-        else:
+        if (found := self._match(path)) is None:
             raise NotFound(f"There is no endpoint {path}{self._suggestion(path)}.")
-        allow = ", ".join([*route.handlers, "OPTIONS"])
-        handler = route.handlers.get(method)
+        route, parameters = found
+        handler, allow = route.handlers.get(method), route.allow
         if handler is None and method != "OPTIONS":
             raise MethodNotAllowed(f"Method {method} is not allowed for {path}; allowed: {allow}.", allow=allow)
-        return handler, match.groups(), allow, route.path
+        return handler, parameters, allow, route.path
+
+    def _match(self, path: str) -> tuple[Route, tuple[str, ...]] | None:
+        """Return the route of a path and its parameters; None if it has none."""
+        if (plain := self._plain.get(path)) is not None:
+            return plain, ()
+        for route in self._patterns:
+            if (match := route.pattern.fullmatch(path)) is not None:
+                return route, match.groups()
+        return None
 
     def _suggestion(self, path: str) -> str:
         """Return the end of the error message: an endpoint with another slash or `/v1`, if there is one."""
         bare = "/" + path.strip("/")
         for similar in (bare, f"/v1{bare}", bare.removeprefix("/v1")):
-            if similar != path and any(route.pattern.fullmatch(similar) for route in self._routes):
+            if similar != path and self._match(similar) is not None:
                 return f"; use {similar}"
         return ""
+
+
+def _route(path: str, handlers: Handlers) -> Route:
+    return Route(path, _pattern(path), handlers, allow=", ".join([*handlers, "OPTIONS"]))
 
 
 def _pattern(path: str) -> re.Pattern[str]:
