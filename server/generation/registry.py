@@ -121,6 +121,8 @@ class Generations:
         """Raise Unavailable if no further generation of the caller is admitted to a lane; None: to any lane."""
         if self._stopping or not self._engine.running:
             raise stopping()
+        if self._admission.has_slot(len(self._active)):
+            return
         refusals = [self._refusal(caller, each) for each in (Lane if lane is None else (lane,))]
         if refusals[0] is not None and None not in refusals:
             raise refusals[0]
@@ -183,7 +185,7 @@ class Generations:
 
     def _refusal(self, caller: Caller, lane: Lane) -> ServerBusy | None:
         """Return the error for a further generation; None if it has a place or an abandoned one yields."""
-        if self._admission.has_slot(len(self._active)) or self._first_abandoned(lane) is not None:
+        if self._first_abandoned(lane) is not None:
             return None
         loads = [generation.load() for generation in self._active]
         return self._admission.refusal(caller, lane, loads, self._pace)
