@@ -2,8 +2,8 @@
 
 import logging
 import time
+from os import urandom
 from pathlib import Path
-from uuid import uuid4
 
 import trio
 from msgspec.structs import replace
@@ -83,7 +83,7 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         match scope["type"]:
             case "http":
-                await self._exchange(Exchange(scope, receive, send, f"req_{uuid4().hex}"))
+                await self._exchange(Exchange(scope, receive, send, f"req_{urandom(16).hex()}"))
             case "lifespan":  # hypercorn waits for these answers before it starts
                 await receive()
                 await send({"type": "lifespan.startup.complete"})

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from uuid import uuid4
+from os import urandom
 
 import msgspec
 from msgspec import UNSET, Raw, Struct
@@ -54,7 +54,7 @@ class ConversationsHandler:
         if self._store is None:
             raise InvalidRequest("This server stores no conversations: start it with --store PATH.")
         metadata = msgspec.json.encode(creation.metadata or {})
-        conversation = Conversation(f"conv_{uuid4().hex}", int(time.time()), metadata)
+        conversation = Conversation(f"conv_{urandom(16).hex()}", int(time.time()), metadata)
         new = await self._new_items(creation.items or ())
         await self._store.run(self._store.conversations.create, conversation, new, time.monotonic())
         await exchange.answer(200, _encode(conversation))
@@ -157,7 +157,7 @@ def _stored_items(items: Sequence[Raw]) -> list[StoredItem]:
             raise InvalidRequest(f"`{place}` has neither `type` nor `role`.", param=place)
     for _ in InputReader().entries(items, "items"):
         pass
-    new = split(stored_items.encode_input_items(items, uuid4().hex))
+    new = split(stored_items.encode_input_items(items, urandom(16).hex()))
     if len({item.id for item in new}) < len(new):
         raise InvalidRequest("Two of `items` have the same `id`: leave the ids out.", param="items")
     return new

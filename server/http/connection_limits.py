@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
-from uuid import uuid4
+from os import urandom
 
 import trio
 from msgspec.structs import replace
@@ -119,7 +119,7 @@ class OverloadedApp:
         if scope["type"] == "http" and scope["path"] in PROBES:
             return await self._app(scope, receive, send)
         self._refusals[Refusal.CONNECTION_LIMIT] += 1
-        exchange = Exchange(scope, receive, send, f"req_{uuid4().hex}")
+        exchange = Exchange(scope, receive, send, f"req_{urandom(16).hex()}")
         return await exchange.send_error(
             Unavailable("Too many connections are open; try again in a second, or raise --max-connections.")
         )

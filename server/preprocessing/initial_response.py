@@ -1,7 +1,7 @@
 """Build the response of `response.created`: the effective values of all settings, and no output."""
 
 import time
-from uuid import uuid4
+from os import urandom
 
 from msgspec import UNSET, UnsetType
 
@@ -36,7 +36,7 @@ def initial_response(
     request = prepared.request
     toolbox = prepared.toolbox.in_effect(constraints.loose)
     return Response(
-        id=f"resp_{uuid4().hex}",
+        id=f"resp_{urandom(16).hex()}",
         created_at=int(time.time()),
         frequency_penalty=sampling.frequency_penalty,
         status="queued" if queued else "in_progress",

@@ -3,8 +3,8 @@
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from os import urandom
 from typing import Protocol
-from uuid import uuid4
 
 import trio
 from msgspec import Struct
@@ -107,7 +107,7 @@ class SessionLane:
             if not running.steerable:
                 message = "Responses with a conversation, a compaction, MCP tools or without output cannot be steered."
                 raise SteerRefused("steering_not_supported", message)
-            pending = PendingSteer(f"steer_{uuid4().hex}", steer, items)
+            pending = PendingSteer(f"steer_{urandom(16).hex()}", steer, items)
             size = pending.size + sum(each.size for each in running.steers)
             if len(running.steers) >= steering.MAX_PENDING or size > steering.MAX_PENDING_BYTES:
                 message = "Too much input waits for this response: wait until the next one begins."

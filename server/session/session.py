@@ -7,7 +7,7 @@ the other. A client that names no lane has only one.
 import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
-from uuid import uuid4
+from os import urandom
 
 import trio
 
@@ -88,7 +88,7 @@ class Session:
         await self._socket.send(messages)
 
     def begin_turn(self) -> SessionTurn:
-        return SessionTurn(self._handshake, f"req_{uuid4().hex}")
+        return SessionTurn(self._handshake, f"req_{urandom(16).hex()}")
 
     def end_turn(self, turn: SessionTurn) -> None:
         self._record(turn, turn.began)

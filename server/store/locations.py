@@ -1,8 +1,8 @@
 """The database at a place of `--store`."""
 
+from os import urandom
 from pathlib import Path
 from typing import TypeAlias
-from uuid import uuid4
 
 from msgspec import Struct
 
@@ -38,7 +38,7 @@ def open_database(place: Place, address: str = "") -> Database:
     """
     if isinstance(place, Path):
         return SQLiteDatabase(place, SCHEMA)
-    return PostgresDatabase(place.url, place.password, Peer(f"srv_{uuid4().hex}", address))
+    return PostgresDatabase(place.url, place.password, Peer(f"srv_{urandom(16).hex()}", address))
 
 
 def open_inventory(place: Place) -> Inventory:
