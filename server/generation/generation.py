@@ -137,7 +137,7 @@ class Generation:
 
     def content(self) -> str | None:
         """Return input and output as JSON for the log; None unless the operator wants them there."""
-        return content(self.response, self._spec.items) if self._spec.logs_content else None
+        return content(self.response, self._spec.items()) if self._spec.logs_content else None
 
     def summary(self) -> GenerationSummary:
         """Return the facts about the generation, which has ended."""

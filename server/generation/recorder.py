@@ -3,12 +3,12 @@
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
 from server.protocol.response import Response
-from server.store import AsyncStore, Missing, Stored, StoredItem, StoreError, split
+from server.store import AsyncStore, Conversations, Missing, Store, Stored, StoredItem, StoreError, split
 from server.stream import StreamInput
 
 log = logging.getLogger("responsed.generation")
@@ -17,8 +17,8 @@ log = logging.getLogger("responsed.generation")
 class Recorder:
     """Writer of one response. It logs a failed write; the client then loses the stored copy only."""
 
-    def __init__(self, store: AsyncStore | None, first: Response, items: bytes) -> None:
-        """Record the response `first`, whose stored input is `items`."""
+    def __init__(self, store: AsyncStore | None, first: Response, items: Callable[[], bytes]) -> None:
+        """Record the response `first`. `items` returns its stored input; the thread of the store calls it."""
         self._store = store
         self._first = first
         self._items = items
@@ -27,9 +27,13 @@ class Recorder:
 
     async def begin(self) -> bool:
         """Write the unfinished response; return True if it is stored."""
-        self.unwritten, first = False, self._first
-        if self._store is None or not first.store:
+        self.unwritten = False
+        if self._store is None or not self._first.store:
             return False
+        return await self._is_written(self._store.run(self._write_beginning, self._store.responses))
+
+    def _write_beginning(self, store: Store) -> None:
+        first = self._first
         encoded = msgspec.json.encode(first)
         stored = Stored(
             id=first.id,
@@ -37,11 +41,11 @@ class Recorder:
             status=first.status,
             first=encoded,
             response=encoded,
-            items=self._items,
+            items=self._items(),
             previous=first.previous_response_id,
             conversation=first.conversation.id if first.conversation else None,
         )
-        return await self._is_written(self._store.run(self._store.responses.begin, stored, time.monotonic()))
+        store.begin(stored, time.monotonic())
 
     async def advance(self, inputs: Sequence[StreamInput]) -> None:
         """Write the inputs so far, since calls have effects that a crash must not hide."""
@@ -69,8 +73,10 @@ class Recorder:
             )
         elif response.conversation and response.status != "failed":
             with contextlib.suppress(Missing):  # the client deleted it meanwhile
-                added = [*split(self._items), *output_items]
-                await store.run(store.conversations.add, response.conversation.id, added, time.monotonic())
+                await store.run(self._extend, store.conversations, response.conversation.id, output_items)
+
+    def _extend(self, store: Conversations, id_: str, output_items: Sequence[StoredItem]) -> None:
+        store.add(id_, [*split(self._items()), *output_items], time.monotonic())
 
     async def _is_written(self, writing: Awaitable[None]) -> bool:
         try:

@@ -44,8 +44,8 @@ class GenerationSpec(Struct, frozen=True, kw_only=True):
     """Response of the event `response.created`."""
     job: GeneratorJob
     processor: Processor
-    items: bytes
-    """Input items, a JSON list for the store and the log."""
+    items: Callable[[], bytes]
+    """Function that returns the input items, a JSON list for the store and the log."""
     logs_content: bool = False
     """True if the operator wants input and output in the log."""
     origin: Origin

@@ -1,11 +1,13 @@
 """Middle stages of a request: build the prompt, compile its constraints, and specify the generation."""
 
+from functools import cache, partial
+
 from msgspec.structs import replace
 
 from engine.job import Lane, SamplingParams
 from server.config import Config, LiveConfig
 from server.generation import GenerationSpec, Generator, Stage
-from server.http import ITEM_BYTES, WorkThread
+from server.http import WorkThread
 from server.postprocessing import ReasoningSealer
 from server.preprocessing.answer_stages import AnswerStages
 from server.preprocessing.entry_limits import EntryLimits
@@ -165,13 +167,11 @@ class SpecBuilder:
         compared = NOT_COMPARED
         if not prepared.lists_tools:  # otherwise the model gets another prompt
             compared = await prompt.compared(replace(prepared, items=texts), first.id, client, group)
-        recorded = first.store or first.conversation or self._config.log_content
-        items = await self._encoded_items(request, first.id) if recorded else b"[]"
         spec = GenerationSpec(
             first=_with_lacking(compared.added_to(first), prompt.lacking(params)),
             job=job,
             processor=prompt.processor(prepared, options.stops(request)),
-            items=items,
+            items=cache(partial(stored_items.encode_input_items, request.input or (), first.id)),
             logs_content=self._config.log_content,
             origin=origin_of(requester, prepared.skipped),
             caller=requester.caller,
@@ -206,11 +206,6 @@ class SpecBuilder:
             return None
         await self._seal.load()
         return ReasoningSealer(self._seal.seal)
-
-    async def _encoded_items(self, request: Request, response_id: str) -> bytes:
-        input_ = request.input or ()
-        size = len(input_) if isinstance(input_, str) else len(input_) * ITEM_BYTES
-        return await self._work.run(size, stored_items.encode_input_items, input_, response_id)
 
 
 def _with_lacking(first: Response, lacking: tuple[str, ...]) -> Response:

@@ -2,7 +2,7 @@
 
 from server.store.async_store import AsyncStore
 from server.store.calls import LOST_RESULT
-from server.store.conversations import Conversation, StoredItem, split
+from server.store.conversations import Conversation, Conversations, StoredItem, split
 from server.store.deletions import Deletion
 from server.store.errors import NewerStore, OlderStore, StoreError
 from server.store.eviction import Limits, Missing, StoreUsage
@@ -14,6 +14,7 @@ __all__ = [
     "LOST_RESULT",
     "AsyncStore",
     "Conversation",
+    "Conversations",
     "Deletion",
     "Entry",
     "Inventory",
