@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-import pydantic
 import pytest
 import trio
 from hypothesis import given
@@ -217,7 +216,7 @@ async def test_chat_completions_have_logprobs() -> None:
         whole = await exchange(running, "POST", "/v1/chat/completions", body)
     right: Any = pytest.approx(RIGHT)
     assert streamed == [[("H", right)], [("bytes:\\xc3", right), ("bytes:\\xa9", right)]]
-    pydantic.TypeAdapter(ChatCompletion).validate_json(whole.body, strict=True)
+    ChatCompletion.model_validate_json(whole.body, strict=True)
     logprobs = whole.json["choices"][0]["logprobs"]
     assert [(each["bytes"], each["top_logprobs"]) for each in logprobs["content"]] == [
         ([72], []),

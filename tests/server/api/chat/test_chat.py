@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 import msgspec
-import pydantic
 import pytest
 from msgspec.structs import replace
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
@@ -342,7 +341,7 @@ def test_chunk_encoder_of_events_gives_expected_chunks(
 def test_each_chunk_fits_official_client(name: str) -> None:
     events, include_usage, _ = STREAMS[name]
     for each in filter(None, data(ChatChunkEncoder(BEGUN, include_usage).encode(events))):
-        pydantic.TypeAdapter(ChatCompletionChunk).validate_json(json.dumps(each), strict=True)
+        ChatCompletionChunk.model_validate_json(json.dumps(each), strict=True)
 
 
 def test_chunk_frames_have_expected_bytes() -> None:
@@ -356,7 +355,7 @@ def test_chunk_frames_have_expected_bytes() -> None:
 @pytest.mark.parametrize(("response", "finish"), [(WHOLE, "stop"), (SHORT, "length")])
 def test_completion_of_response_has_expected_fields(response: Response, finish: str) -> None:
     body = msgspec.json.encode(completion(response))
-    pydantic.TypeAdapter(ChatCompletion).validate_json(body, strict=True)
+    ChatCompletion.model_validate_json(body, strict=True)
     message = {"content": "Hello", "refusal": None, "role": "assistant"}
     assert json.loads(body) == HEAD | {
         "object": "chat.completion",
@@ -368,7 +367,7 @@ def test_completion_of_response_has_expected_fields(response: Response, finish: 
 def test_completion_with_logprobs_has_them() -> None:
     item = msgspec.structs.replace(ITEM, content=(OutputText("Hello", logprobs=(LOGPROB, LOGPROB)),))
     body = msgspec.json.encode(completion(msgspec.structs.replace(WHOLE, output=(item,))))
-    pydantic.TypeAdapter(ChatCompletion).validate_json(body, strict=True)
+    ChatCompletion.model_validate_json(body, strict=True)
     assert json.loads(body)["choices"][0]["logprobs"] == {"content": [TOLD, TOLD], "refusal": None}
 
 
