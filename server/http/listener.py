@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any, cast
 
 import hypercorn.trio
@@ -99,9 +99,6 @@ async def serve(
             elif admission is Admission.ADMITTED:
                 await _serve_stream(app, stream, drain, options)
 
-    for repeated in (logging.getLogger("trio.serve_listeners"), refusals, proxy_log, tls.log):
-        repeated.addFilter(_OncePerMinute())
-
     async def drained() -> None:
         await stop()
         drain.close()
@@ -113,7 +110,13 @@ async def serve(
     config.errorlog = logging.getLogger("responsed.hypercorn")
     config.errorlog.setLevel(logging.WARNING)  # the daemon logs the addresses itself
     hypercorn.trio.run.TCPServer = serve_connection  # type: ignore[assignment,attr-defined]  # no option replaces it
-    await hypercorn.trio.serve(cast("ASGIFramework", app), config, shutdown_trigger=drained, task_status=task_status)
+    with ExitStack() as stack:
+        for repeated in (logging.getLogger("trio.serve_listeners"), refusals, proxy_log, tls.log):
+            repeated.addFilter(once := _OncePerMinute())
+            stack.callback(repeated.removeFilter, once)
+        await hypercorn.trio.serve(
+            cast("ASGIFramework", app), config, shutdown_trigger=drained, task_status=task_status
+        )
 
 
 async def _serve_stream(app: Application, stream: trio.SocketStream, drain: Drain, options: HTTPOptions) -> None:
