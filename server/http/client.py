@@ -1,5 +1,6 @@
 """One HTTP/1.1 connection to another server, over h11 and trio. It has one request at a time."""
 
+import math
 import select
 import ssl
 from collections.abc import Sequence
@@ -89,16 +90,23 @@ class OutgoingConnection:
 
     async def head(self) -> h11.Response:
         """Return the head of the answer. Raises h11.RemoteProtocolError, trio.BrokenResourceError."""
-        while True:
-            event = await self._event()
-            if isinstance(event, h11.Response):
-                return event
-            if not isinstance(event, h11.InformationalResponse):
+        while not isinstance(event := await self._event(), h11.Response):
+            if event is h11.NEED_DATA:
+                await self._read()
+            elif not isinstance(event, h11.InformationalResponse):
                 raise h11.RemoteProtocolError("the connection was closed")
+        return event
 
-    async def data(self) -> bytes:
-        """Return the next bytes of the body; none at its end. Raises as `head` does."""
-        event = await self._event()
+    async def data(self, deadline: float = math.inf) -> bytes:
+        """Return the next bytes of the body; none at its end.
+
+        Raises as `head` does, and trio.TooSlowError for bytes that have not come at the deadline.
+        """
+        while (event := await self._event()) is h11.NEED_DATA:
+            with trio.CancelScope(deadline=deadline) as scope:  # of each wait: bytes may arrive as its time is over
+                await self._read()
+            if scope.cancelled_caught:
+                raise trio.TooSlowError
         return bytes(event.data) if isinstance(event, h11.Data) else b""
 
     async def _event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
@@ -106,17 +114,19 @@ class OutgoingConnection:
         if self._events >= MAX_EVENTS:
             self._events = 0
             await trio.lowlevel.checkpoint()
-        while (event := self._h11.next_event()) is h11.NEED_DATA:
-            self._events = 0
-            data = bytes(await self._stream.receive_some(READ_BYTES))
-            self.closed |= not data
-            if not data and self._h11.their_state is h11.SEND_RESPONSE:
-                raise h11.RemoteProtocolError("it closed the connection without an answer")
-            if self.silent and data.startswith(TLS_RECORDS):
-                raise h11.RemoteProtocolError("it speaks TLS: use an https URL")
-            self.silent &= not data
-            self._h11.receive_data(data)
-        return event
+        return self._h11.next_event()
+
+    async def _read(self) -> None:
+        """Read from the socket once. Raises as `head` does."""
+        self._events = 0
+        data = bytes(await self._stream.receive_some(READ_BYTES))
+        self.closed |= not data
+        if not data and self._h11.their_state is h11.SEND_RESPONSE:
+            raise h11.RemoteProtocolError("it closed the connection without an answer")
+        if self.silent and data.startswith(TLS_RECORDS):
+            raise h11.RemoteProtocolError("it speaks TLS: use an https URL")
+        self.silent &= not data
+        self._h11.receive_data(data)
 
     def recycle(self) -> bool:
         """Prepare for another request. Return False if the connection cannot have one.

@@ -68,16 +68,16 @@ class UpstreamAnswer:
         """Return the next bytes of the body; none at its end. Raises UpstreamFault."""
         deadline = trio.current_time() + self._idle if self._deadline is None else self._deadline
         try:
-            with trio.CancelScope(deadline=deadline):  # of each wait: bytes may arrive as its time is over
-                data = await self._connection.data()
-                self._deadline = None
-                self.complete = not data
-                return data
+            data = await self._connection.data(deadline)
         except (h11.RemoteProtocolError, trio.BrokenResourceError) as error:
             raise broken(self._url, self._connection, error) from error
-        if self._deadline is None:
-            raise faults.too_slow(self._url, "sent nothing", self._idle)
-        raise faults.too_slow(self._url, "has not begun to answer", self._first_byte)
+        except trio.TooSlowError as error:
+            if self._deadline is None:
+                raise faults.too_slow(self._url, "sent nothing", self._idle) from error
+            raise faults.too_slow(self._url, "has not begun to answer", self._first_byte) from error
+        self._deadline = None
+        self.complete = not data
+        return data
 
     async def read(self, most: int) -> bytes:
         """Return the body, or its first `most` bytes. Raises UpstreamFault."""
