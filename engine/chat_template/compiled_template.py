@@ -2,7 +2,7 @@
 
 A template is untrusted input from a downloaded file. minijinja exposes no Python objects to it, and its fuel bounds the
 time of a rendering. Fuel does not bound memory in minijinja 3.0 and only partly in 3.1, so `loader.probe` renders every
-template once in a child process with little memory before a model is served.
+template once in a child process with little time and memory before a model is served.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FUEL = 1_000_000
 for long texts that a template builds."""
 
 TOO_MUCH = "needs too much time or memory"
-"""Predicate of the error for a template that runs out of fuel, or of the probe's memory."""
+"""Predicate of the error for a template that runs out of fuel, or of the probe's time or memory."""
 
 
 class TemplateError(Exception):

@@ -4,9 +4,13 @@ It imports only the parts of the engine that the probe needs, and ends with its 
 """
 
 import _thread
+import contextlib
+import math
 import os
 import resource
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +21,10 @@ from engine.gguf import GGUFError
 from engine.loader import model_file
 from engine.model import BatchEntry, Model, ModelError
 
-TEMPLATE_BYTES = 512 << 20
+TEMPLATE_BYTES = 128 << 20
 """Address space that a template may use beyond the child's own; real templates need less than a megabyte."""
+TEMPLATE_SECONDS = 3
+"""CPU seconds that a template may use; fuel ends most templates after 20 ms, but charges nothing for long lists."""
 
 SAMPLE_CHATS = (
     (Message("user", "Hello."),),
@@ -67,20 +73,32 @@ def _end_with_parent() -> None:
 def _try_template(template: ChatTemplate) -> None:
     """Render the sample chats. The simplest must work; the template may reject others (no system message, say), but
     must end."""
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    max_bytes = _address_space() + TEMPLATE_BYTES
-    soft_limit = min([max_bytes, *(limit for limit in before if limit != resource.RLIM_INFINITY)])
-    resource.setrlimit(resource.RLIMIT_AS, (soft_limit, before[1]))
-    first, *others = SAMPLE_CHATS
-    template.prompt(first)
-    for chat in others:
-        try:
-            template.prompt(chat)
-        except TemplateEndless:
-            raise
-        except TemplateError:
-            continue
-    resource.setrlimit(resource.RLIMIT_AS, before)
+    max_seconds = math.ceil(time.process_time()) + TEMPLATE_SECONDS
+    with (
+        _limited(resource.RLIMIT_AS, _address_space() + TEMPLATE_BYTES),
+        _limited(resource.RLIMIT_CPU, max_seconds),  # by SIGXCPU, which ends the process
+    ):
+        first, *others = SAMPLE_CHATS
+        template.prompt(first)
+        for chat in others:
+            try:
+                template.prompt(chat)
+            except TemplateEndless:
+                raise
+            except TemplateError:
+                continue
+
+
+@contextlib.contextmanager
+def _limited(kind: int, most: int) -> Iterator[None]:
+    """Limit a resource of this process, unless it has a lower limit already."""
+    before = resource.getrlimit(kind)
+    soft_limit = min([most, *(limit for limit in before if limit != resource.RLIM_INFINITY)])
+    resource.setrlimit(kind, (soft_limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(kind, before)
 
 
 def _address_space() -> int:
