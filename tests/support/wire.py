@@ -21,6 +21,7 @@ from tests.data import event_fields
 from tests.support.wire_order import check_order, check_outcome
 
 OPEN_RESPONSES = Path(__file__).parents[3] / "shared" / "spec" / "open-responses-2026-04-24.json"
+HAS_OPEN_RESPONSES = OPEN_RESPONSES.exists()
 
 # Events that Open Responses calls by another name...
 _RENAMED = {
@@ -161,7 +162,7 @@ def check_client(event: dict[str, Any]) -> None:
 def check_schema(event: dict[str, Any]) -> None:
     """Check an event by our own table of fields, and by the Open Responses schema if that lies beside the checkout."""
     assert (lacking := event_fields.missing(event)) == [], f"{_name(event)}, table of fields: it lacks {lacking}"
-    if not OPEN_RESPONSES.exists() or event["type"] in _FOREIGN_EVENTS:
+    if not HAS_OPEN_RESPONSES or event["type"] in _FOREIGN_EVENTS:
         return
     kind = _RENAMED.get(event["type"], event["type"])
     schema = _schema_names().get(kind)
@@ -215,7 +216,7 @@ def _validator(schema: str) -> jsonschema_rs.Draft202012Validator:
 
 def check_against(schema: str, body: dict[str, Any], name: str) -> None:
     """Check by jsonschema-rs, which is 250 times as fast as jsonschema; that one only words the fault."""
-    if not OPEN_RESPONSES.exists() or _validator(schema).is_valid(body):
+    if not HAS_OPEN_RESPONSES or _validator(schema).is_valid(body):
         return
     error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(_root(schema)).iter_errors(body))
     fault = "a fault that jsonschema does not find" if error is None else f"{error.json_path}: {error.message}"

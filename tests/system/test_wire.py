@@ -377,7 +377,7 @@ def test_each_missing_required_field_fails_by_the_official_client(kind: str) -> 
 
 
 needs_schema = pytest.mark.skipif(
-    not wire.OPEN_RESPONSES.exists(),
+    not wire.HAS_OPEN_RESPONSES,
     reason=f"no {wire.OPEN_RESPONSES.name}: Open Responses is not checked here",
 )
 
