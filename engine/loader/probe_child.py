@@ -77,6 +77,7 @@ def _try_template(template: ChatTemplate) -> None:
     with (
         _limited(resource.RLIMIT_AS, _address_space() + TEMPLATE_BYTES),
         _limited(resource.RLIMIT_CPU, max_seconds),  # by SIGXCPU, which ends the process
+        _limited(resource.RLIMIT_CORE, 0),  # that signal would write a core file
     ):
         first, *others = SAMPLE_CHATS
         template.prompt(first)
