@@ -58,7 +58,7 @@ class Generation:
         self._cancel_reason = ""
         self._scope = trio.CancelScope()
         """Scope to cancel the generation."""
-        self._readers = Readers(self._scope, self._seconds_without_reader)
+        self._readers = Readers(self._scope)
         self._earlier: Usage | None = None
         """Usage of the jobs before this one."""
         self._earlier_tokens = 0
@@ -80,7 +80,7 @@ class Generation:
 
     def reading(self, reader: Reader | None = None) -> AbstractContextManager[None]:
         """Count a reader. After the last one, stored streams run on for a while, background responses to their end."""
-        return self._readers.reading(reader)
+        return self._readers.reading(self._seconds_without_reader, reader)
 
     def _seconds_without_reader(self) -> float:
         if self.response.background:

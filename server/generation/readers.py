@@ -19,17 +19,16 @@ class Reader(Protocol):
 
 
 class Readers:
-    def __init__(self, scope: trio.CancelScope, window: Callable[[], float]) -> None:
-        """`scope` gets a finite deadline while there is no reader. `window`: seconds until then."""
+    def __init__(self, scope: trio.CancelScope) -> None:
+        """`scope` gets a finite deadline while there is no reader."""
         self._scope = scope
-        self._window = window
         self._count = 0
         self.reason = CLIENT_DISCONNECTED
         """Reason for which the last reader left."""
 
     @contextmanager
-    def reading(self, reader: Reader | None = None) -> Iterator[None]:
-        """Count a reader."""
+    def reading(self, window: Callable[[], float], reader: Reader | None = None) -> Iterator[None]:
+        """Count a reader. `window` returns the seconds from the last one's end to the deadline."""
         self._count += 1
         self._scope.deadline = math.inf
         try:
@@ -38,7 +37,7 @@ class Readers:
             self._count -= 1
             self.reason = CLIENT_DISCONNECTED if reader is None else reader.disconnect_reason
             if not self._count:
-                self._scope.deadline = trio.current_time() + self._window()
+                self._scope.deadline = trio.current_time() + window()
 
     @property
     def have_left(self) -> bool:
