@@ -36,7 +36,11 @@ class Daemon:
         self.port = int(self.ready.rpartition(":")[2])
 
     def message(self) -> str:
-        return self._channel.recv(4096).decode()
+        """Return the next message. An error has the log of the process: pytest may delete the file."""
+        try:
+            return self._channel.recv(4096).decode()
+        except TimeoutError as error:
+            raise AssertionError(f"no message; status {self.process.poll()}; log: {self.log.read_text()}") from error
 
     @property
     def url(self) -> str:
