@@ -16,7 +16,6 @@ Handlers: TypeAlias = Mapping[str, Handler]
 
 class Route(Struct, frozen=True):
     path: str
-    pattern: re.Pattern[str]
     handlers: Handlers
     allow: str
 
@@ -27,9 +26,9 @@ class Router:
 
         `{name}` matches one segment, `{name...}` the rest of the path.
         """
-        routes = [_route(path, handlers) for path, handlers in table.items()]
+        routes = [Route(path, handlers, ", ".join([*handlers, "OPTIONS"])) for path, handlers in table.items()]
         self._plain = {route.path: route for route in routes if "{" not in route.path}
-        self._patterns = [route for route in routes if "{" in route.path]
+        self._patterns = [(_pattern(route.path), route) for route in routes if "{" in route.path]
 
     def find(self, method: str, path: str) -> tuple[Handler | None, tuple[str, ...], str, str]:
         """Return the handler, its parameters, the allowed methods, and the path of the table; OPTIONS has no handler.
@@ -48,8 +47,8 @@ class Router:
         """Return the route of a path and its parameters; None if it has none."""
         if (plain := self._plain.get(path)) is not None:
             return plain, ()
-        for route in self._patterns:
-            if (match := route.pattern.fullmatch(path)) is not None:
+        for pattern, route in self._patterns:
+            if (match := pattern.fullmatch(path)) is not None:
                 return route, match.groups()
         return None
 
@@ -60,10 +59,6 @@ class Router:
             if similar != path and self._match(similar) is not None:
                 return f"; use {similar}"
         return ""
-
-
-def _route(path: str, handlers: Handlers) -> Route:
-    return Route(path, _pattern(path), handlers, allow=", ".join([*handlers, "OPTIONS"]))
 
 
 def _pattern(path: str) -> re.Pattern[str]:
