@@ -5,8 +5,9 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.support.helpers import PATIENCE
@@ -18,6 +19,8 @@ ONE_THREAD = ("--threads", "1", "--threads-batch", "1")
 
 START_SECONDS = 120.0
 """A first start rewrites the model and tries it out; on a busy machine that takes a while."""
+POLL_SECONDS = 1.0
+"""Time between two looks at a process that sends no message."""
 
 
 class Daemon:
@@ -27,7 +30,7 @@ class Daemon:
         self.process = process
         self.log = log
         self._channel = channel
-        channel.settimeout(START_SECONDS)
+        channel.settimeout(POLL_SECONDS)
         self.starting: list[str] = []
         """Messages before `READY=1`."""
         while (message := self.message()).startswith("EXTEND_TIMEOUT_USEC="):
@@ -37,10 +40,13 @@ class Daemon:
 
     def message(self) -> str:
         """Return the next message. An error has the log of the process: pytest may delete the file."""
-        try:
-            return self._channel.recv(4096).decode()
-        except TimeoutError as error:
-            raise AssertionError(f"no message; status {self.process.poll()}; log: {self.log.read_text()}") from error
+        end = time.monotonic() + START_SECONDS
+        ended = False
+        while time.monotonic() < end and not ended:
+            ended = self.process.poll() is not None  # its last message may still be there
+            with suppress(TimeoutError):
+                return self._channel.recv(4096).decode()
+        raise AssertionError(f"no message; status {self.process.poll()}; log: {self.log.read_text()}")
 
     @property
     def url(self) -> str:
