@@ -130,6 +130,10 @@ class ChatTemplate:
                 raise
             return self._prompt(self._with_tools(messages, tools), effort, (), variables, bound)
 
+    def render(self, messages: Sequence[Message]) -> str:
+        """Return the prompt's text: what the template renders, without encoding it. Raises TemplateError."""
+        return self._rendered(messages, None, (), NO_VARIABLES, str)
+
     def _with_tools(self, messages: Sequence[Message], tools: Sequence[Tool]) -> Sequence[Message]:
         with _nested_too_deeply():
             return with_tools(messages, tools, self.write_calls)

@@ -77,10 +77,14 @@ def _error(name: str, done: subprocess.CompletedProcess[str]) -> ModelError:
     if message:
         return ModelError(message)
     reason = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
+    if output := done.stderr.strip():  # a traceback, or why the engine aborted
+        log.warning("the process that tried %s ended with %s: %s", name, reason, output.rpartition("\n")[2])
     if stage == "template":
         return ModelError(f"{name} cannot be served: its chat template {TOO_MUCH} ({reason})")
     if done.returncode == -signal.SIGKILL:
         return ModelError(f"too little memory: the system ended the process that tried {name}; choose a smaller model")
+    if stage == "file":
+        return ModelError(f"{name} cannot be served: it cannot be read ({reason})")
     return EngineFault(f"{name} cannot be served: the engine crashes on its weights ({reason})")
 
 

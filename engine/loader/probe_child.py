@@ -10,13 +10,13 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from engine import backends
-from engine.chat_template import ChatTemplate, Message, TemplateEndless, TemplateError
+from engine.chat_template import TOO_MUCH, ChatTemplate, Message, TemplateEndless, TemplateError
 from engine.gguf import GGUFError
 from engine.loader import model_file
 from engine.model import BatchEntry, Model, ModelError
@@ -25,6 +25,8 @@ TEMPLATE_BYTES = 128 << 20
 """Address space that a template may use beyond the child's own; real templates need less than a megabyte."""
 TEMPLATE_SECONDS = 3
 """CPU seconds that a template may use; fuel ends most templates after 20 ms, but charges nothing for long lists."""
+TEMPLATE_CHARACTERS = 1 << 20
+"""Maximum characters of a sample chat's prompt; real templates render less than 10,000."""
 
 SAMPLE_CHATS = (
     (Message("user", "Hello."),),
@@ -43,11 +45,14 @@ def main() -> int:
     """Run the probe. The last line of stdout is the stage, followed by a colon and the error if there is one."""
     _end_with_parent()
     path, weights, engine, chat_template, *named = sys.argv[1:]
-    stage = "template"
+    stage = "file"
     try:
         print(stage, flush=True)
         library = Path(named[0]) if named else None
-        _try_template(model_file.read(Path(path), library, chat_template)[2])
+        template = model_file.read(Path(path), library, chat_template)[2]
+        stage = "template"
+        print(stage, flush=True)
+        _try_template(template)
         stage = "weights"
         print(stage, flush=True)
         name = Path(path).name
@@ -72,7 +77,10 @@ def _end_with_parent() -> None:
 
 def _try_template(template: ChatTemplate) -> None:
     """Render the sample chats. The simplest must work; the template may reject others (no system message, say), but
-    must end."""
+    must end.
+
+    Nothing is encoded: to build the tokenizer of a large vocabulary takes more than the template may use.
+    """
     max_seconds = math.ceil(time.process_time()) + TEMPLATE_SECONDS
     with (
         _limited(resource.RLIMIT_AS, _address_space() + TEMPLATE_BYTES),
@@ -80,14 +88,19 @@ def _try_template(template: ChatTemplate) -> None:
         _limited(resource.RLIMIT_CORE, 0),  # that signal would write a core file
     ):
         first, *others = SAMPLE_CHATS
-        template.prompt(first)
+        _try_chat(template, first)
         for chat in others:
             try:
-                template.prompt(chat)
+                _try_chat(template, chat)
             except TemplateEndless:
                 raise
             except TemplateError:
                 continue
+
+
+def _try_chat(template: ChatTemplate, chat: Sequence[Message]) -> None:
+    if len(template.render(chat)) > TEMPLATE_CHARACTERS:
+        raise TemplateEndless(f"the model's chat template {TOO_MUCH}")
 
 
 @contextlib.contextmanager

@@ -1,14 +1,18 @@
 """`engine.loader.probe`: a crash that would end the server ends a child process and becomes one sentence."""
 
 import resource
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engine.loader import probe as probing
 from engine.loader.probe import probe, timeout
 from engine.model import ModelError
 from tests.support import model_files
+from tests.support.processes import ROOT
 
 DOUBLING = (
     "{% set ns = namespace(text='xxxxxxxx') %}{% for i in range(64) %}{% set ns.text = ns.text ~ ns.text %}{% endfor %}"
@@ -31,6 +35,7 @@ BOMBS = [
     "{{ messages|tojson(indent=10000000000) }}",
     "{{ '%1000000000d'|format(1) }}",
     "{{ range(99999)|list|join('x' * 100000) }}",
+    "{{ 'x' * (messages|length * 10 ** 6) }}",
 ]
 """Templates that ask for too much time or memory, some by a conversation with an answer only."""
 REFUSES = "the model's chat template refuses this conversation: "
@@ -75,6 +80,46 @@ def test_probe_of_a_template_bomb_refuses_the_file_in_bounded_time_and_memory(tm
         probe(path, path, "llamacpp", None)
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 10
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 2 << 20, "KiB; the child may have 128 MiB more"
+
+
+TRY_TEMPLATE = """
+import sys
+from pathlib import Path
+from engine.loader import model_file, probe_child
+probe_child._try_template(model_file.read(Path(sys.argv[1]))[2])
+print("tokenizers" in sys.modules)
+"""
+
+
+def test_probe_builds_no_tokenizer_within_the_limits_of_a_template(tmp_path: Path) -> None:
+    """For the 262,000 tokens of Gemma 3, that takes 4 s of CPU time and 300 MB."""
+    path = model_files.spm(tmp_path / "model.gguf", template=model_files.CHATML)
+    output = subprocess.check_output([sys.executable, "-c", TRY_TEMPLATE, path], cwd=ROOT, text=True)
+    assert output == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("stage", "status", "sentence"),
+    [
+        ("file", -9, "too little memory: the system ended the process that tried model.gguf; choose a smaller model"),
+        ("file", 1, "model.gguf cannot be served: it cannot be read (exit code 1)"),
+        ("template", 1, "model.gguf cannot be served: its chat template needs too much time or memory (exit code 1)"),
+        ("template", -24, "model.gguf cannot be served: its chat template needs too much time or memory (signal 24)"),
+        (
+            "weights",
+            -9,
+            "too little memory: the system ended the process that tried model.gguf; choose a smaller model",
+        ),
+        ("weights", -6, "model.gguf cannot be served: the engine crashes on its weights (signal 6)"),
+    ],
+)
+def test_probe_names_the_stage_in_which_the_child_ends(
+    stage: str, status: int, sentence: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    done = subprocess.CompletedProcess([], status, f"{stage}\n", "Traceback\nMemoryError\n")
+    assert str(probing._error("model.gguf", done)) == sentence
+    reason = f"signal {-status}" if status < 0 else f"exit code {status}"
+    assert caplog.messages == [f"the process that tried model.gguf ended with {reason}: MemoryError"]
 
 
 @pytest.mark.ctransformers
