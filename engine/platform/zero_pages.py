@@ -27,18 +27,18 @@ def release_zero_pages(maps: Path = Path("/proc/self/maps")) -> int:
     No other thread may write meanwhile: memory could change between the look at it and its release.
     """
     released = 0
-    for start, end in [each for mapping in _mappings(maps.read_text()) for each in _zeros(*mapping)]:
+    for start, end in [each for mapping in _mappings(maps.read_bytes()) for each in _zeros(*mapping)]:
         if _C.madvise(start, end - start, mmap.MADV_DONTNEED) == 0:
             released += end - start
     return released
 
 
-def _mappings(maps: str) -> Iterator[tuple[int, int]]:
-    """Yield the addresses of large private mappings without a file (proc_pid_maps(5))."""
-    for line in maps.splitlines():
+def _mappings(maps: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the addresses of large private mappings without a file (proc_pid_maps(5)). File names are any bytes."""
+    for line in maps.removesuffix(b"\n").split(b"\n"):
         addresses, permissions, _, _, inode, *name = line.split(maxsplit=5)
-        start, end = (int(each, 16) for each in addresses.split("-"))
-        if permissions == "rw-p" and inode == "0" and not name and end - start >= MIN_BYTES:
+        start, end = (int(each, 16) for each in addresses.split(b"-"))
+        if permissions == b"rw-p" and inode == b"0" and not name and end - start >= MIN_BYTES:
             yield start, end
 
 

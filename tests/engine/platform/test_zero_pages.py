@@ -3,8 +3,10 @@
 Each test runs in a process of its own, since no other thread may write meanwhile.
 """
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 SIZE = 40 << 20
 BEGIN = f"""
@@ -50,3 +52,18 @@ def test_memory_that_was_never_used_stays_as_it_is() -> None:
 def test_memory_that_other_processes_see_is_left_alone() -> None:
     code = f"shared = mapped(mmap.MAP_SHARED)\nshared.write(bytes({SIZE}))\nprint(release_zero_pages())"
     assert printed(code) == "0\n"
+
+
+def test_mapped_files_with_any_bytes_in_their_names_do_no_harm(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/m\xff \r\x0b\n.gguf"
+    code = f"""
+path = {path!r}
+with open(path, "wb+") as file:
+    file.write(b"x")
+    file.flush()
+    model = mmap.mmap(file.fileno(), 1, flags=mmap.MAP_PRIVATE)
+memory = mapped()
+memory.write(bytes({SIZE}))
+print(b"m\\xff" in Path("/proc/self/maps").read_bytes(), release_zero_pages() > 0)
+"""
+    assert printed(code) == "True True\n"
