@@ -10,7 +10,7 @@ from io import TextIOWrapper
 from types import FrameType
 from typing import Any, NoReturn
 
-from server.cli.console import ExitStatus, print_error
+from server.cli.console import ExitStatus, open_standard_streams, print_error
 from server.systemd import Notifier
 
 NO_MEMORY = "not enough memory; choose a smaller model, a smaller --context or fewer --slots"
@@ -40,6 +40,7 @@ Its function `add_NAME` adds the flags, and the function `run` that returns the 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status. An error is one line on stderr that names the remedy."""
+    open_standard_streams()
     arguments = sys.argv[1:] if arguments is None else arguments
     flags, unknown = _parser(arguments).parse_known_args(arguments)
     if unknown:

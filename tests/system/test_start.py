@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -179,3 +180,37 @@ def test_start_in_a_folder_with_python_files_runs_none_of_them(tmp_path: Path, p
     assert any("in its own process" in line for line in lines)
     ran = (tmp_path / "ran").read_text() if (tmp_path / "ran").exists() else ""
     assert ran == ("sitecustomize " if pythonpath else "")
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
+def test_start_with_closed_standard_streams_serves_and_gives_their_numbers_to_no_file(
+    closed: tuple[int, ...], tiny: Path, tmp_path: Path
+) -> None:
+    environ = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache"), "XDG_STATE_HOME": str(tmp_path / "state")}
+    address = tmp_path / "socket"
+    flags = ["--host", f"unix:{address}", "--model", str(tiny)]
+    command = f'exec "$@" {" ".join(f"{number}>&-" for number in closed)}'
+    with subprocess.Popen(["sh", "-c", command, "sh", *INSTALLED, "serve", *flags], env=environ) as process:
+        try:
+            deadline = time.monotonic() + START_SECONDS
+            while not is_ready(address):
+                assert process.poll() is None
+                assert time.monotonic() < deadline, "it takes too long"
+                time.sleep(0.05)
+            assert {os.readlink(f"/proc/{process.pid}/fd/{number}") for number in closed} == {os.devnull}
+            process.terminate()
+            assert process.wait(START_SECONDS) == 0
+        finally:
+            process.kill()
+
+
+def is_ready(address: Path) -> bool:
+    """True if a server answers at a unix socket, which is bound before the model is loaded."""
+    with socket.socket(socket.AF_UNIX) as channel:
+        channel.settimeout(0.5)
+        try:
+            channel.connect(str(address))
+            channel.sendall(b"GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            return channel.recv(100).startswith(b"HTTP/1.1 200")
+        except OSError:
+            return False

@@ -17,6 +17,18 @@ LINE_SECONDS = 5.0
 """Seconds between two lines of a log, if the download is slow."""
 
 
+def open_standard_streams() -> None:
+    """Open the null device for each standard stream that the parent has closed.
+
+    Python has no stream then, and the next file or socket would get its number, so that native code, which writes its
+    messages to 2, would write into the store.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, mode, errors="backslashreplace")  # noqa: SIM115 - stays open; takes the free number
+            setattr(sys, name, stream)
+
+
 def print_error(message: str) -> None:
     print(f"responsed: {message}", file=sys.stderr)
 
