@@ -43,7 +43,8 @@ def probe(
     """Check the template in `path` and run a token through `weights` (the same file, or its rewritten copy).
 
     `n_bytes` is the size of the weights; `chat_template` (see `loader.Options`) replaces the file's own. Raises
-    ModelError if the child reports an error or dies; EngineFault if a signal ends it while the engine computes.
+    ModelError if the child reports an error or dies; EngineFault if a signal ends it while the engine computes; OSError
+    if it cannot be started.
     """
     log.info("%s probes %s for the first time, in its own process", engine, path.name)
     arguments = [str(path.absolute()), str(weights.absolute()), engine, chat_template]
@@ -53,6 +54,9 @@ def probe(
         done = _run_child(arguments, limit)
     except subprocess.TimeoutExpired as error:
         raise ModelError(f"{path.name} was not ready after {limit:g} s; it cannot be served") from error
+    except OSError as error:
+        remedy = "allow this user more processes, memory and file descriptors"
+        raise OSError(f"no process can be started to try {path.name} ({error.strerror}): {remedy}") from error
     if done.returncode != 0:
         raise _error(path.name, done)
 
@@ -90,6 +94,14 @@ def _error(name: str, done: subprocess.CompletedProcess[str]) -> ModelError:
 
 def _import_path() -> list[str]:
     """Return the parent's import path without its current folder, followed by the folder of this package."""
-    here = os.path.realpath(".")
+    here = _current_folder()
     entries = [entry for entry in sys.path if os.path.isabs(entry) and os.path.realpath(entry) != here]
     return [*entries, str(Path(__file__).resolve().parents[2])]
+
+
+def _current_folder() -> str:
+    """Return the current folder; empty if it was deleted."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return ""

@@ -98,6 +98,23 @@ def test_probe_builds_no_tokenizer_within_the_limits_of_a_template(tmp_path: Pat
     assert output == "False\n"
 
 
+def test_probe_whose_process_cannot_be_started_names_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = model_files.spm(tmp_path / "model.gguf")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
+    with pytest.raises(OSError, match=r"^no process can be started to try model.gguf \(No such .*\): allow this user"):
+        probe(path, path, "llamacpp", None)
+
+
+def test_probe_in_a_deleted_folder_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, folder = model_files.spm(tmp_path / "model.gguf"), tmp_path / "folder"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+    probe(path, path, "llamacpp", None)
+
+
 @pytest.mark.parametrize(
     ("stage", "status", "sentence"),
     [
