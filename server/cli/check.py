@@ -90,13 +90,21 @@ def _model(config: Config) -> Iterator[str]:
 
 
 def _state(config: Config) -> Iterator[str]:
+    """Check the state folder as `serve` does: only a folder that the settings name must be writable."""
     folder = config.state_dir or catalog.state_folder(os.environ)
-    check_writable(folder)
+    try:
+        check_writable(folder)
+    except OSError as error:
+        if config.state_dir is not None:
+            raise
+        yield Impairment(error)
+        return
     in_file = isinstance(store_place(config, os.environ), Path)
     needed = (config.store_megabytes if in_file else 0) + config.kv_snapshot_megabytes
     free = shutil.disk_usage(folder).free // 1_000_000
     if free < needed:
-        raise OSError(f"{folder} has {free} MB free, and the limits allow {needed} MB: free some, or lower them")
+        yield Impairment(f"{folder} has {free} MB free, and the limits allow {needed} MB: free some, or lower them")
+        return
     yield f"{folder} is writable, {free} MB free, up to {needed} MB needed"
 
 

@@ -4,6 +4,7 @@ import re
 import socket
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -62,6 +63,32 @@ def test_check_names_each_fault_and_returns_the_status_of_serve(
     lines = capsys.readouterr().out.splitlines()
     assert any(each.startswith(line) for each in lines), lines
     assert all(re.match(r"(ok|failed)  +(keys|certificate|mcp|address|model|state|store): ", each) for each in lines)
+
+
+def test_check_of_a_default_state_folder_that_cannot_be_written_warns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`serve` starts, and stores nothing."""
+    model = model_files.spm(tmp_path / "model.gguf")
+    monkeypatch.setenv("XDG_STATE_HOME", str(model))
+    assert main(["check", "--model", str(model), "--port", "0"]) == ExitStatus.OK
+    lines = [each for each in capsys.readouterr().out.splitlines() if "state: " in each]
+    assert lines == [
+        (
+            f"warning state: --state-dir {model}/responsed cannot be written (Not a directory): "
+            "name a folder that you may write to"
+        )
+    ]
+
+
+def test_check_of_a_disk_with_less_room_than_the_limits_warns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`serve` starts, and evicts or writes no snapshots when the disk is full."""
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=191_000_000))
+    model = model_files.spm(tmp_path / "model.gguf")
+    assert main(["check", "--model", str(model), "--port", "0", "--state-dir", str(tmp_path)]) == ExitStatus.OK
+    assert f"warning state: {tmp_path} has 191 MB free, and the limits allow 192 MB" in capsys.readouterr().out
 
 
 def test_check_of_mcp_servers_without_their_package_raises() -> None:
