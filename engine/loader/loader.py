@@ -71,7 +71,7 @@ def load(path: Path, options: Options, cache: Path, meanwhile: Callable[[], obje
             log.warning("%s; trying %s", error, others[0].engine)
             return _open_other(file, others[0], error)
         if first.fallback:
-            raise ModelError(f"{error}; {first.engine} was tried because {first.reason}") from error
+            raise type(error)(f"{error}; {first.engine} was tried because {first.reason}") from error
         raise
 
 

@@ -1,5 +1,6 @@
 """The copy of a model file that is rewritten for ctransformers, made once."""
 
+import errno
 import fcntl
 import logging
 from pathlib import Path
@@ -8,14 +9,14 @@ from engine import gguf
 from engine.backends.ctransformers import converter
 from engine.gguf import GGUFError, Header
 from engine.loader.probe_cache import ProbeCache
-from engine.model import ModelError
+from engine.model import ModelError, TooLittleDisk
 from engine.platform import atomic_write
 
 log = logging.getLogger("responsed.engine")
 
 
 def compatible_weights(path: Path, header: Header, probe_cache: ProbeCache, cache: Path) -> Path:
-    """Return `path`, or a rewritten copy of it in the cache, made once. Raises GGUFError, ModelError."""
+    """Return `path`, or a rewritten copy of it in the cache, made once. Raises GGUFError, ModelError, TooLittleDisk."""
     reasons = converter.rewrite_reasons(header)
     if not reasons:
         return path
@@ -28,7 +29,10 @@ def compatible_weights(path: Path, header: Header, probe_cache: ProbeCache, cach
                 log.info("rewriting %s for ctransformers, once: %s", path.name, "; ".join(reasons))
                 _rewrite(path, header, target)
     except OSError as error:
-        raise ModelError(f"a copy of {path.name} cannot be written to {target.parent}: {error.strerror}") from error
+        fault = f"a copy of {path.name} cannot be written to {target.parent} ({error.strerror})"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise TooLittleDisk(f"{fault}: free some space, or set XDG_CACHE_HOME to another folder") from error
+        raise ModelError(f"{fault}: make it writable, or set XDG_CACHE_HOME to another folder") from error
     return target
 
 

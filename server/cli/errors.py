@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from engine.chat_template import TemplateError, TemplateFileError
 from engine.gguf import GGUFError
 from engine.loader import catalog
-from engine.model import ModelError, OptionError, TooLittleMemory
+from engine.model import ModelError, OptionError, TooLittleDisk, TooLittleMemory
 from server.cli.console import ExitStatus
 from server.config import ConfigError
 from server.listening import BindError, ExposedAddress
@@ -22,6 +22,7 @@ STATUS_BY_ERROR: Mapping[type[BaseException], ExitStatus] = {
     TemplateFileError: ExitStatus.USAGE,
     MemoryError: ExitStatus.RESOURCES,
     TooLittleMemory: ExitStatus.RESOURCES,
+    TooLittleDisk: ExitStatus.RESOURCES,
     GGUFError: ExitStatus.MODEL,
     TemplateError: ExitStatus.MODEL,
     ModelError: ExitStatus.MODEL,

