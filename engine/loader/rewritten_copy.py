@@ -26,6 +26,8 @@ def compatible_weights(path: Path, header: Header, probe_cache: ProbeCache, cach
         with (target.parent / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # a second process waits here, then finds the copy
             if not _is_complete(target):
+                for draft in target.parent.glob("*.draft"):  # of a process that a signal ended
+                    draft.unlink()
                 log.info("rewriting %s for ctransformers, once: %s", path.name, "; ".join(reasons))
                 _rewrite(path, header, target)
     except OSError as error:

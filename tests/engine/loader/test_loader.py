@@ -102,13 +102,14 @@ def test_load_with_a_truncated_copy_rewrites_it(path: Path, start: Start) -> Non
         assert copy.read_bytes() == whole
 
 
-def test_load_with_a_leftover_draft_succeeds(path: Path, start: Start) -> None:
+def test_load_with_leftover_drafts_deletes_them(path: Path, start: Start) -> None:
     model_files.bpe(path)
     name = f"{ProbeCache(start.cache / 'ledger.json').sha256(path)}.draft"
     (start.cache / "backport").mkdir()
-    (start.cache / "backport" / name).write_bytes(b"half a co")
+    for draft in (name, "of-another-model.draft"):
+        (start.cache / "backport" / draft).write_bytes(b"half a co")
     assert start(path) == [REWRITE, PROBES, ready()]
-    assert not (start.cache / "backport" / name).exists()
+    assert list((start.cache / "backport").glob("*.draft")) == []
 
 
 def test_load_of_a_replaced_file_probes_it_again(path: Path, start: Start) -> None:
