@@ -16,7 +16,7 @@ from engine.gguf import FileFacts, GGUFError, file_facts, kinds
 from engine.loader import footprint, kv_cache, machine, memory_check, model_file
 from engine.loader.options import Options, context, thread_counts
 from engine.loader.probe import PROBE_VERSION, probe
-from engine.loader.probe_cache import ProbeCache
+from engine.loader.probe_cache import ProbeCache, identity
 from engine.loader.rewritten_copy import compatible_weights
 from engine.model import EngineFault, Model, ModelError, ThreadCounts
 from engine.tokenizer import Encode, Vocabulary
@@ -104,6 +104,7 @@ class _File:
         self._meanwhile = meanwhile
         self._probe_cache = ProbeCache(cache / "ledger.json")
         self._chat_template = sources.located(options.chat_template) if options.chat_template else ""
+        self._identity = _identity(path)
         self.header = model_file.read_header(path)
         self._texts: tuple[Vocabulary, ChatTemplate] | None = None
         if not (self._chat_template or (self.header.text("tokenizer.chat_template") or "").strip()):
@@ -185,6 +186,7 @@ class _File:
             self.texts()  # raises the error itself, of which the child's exit has less to say
             size = footprint.weight_bytes(path, self.header)
             probe(path, weights, choice.engine, options.libllama, size, self._chat_template)
+            self._check_identity()
             self._probe_cache.record(path, tried)
 
     def _open(self, choice: BackendChoice, weights: Path) -> Model:
@@ -205,14 +207,30 @@ class _File:
                 library=options.libllama,
                 backend_options=options.backend_options,
             )
-        if (error := done.exception()) is not None:
+        try:
+            done.result()
+            self._check_identity()
+        except BaseException:
             model.close()
-            raise error
+            raise
         model.use_threads(counts.decode, counts.batch)
         sizes = (counted(options.n_slots, "slot"), self._n_ctx, counts.decode, counts.batch)
         log.info(STARTED, choice.engine, path.name, choice.reason, *sizes)
         return model
 
+    def _check_identity(self) -> None:
+        """Raise ModelError if the file is no longer the one whose header was read."""
+        if _identity(self._path) != self._identity:
+            raise ModelError(f"{self._path.name} was replaced while it was loaded; start again")
+
     def _read_meanwhile(self) -> None:
         self.texts()
         self._meanwhile()
+
+
+def _identity(path: Path) -> str:
+    """Return the identity of a file; empty if it does not exist."""
+    try:
+        return identity(path)
+    except OSError:
+        return ""

@@ -13,6 +13,13 @@ from msgspec import Struct
 from engine.platform import atomic_write
 
 
+def identity(path: Path) -> str:
+    """Return a text that differs for a file that replaces another one. Raises OSError."""
+    stat = path.stat()
+    name = os.fsencode(path.resolve()).decode(errors="backslashreplace")  # JSON must be UTF-8, a file name need not
+    return f"{name}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ino}"
+
+
 class ProbeRecord(Struct):
     """Results of one file."""
 
@@ -50,10 +57,7 @@ class ProbeCache:
         self._write()
 
     def _record(self, path: Path) -> ProbeRecord:
-        stat = path.stat()
-        name = os.fsencode(path.resolve()).decode(errors="backslashreplace")  # JSON must be UTF-8, a file name need not
-        identity = f"{name}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ino}"
-        return self._records.setdefault(identity, ProbeRecord())
+        return self._records.setdefault(identity(path), ProbeRecord())
 
     def _write(self) -> None:
         try:

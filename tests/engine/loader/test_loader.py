@@ -112,6 +112,27 @@ def test_load_with_leftover_drafts_deletes_them(path: Path, start: Start) -> Non
     assert list((start.cache / "backport").glob("*.draft")) == []
 
 
+def test_load_of_a_file_that_is_replaced_meanwhile_raises(
+    path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its vocabulary would be that of another file than its weights, or the wrong file would count as probed."""
+    sentence = "^model.gguf was replaced while it was loaded; start again$"
+
+    def replace(*_: object) -> None:
+        model_files.spm(path.with_name("other"), context=64).rename(path)
+
+    model_files.spm(path)
+    with pytest.raises(ModelError, match=sentence):
+        load(path, OPTIONS, start.cache, replace)
+    assert start(path) == [PROBES, ready(n_ctx=64)]
+    model_files.spm(path)
+    monkeypatch.setattr(loader, "probe", replace)
+    with pytest.raises(ModelError, match=sentence):
+        start(path)
+    monkeypatch.undo()
+    assert start(path) == [PROBES, ready(n_ctx=64)]
+
+
 def test_load_of_a_replaced_file_probes_it_again(path: Path, start: Start) -> None:
     model_files.spm(path)
     start(path)
