@@ -4,6 +4,7 @@ from server.http.bodies import Bodies
 from server.http.client import Headers, OutgoingConnection, TLSFailed, connect
 from server.http.drain import Drain
 from server.http.exchange import CLIENT_DISCONNECTED, ClientDisconnected, Exchange, Receive, Scope, Send
+from server.http.json_depth import is_deeper
 from server.http.router import Handlers, Router
 from server.http.work_thread import ITEM_BYTES, LARGE, Check, WorkThread
 
@@ -26,4 +27,5 @@ __all__ = [
     "TLSFailed",
     "WorkThread",
     "connect",
+    "is_deeper",
 ]

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from server.upstream.chat import Probe, UpstreamModel
 from server.upstream.model_list import VERSIONS, ListedModel, ListedModels, ServerProperties, SglangSettings
-from server.upstream.transport import MissingFields, UpstreamClient, UpstreamFault, faults, lacking_anywhere
+from server.upstream.transport import MissingFields, UpstreamClient, UpstreamFault, faults, lacking_anywhere, shallow
 
 MAX_BYTES = 4 << 20
 """Bytes of an answer at most."""
@@ -192,4 +192,4 @@ async def _sglang_settings(client: UpstreamClient) -> SglangSettings:
 
 async def _get(client: UpstreamClient, target: str) -> bytes:
     async with client.request("GET", target) as answer:
-        return await answer.read(MAX_BYTES)
+        return shallow(await answer.read(MAX_BYTES))

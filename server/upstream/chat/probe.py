@@ -11,7 +11,7 @@ import msgspec
 import trio
 from msgspec import Struct
 
-from server.upstream.transport import REFUSALS, MissingFields, UpstreamClient, UpstreamFault, faults
+from server.upstream.transport import REFUSALS, MissingFields, UpstreamClient, UpstreamFault, faults, shallow
 
 PROBE_SECONDS = 120.0
 """Seconds for all requests to one upstream. Fields that are left then count as present."""
@@ -163,7 +163,7 @@ class Probe:
         try:
             async with self._client.request("POST", target, msgspec.json.encode(body)) as answer:
                 data = await answer.read(MAX_BYTES)
-            return _decode(data)
+            return _decode(shallow(data))
         except UpstreamFault as fault:
             if not any(words in str(fault) for words in MISMATCHES):
                 raise

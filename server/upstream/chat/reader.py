@@ -23,7 +23,7 @@ from server.upstream.chat.chunks import (
     decode_chunk,
 )
 from server.upstream.chat.output_checks import OutputChecks, RunningChecks
-from server.upstream.transport import BROKEN_OFF, DONE, EventData, EventTooLong, OutputMismatch, faults
+from server.upstream.transport import BROKEN_OFF, DONE, EventData, EventTooLong, OutputMismatch, faults, shallow
 
 MAX_DELTAS = 1 << 30
 """More deltas than any answer has."""
@@ -107,7 +107,7 @@ class ChatReader:
             yield from self.finish()
             return
         try:
-            chunk = decode_chunk(data)
+            chunk = decode_chunk(shallow(data))
         except faults.DECODING_ERRORS as error:
             raise faults.malformed(self._url, f"an event is not a chunk of a chat completion ({error})") from error
         if chunk.fault is not None:

@@ -3,7 +3,7 @@
 from collections import deque
 
 from server.upstream.tokens.servers import AnswerPart, PartReader
-from server.upstream.transport import EVENT_STREAM, EventData, EventTooLong, UpstreamAnswer, faults
+from server.upstream.transport import EVENT_STREAM, EventData, EventTooLong, UpstreamAnswer, faults, shallow
 
 MAX_ANSWER_BYTES = 64 << 20
 """Bytes of an answer at most, between two of its tokens: SGLang repeats all tokens in each part of a stream."""
@@ -58,7 +58,7 @@ class AnswerParts:
         if self._is_last:
             return
         try:
-            part = self._reader.part(data)
+            part = self._reader.part(shallow(data))
         except faults.DECODING_ERRORS as error:
             raise faults.malformed(self._url, f"a part of its answer has no tokens ({error})") from error
         if part.tokens:

@@ -13,6 +13,7 @@ from server.upstream.transport.attempt import (
     UpstreamJob,
 )
 from server.upstream.transport.client import ClientTimeouts, UpstreamClient
+from server.upstream.transport.depth import shallow
 from server.upstream.transport.event_stream import DONE, EventData, EventTooLong
 from server.upstream.transport.faults import BROKEN_OFF, OutputMismatch, UpstreamFault
 from server.upstream.transport.missing_fields import MIN_TOP_P, REFUSALS, MissingFields, lacking_anywhere
@@ -40,4 +41,5 @@ __all__ = [
     "UpstreamJob",
     "faults",
     "lacking_anywhere",
+    "shallow",
 ]

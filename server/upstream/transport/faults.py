@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from server.protocol.errors import ApiError, InvalidRequest, Unavailable
+from server.upstream.transport.depth import shallow
 
 DECODING_ERRORS = (ValueError, RecursionError, LookupError, OverflowError)
 """Errors of decoders and readers: no JSON, other types, no UTF-8, values nested too deeply, or numbers out of range."""
@@ -178,7 +179,7 @@ def _is_too_long(message: str) -> bool:
 def message_of(body: str) -> str:
     """Return the message of an error object; the text itself if it is none."""
     try:
-        return error_message(msgspec.json.decode(body))
+        return error_message(msgspec.json.decode(shallow(body.encode())))
     except DECODING_ERRORS:
         return body.strip()
 

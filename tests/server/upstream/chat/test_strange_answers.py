@@ -27,6 +27,7 @@ DEEP = b"[" * 100_000 + b"]" * 100_000
 SO = delta(content="So")
 BROKEN = "does not answer as its API requires: "
 CHUNK = BROKEN + "an event is not a chunk of a chat completion "
+TOO_DEEP = "(it is nested deeper than 64 levels)"
 
 
 def reads(*parts: bytes) -> Play:
@@ -82,6 +83,7 @@ READ: list[tuple[str, Play, list[str], tuple[int, int]]] = [
         (9, 3),
     ),
     ("a refusal", reads(delta(refusal="I will"), delta(refusal=" not."), end()), ["I will not."], (9, 3)),
+    ("a field of 64 levels", reads(event(b'{"x":%b}' % (b"[" * 63 + b"]" * 63)), SO, end()), ["So"], (9, 3)),
     ("NUL", reads(delta(content="S\0o"), end()), ["S\0o"], (9, 3)),
     ("calls of one index", reads(called(0, "a", "{}"), called(0, "b", "[]"), end()), ["{}", "[]"], (9, 3)),
     ("calls in reverse", reads(called(1, "a", "{}"), called(0, "b", "[]"), end()), ["{}", "[]"], (9, 3)),
@@ -90,8 +92,9 @@ READ: list[tuple[str, Play, list[str], tuple[int, int]]] = [
 ]
 # (name, answer, cause)
 REFUSED: list[tuple[str, Play, str]] = [
-    ("a deep error", reads(event(b'{"error":%b}' % DEEP)), CHUNK + "(maximum recursion depth exceeded"),
-    ("a deep unknown field", reads(event(b'{"x":%b}' % DEEP)), CHUNK + "(maximum recursion depth exceeded"),
+    ("a deep error", reads(event(b'{"error":%b}' % DEEP)), CHUNK + TOO_DEEP),
+    ("a deep unknown field", reads(event(b'{"x":%b}' % DEEP)), CHUNK + TOO_DEEP),
+    ("a field of 65 levels", reads(event(b'{"x":%b}' % (b"[" * 64 + b"]" * 64))), CHUNK + TOO_DEEP),
     ("no UTF-8", reads(event(b'{"choices":[{"delta":{"content":"\xff"}}]}')), CHUNK + "('utf-8' codec can't decode"),
     ("half a surrogate", reads(event(b'{"choices":[{"delta":{"content":"\\ud83d"}}]}')), CHUNK),
     ("abort", reads(SO, delta("abort")), "ended its stream before the answer was complete (finish_reason 'abort')"),
