@@ -25,8 +25,10 @@ STEP_TOKENS = 512
 """Tokens of a step, for which llama.cpp reserves its buffers."""
 BYTES_PER_TOKEN, BYTES_PER_MERGE = 230, 270
 """Bytes of llama.cpp's vocabulary, measured with Gemma 3 (no merges) and SmolLM2."""
-ENGINE_BYTES = 4_000_000
-"""Bytes of llama.cpp's graph and other small things."""
+ENGINE_BYTES = 12_000_000
+"""Bytes of llama.cpp's code, graph and other small things."""
+WHEEL_BYTES = 12_000_000
+"""Further bytes with llama.cpp from PyPI's xllamacpp, whose library contains llama.cpp's server too."""
 SERVER_BYTES = 4_000_000
 """Bytes that the process grows by between the estimate and the first answer, besides the model."""
 REPACKED = frozenset(("Q4_0", "Q4_K", "IQ4_NL"))
@@ -92,7 +94,7 @@ def estimate(plan: LoadPlan) -> Footprint:
     return Footprint(
         weights=weight_bytes(plan.path, header) + _repacked_bytes(header),
         kv_cache=kv_cache.n_bytes(header, cells, plan.options.kv_type) + kv_cache.state_bytes(header, plan.n_slots),
-        buffers=_vocabulary_bytes(header) + _compute_bytes(plan) + ENGINE_BYTES,
+        buffers=_vocabulary_bytes(header) + _compute_bytes(plan) + ENGINE_BYTES + WHEEL_BYTES * (not _compiled_here()),
         process=plan.process + SERVER_BYTES,
         prefix_cache=plan.prefix_cache,
         n_slots=plan.n_slots,
@@ -133,10 +135,15 @@ def _compute_bytes(plan: LoadPlan) -> int:
 
 def _repacked_bytes(header: Header) -> int:
     """Return the size of the weights of which llama.cpp makes a copy."""
-    if not repacks(platform.machine(), instruction_sets(), find_spec("llama_cpp") is not None):
+    if not repacks(platform.machine(), instruction_sets(), _compiled_here()):
         return 0
     found = (each for each in header.tensors if TENSOR_TYPES[each.type].name in REPACKED and len(each.shape) > 1)
     return sum(each.n_bytes for each in found if not each.name.startswith(("token_embd", "per_layer_token_embd")))
+
+
+def _compiled_here() -> bool:
+    """True if llama.cpp is a build of llama-cpp-python (`backends.llamacpp.library.find`)."""
+    return find_spec("llama_cpp") is not None
 
 
 def repacks(machine: str, instructions: Container[str], compiled_here: bool) -> bool:

@@ -5,17 +5,19 @@ from pathlib import Path
 import pytest
 
 from engine.loader import footprint
-from tests.engine.loader.test_memory_check import MB, plan
+from tests.engine.loader.test_memory_check import plan, set_machine
 from tests.support import model_files
 
 
-def test_line_has_all_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(footprint, "free_memory", lambda: 1140 * MB)
-    monkeypatch.setattr(footprint, "resident", lambda: 60 * MB)
+@pytest.mark.parametrize(("compiled_here", "buffers", "total"), [(True, 31, 294), (False, 43, 306)])
+def test_line_has_all_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled_here: bool, buffers: int, total: int
+) -> None:
+    set_machine(monkeypatch, 1200, compiled_here=compiled_here)
     path = model_files.spm(tmp_path / "model.gguf")
     assert footprint.line(footprint.estimate(plan(path, 4096))) == (
-        "memory: weights 0 MB, KV cache 189 MB (2 slots of 4096, f16), buffers 23 MB, process 74 MB: "
-        "286 MB of 1.2 GB free, once all contexts are full"
+        f"memory: weights 0 MB, KV cache 189 MB (2 slots of 4096, f16), buffers {buffers} MB, process 74 MB: "
+        f"{total} MB of 1.2 GB free, once all contexts are full"
     )
 
 

@@ -26,13 +26,20 @@ def plan(path: Path, n_ctx: int = 8192, n_slots: int = 2, **options: Any) -> Loa
     return LoadPlan(path, SMOLLM2, n_ctx, n_slots, BackendOptions(**options), process=70 * MB)
 
 
+def set_machine(monkeypatch: pytest.MonkeyPatch, available: int, *, compiled_here: bool = True) -> None:
+    """Set the megabytes that a process can have, 60 of which it has, and where its llama.cpp was compiled."""
+    monkeypatch.setattr(footprint, "free_memory", lambda: (available - 60) * MB)
+    monkeypatch.setattr(footprint, "resident", lambda: 60 * MB)
+    monkeypatch.setattr(footprint, "_compiled_here", lambda: compiled_here)
+
+
 SMOLLM2 = header("llama", **PLAIN, attention__head_count_kv=3, feed_forward_length=1536)
-PARTS = "weights 0 MB, KV cache 377 MB (2 slots of 8192, f16), buffers 27 MB, process 74 MB make 479 MB"
+PARTS = "weights 0 MB, KV cache 377 MB (2 slots of 8192, f16), buffers 35 MB, process 74 MB make 487 MB"
 REFUSALS = [
-    (8192, 350, PARTS, "--context 5376 or --kv-type q8_0"),
-    (8192, 230, PARTS, "--context 2816 or --kv-type q8_0 with --context 5376"),
-    (8192, 90, PARTS, "fewer --slots or a smaller model"),
-    (256, 90, "weights 0 MB, KV cache 12 MB (2 slots of 256, f16), buffers 19 MB, process 74 MB make 105 MB",
+    (8192, 358, PARTS, "--context 5376 or --kv-type q8_0"),
+    (8192, 238, PARTS, "--context 2816 or --kv-type q8_0 with --context 5376"),
+    (8192, 98, PARTS, "fewer --slots or a smaller model"),
+    (256, 98, "weights 0 MB, KV cache 12 MB (2 slots of 256, f16), buffers 27 MB, process 74 MB make 113 MB",
      "fewer --slots or a smaller model"),
 ]  # fmt: skip
 
@@ -41,16 +48,14 @@ REFUSALS = [
 def test_check_beyond_the_memory_names_what_fits(
     path: Path, monkeypatch: pytest.MonkeyPatch, n_ctx: int, free: int, parts: str, remedy: str
 ) -> None:
-    monkeypatch.setattr(footprint, "free_memory", lambda: (free - 60) * MB)
-    monkeypatch.setattr(footprint, "resident", lambda: 60 * MB)
+    set_machine(monkeypatch, free)
     with pytest.raises(ModelError) as caught:
         memory_check.check(plan(path, n_ctx))
     assert str(caught.value) == f"too little memory for model.gguf: {parts}, and {free} MB are free; choose {remedy}"
 
 
 def test_check_of_the_settings_that_a_refusal_names_passes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(footprint, "free_memory", lambda: 170 * MB)
-    monkeypatch.setattr(footprint, "resident", lambda: 60 * MB)
+    set_machine(monkeypatch, 238)
     memory_check.check(plan(path, 2816))
     memory_check.check(plan(path, 5376, kv_type="q8_0"))
     for other in (plan(path, 3072), plan(path, 5632, kv_type="q8_0")):
@@ -59,13 +64,12 @@ def test_check_of_the_settings_that_a_refusal_names_passes(path: Path, monkeypat
 
 
 def test_check_of_a_prefix_cache_beyond_the_memory_names_its_size(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(footprint, "free_memory", lambda: 240 * MB)
-    monkeypatch.setattr(footprint, "resident", lambda: 60 * MB)
+    set_machine(monkeypatch, 308)
     with pytest.raises(ModelError) as caught:
         memory_check.check(msgspec.structs.replace(plan(path, 4096), prefix_cache=500 * MB))
     assert str(caught.value) == (
-        "too little memory for model.gguf: weights 0 MB, KV cache 189 MB (2 slots of 4096, f16), buffers 23 MB, "
-        "process 74 MB, prefix cache 500 MB make 786 MB, and 300 MB are free; choose --cache-megabytes 14"
+        "too little memory for model.gguf: weights 0 MB, KV cache 189 MB (2 slots of 4096, f16), buffers 31 MB, "
+        "process 74 MB, prefix cache 500 MB make 794 MB, and 308 MB are free; choose --cache-megabytes 14"
     )
     memory_check.check(msgspec.structs.replace(plan(path, 4096), prefix_cache=14 * MB))
 
