@@ -69,6 +69,8 @@ ASKED: dict[str, Any] = {"model": NAME, "input": "What time is it in Paris?", "t
 MUST: dict[str, Any] = ASKED | {"tool_choice": "required"}
 FEW = {"max_output_tokens": 24}
 """Limit of answers whose end shows nothing."""
+TWO = {"max_output_tokens": 40}
+"""Limit of answers that repeat a call of 17 tokens to the end."""
 
 
 @pytest.fixture(scope="module")
@@ -114,8 +116,10 @@ async def test_call_of_a_strict_tool_has_its_arguments(fronts: dict[str, Daemon]
     ],
 )
 async def test_chosen_tool_is_called(fronts: dict[str, Daemon], choice: dict[str, Any]) -> None:
-    for response in await both_ways(fronts["enforced"], tools=[TIME, ADD], **MUST | {"tool_choice": choice}):
+    body = MUST | TWO | {"tool_choice": choice}
+    for response in await both_ways(fronts["enforced"], tools=[TIME, ADD], **body):
         called = calls(response)
+        assert len({each["call_id"] for each in called}) == len(called)
         assert {each["name"] for each in called} == {"add"}
         arguments = json.loads(called[0]["arguments"])
         assert {name: type(value) for name, value in arguments.items()} == {"a": int, "b": int}
@@ -153,10 +157,10 @@ async def test_output_of_a_call_goes_back_to_the_model(fronts: dict[str, Daemon]
 
 async def test_calls_of_one_answer_are_one_item_each(fronts: dict[str, Daemon]) -> None:
     tick = {"type": "function", "name": "tick", "description": "Tick", "strict": False}
-    for response in await both_ways(fronts["loose"], tools=[tick], **MUST):
+    for response in await both_ways(fronts["loose"], tools=[tick], **MUST | FEW):
         called = calls(response)
         assert len({each["call_id"] for each in called}) == len(called)
-    for response in await both_ways(fronts["loose"], tools=[tick], parallel_tool_calls=False, **MUST):
+    for response in await both_ways(fronts["loose"], tools=[tick], parallel_tool_calls=False, **MUST | FEW):
         assert len(calls(response)) == 1
 
 
