@@ -14,7 +14,7 @@ from engine.backends.llamacpp import quantizer
 from engine.loader import Options, catalog, load, model_file
 from engine.model import ModelError
 from engine.tuner import divergence
-from server.cli import main
+from server.cli import kv_types, main
 from server.cli.console.exit_status import ExitStatus
 from server.config import file
 from tests.engine.backends.test_llamacpp_library import LIBRARIES
@@ -107,11 +107,16 @@ def test_tune_apply_writes_a_copy_and_serves_it(
 
 
 def test_tune_requantise_prints_a_row_per_copy_and_removes_the_copies(
-    native: Path, models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    native: Path, models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(kv_types, "KV_TYPES", ("f16", "q4_0"))  # each takes 2 s
     arguments = ["tune", "--requantise", "--libllama", str(native), "--config", str(tmp_path / "config.toml")]
     assert main(arguments) == 0
-    table = capsys.readouterr().out.partition("WEIGHTS")[2].splitlines()[1:4]
+    caches, _, copies = capsys.readouterr().out.partition("KV TYPE")[2].partition("WEIGHTS")
+    (full, *_, same), (small, *_, other) = (line.split() for line in caches.splitlines()[1:3])
+    assert (full, small) == ("f16", "q4_0")
+    assert float(same) == 0 < float(other) < 0.5
+    table = copies.splitlines()[1:4]
     assert [line.split("  ")[0] for line in table] == ["as it is", "Q4_0", "Q8_0"]
     exact, four, eight = (float(line.split()[-1]) for line in table)
     assert exact == 0 < eight < 0.01 < four < 0.5
