@@ -76,8 +76,7 @@ def _architecture_and_engine(path: Path) -> tuple[str, str]:
 
 
 def find_or_pull(model: str, folder: Path, report: Report | None = None) -> Path:
-    """Return the file of a model; download a model of the catalog first. Raises CatalogError,
-    TooLittleDisk.
+    """Return the file of a model; download a model of the catalog first. Raises CatalogError, TooLittleDisk.
 
     `report` gets the downloaded bytes and their total.
     """
