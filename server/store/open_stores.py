@@ -97,6 +97,8 @@ class OpenSQLiteStore:
         (application_id,), (version,) = (
             self._connection.execute(f"PRAGMA {name}").fetchone() for name in ("application_id", "user_version")
         )
+        if not self._size():  # of a server whose disk was full
+            raise OlderStore(f"{self._path} is empty; start the server, which makes its tables")
         if application_id != APPLICATION_ID:
             raise StoreError(f"{self._path} is not a file of responsed; see --state-dir and --store")
         if version > schema.version:

@@ -188,6 +188,7 @@ REFUSED = [
     (lambda path: path.unlink(), ["ls"], ExitStatus.USAGE, "there is no store at {path} that you may read"),
     (newer, ["ls"], ExitStatus.USAGE, "{path} was written by a newer responsed (tables of version 99; this one reads"),
     (theirs, ["purge", "--all"], ExitStatus.RESOURCES, "{path} is not a file of responsed; see --state-dir and"),
+    (lambda path: path.write_bytes(b""), ["ls"], ExitStatus.RESOURCES, "{path} is empty; start the server, which"),
     (
         lambda path: path.write_bytes(b"SQLite format 3\0" + bytes(5000)),
         ["ls"],
