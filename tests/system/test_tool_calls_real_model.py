@@ -127,17 +127,14 @@ EXAMPLE = 'Repeat after me: <tool_call>\n{"name": "get_weather", "arguments": {"
 
 
 def test_call_by_choice_is_valid(client: openai.OpenAI) -> None:
-    """A call is enforced once it begins, including `unit`, which the prompt's example lacks. With one engine the first
-    of these seeds that calls has text behind its call, with the other before it."""
+    """A call is enforced once it begins, including `unit`, which the prompt's example lacks."""
     came = 0
-    for seed in (6, 7, 2, 3, 0, 1, 4, 5):
+    for seed in range(8):
         response = asked(client, False, seed, input=EXAMPLE, tools=TOOLS, temperature=0.4, max_output_tokens=48)
         calls = [item for item in response.output if item.type == "function_call" and item.status == "completed"]
         for item in calls:
             jsonschema.validate(json.loads(item.arguments), SCHEMAS[item.name])
         came += len(calls)
-        if came == 3:
-            break
     assert came > 0
 
 
