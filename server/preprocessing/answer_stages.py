@@ -29,8 +29,7 @@ class AnswerStages:
     async def constraints(self, prepared: PreparedRequest) -> OutputConstraints:
         """Return the compiled constraints of the answer. Raises InvalidRequest for what cannot be enforced."""
         self.limits.check_schemas(prepared)
-        format_ = prepared.request.format
-        return await self._model.constraints(format_, prepared.schema_field, prepared.toolbox, prepared.messages)
+        return await self._model.constraints(prepared)
 
     async def summarized_or_prompt(self, prepared: PreparedRequest) -> tuple[int, Prompt | None]:
         """Return the number of messages to summarize before the answer, and the prompt if that needs no summary."""

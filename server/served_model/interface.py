@@ -18,7 +18,6 @@ from server.http import WorkThread
 from server.postprocessing import Processor
 from server.prompt import ItemText, PreparedRequest
 from server.prompt_comparison import Compared
-from server.protocol.formats import Format
 from server.protocol.request import Request
 from server.served_model.output_constraints import UNCONSTRAINED, OutputConstraints
 from server.store import AsyncStore
@@ -117,13 +116,8 @@ class AnsweringModel(Protocol):
         """Return the reasoning effort in effect; None if it changes nothing with this model."""
         ...
 
-    async def constraints(
-        self, wanted: Format, field: str, toolbox: Toolbox = NO_TOOLS, messages: Sequence[Message] = ()
-    ) -> OutputConstraints:
-        """Return the constraints of the answer to `messages`. `field` of the request has the format's schema.
-
-        Raises InvalidRequest.
-        """
+    async def constraints(self, prepared: PreparedRequest) -> OutputConstraints:
+        """Return the constraints of the answer to a request. Raises InvalidRequest."""
         ...
 
     async def prompt(self, prepared: PreparedRequest, least_bytes: int = 0) -> Prompt:

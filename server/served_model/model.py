@@ -15,13 +15,10 @@ from engine.model import ModelInfo
 from engine.structured_output import CompileCache, K, V
 from engine.tokenizer import TokenBound, Vocabulary, no_bound
 from server.http import Check, WorkThread
-from server.prompt import TokenCounter, truncation
+from server.prompt import PreparedRequest, TokenCounter, truncation
 from server.protocol.errors import InvalidRequest, NotFound
-from server.protocol.formats import Format, PlainFormat
-from server.served_model import output_constraints
 from server.served_model.constraint_builder import ConstraintBuilder
-from server.served_model.output_constraints import UNCONSTRAINED, OutputConstraints
-from server.tools import NO_TOOLS, Toolbox
+from server.served_model.output_constraints import UNCONSTRAINED, OutputConstraints, constraint_spec
 
 RENDERINGS = 8
 """Approximate number of renderings that truncating a conversation takes."""
@@ -141,16 +138,11 @@ class ServedModel:
         except TemplateError as error:
             raise InvalidRequest(f"{str(error)[0].upper()}{str(error)[1:]}.", param="input") from error
 
-    async def constraints(
-        self, wanted: Format, field: str, toolbox: Toolbox = NO_TOOLS, messages: Sequence[Message] = ()
-    ) -> OutputConstraints:
-        """Return the constraints of the answer to `messages`. `field` of the request has the format's schema.
-
-        Raises InvalidRequest.
-        """
-        called = {call.name for message in messages for call in message.calls}
-        asked = output_constraints.constraint_spec(wanted, field, toolbox, called)
-        if isinstance(wanted, PlainFormat) and not toolbox.all_tools and asked.uncallable is None:
+    async def constraints(self, prepared: PreparedRequest) -> OutputConstraints:
+        """Return the constraints of the answer to a request. Raises InvalidRequest."""
+        called = {call.name for message in prepared.messages for call in message.calls}
+        asked = constraint_spec(prepared.request.format, prepared.schema_field, prepared.toolbox, called)
+        if asked.format is None and not asked.all_tools and asked.uncallable is None:
             return UNCONSTRAINED
         return await self._compiled(self._constraints.build, asked)
 

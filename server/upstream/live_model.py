@@ -6,10 +6,8 @@ from engine.chat_template import Message
 from server.config import LiveConfig
 from server.http import WorkThread
 from server.prompt import PreparedRequest
-from server.protocol.formats import Format
 from server.served_model import AnsweringModel, ModelCard, OutputConstraints, Prompt
 from server.store import AsyncStore
-from server.tools import NO_TOOLS, Toolbox
 from server.upstream.chat import OPENAI_DEFAULTS
 from server.upstream.discovery import DEFAULT_CONTEXT
 from server.upstream.registry import UpstreamRegistry
@@ -57,10 +55,8 @@ class LiveModel:
     def effort(self, effort: str | None) -> str | None:
         return self._model.effort(effort)
 
-    async def constraints(
-        self, wanted: Format, field: str, toolbox: Toolbox = NO_TOOLS, messages: Sequence[Message] = ()
-    ) -> OutputConstraints:
-        return await self._model.constraints(wanted, field, toolbox, messages)
+    async def constraints(self, prepared: PreparedRequest) -> OutputConstraints:
+        return await self._model.constraints(prepared)
 
     async def prompt(self, prepared: PreparedRequest, least_bytes: int = 0) -> Prompt:
         return await self._model.prompt(prepared, least_bytes)

@@ -96,7 +96,7 @@ DRAWN = {
     ),
     "server.upstream": (
         "config engine.chat_template engine.job engine.loader engine.runtime engine.scheduler "
-        "engine.tokenizer generation http postprocessing prompt protocol served_model store tools "
+        "engine.tokenizer generation http postprocessing prompt protocol served_model store "
         "upstream.chat upstream.tokens upstream.transport"
     ),
     "server.api": (

@@ -16,7 +16,6 @@ from server.http import WorkThread
 from server.prompt import PreparedRequest, compaction, jobs, truncation, volatile
 from server.prompt_comparison import Compared
 from server.protocol.errors import InvalidRequest, NotFound
-from server.protocol.formats import Format
 from server.served_model import JobParams, ModelCard, OutputConstraints
 from server.store import AsyncStore
 from server.tools import NO_TOOLS, GrammarInput, Toolbox
@@ -81,21 +80,19 @@ class ChatModel:
     def effort(self, effort: str | None) -> str | None:
         return effort
 
-    async def constraints(
-        self, wanted: Format, field: str, toolbox: Toolbox = NO_TOOLS, messages: Sequence[Message] = ()
-    ) -> OutputConstraints:
+    async def constraints(self, prepared: PreparedRequest) -> OutputConstraints:
         """Return the constraints, which are verified in the upstream's output.
 
         Raises InvalidRequest for schemas that cannot be verified, and for grammars in Lark, which chat completions
         cannot express.
         """
-        for spec in toolbox.specs:
+        for spec in prepared.toolbox.specs:
             if isinstance(spec.input, GrammarInput) and spec.input.syntax == "lark":
                 raise InvalidRequest(
                     f"The Lark grammar in `{spec.place}` cannot be enforced by an upstream: leave it out.",
                     param=spec.place,
                 )
-        return output_checks.constraints(wanted, field, toolbox)
+        return output_checks.constraints(prepared.request.format, prepared.schema_field, prepared.toolbox)
 
     async def prompt(self, prepared: PreparedRequest, least_bytes: int = 0) -> "ChatPrompt":
         limit = self._config.now.max_prompt_tokens
