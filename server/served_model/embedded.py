@@ -6,7 +6,7 @@ from functools import partial
 from engine.chat_template import Message
 from server.config import LiveConfig
 from server.http import WorkThread
-from server.prompt import PreparedRequest, TokenCounter, compaction, options, volatile
+from server.prompt import PreparedRequest, TokenCounter, compaction, volatile
 from server.prompt_comparison import PromptComparisons
 from server.served_model.interface import ModelCard
 from server.served_model.model import RENDERINGS, LoadedModel, ServedModel
@@ -73,10 +73,7 @@ class EmbeddedModel:
 
             return compaction.next_part(messages, moved, n_ctx, model.most_bytes)
 
-        effort, variables = options.effort(prepared.request), options.template_variables(prepared.request)
-        count, tokens = await model.render(
-            messages, moved_part, RENDERINGS, effort, prepared.toolbox.rendered, variables=variables
-        )
+        count, tokens = await model.render(messages, moved_part, RENDERINGS, prepared)
         return count, self._prompt(tokens)
 
     def forget(self, deleted_id: str, affinity: str | None) -> None:

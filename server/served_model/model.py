@@ -1,28 +1,29 @@
 """The loaded model: its name, its prompts and its constraints."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 import msgspec
 import trio
 from msgspec import Struct
 
-from engine.chat_template import NO_VARIABLES, ChatTemplate, Message, TemplateError, Tool
+from engine.chat_template import ChatTemplate, Message, TemplateError, Tool
 from engine.constraint import Grammar, GrammarError
 from engine.gguf import FileFacts
 from engine.model import ModelInfo
 from engine.structured_output import CompileCache, K, V
 from engine.tokenizer import TokenBound, Vocabulary, no_bound
 from server.http import Check, WorkThread
-from server.prompt import PreparedRequest, TokenCounter, truncation
+from server.prompt import PreparedRequest, TokenCounter, options, truncation
 from server.protocol.errors import InvalidRequest, NotFound
+from server.protocol.request import Request
 from server.served_model.constraint_builder import ConstraintBuilder
 from server.served_model.output_constraints import UNCONSTRAINED, OutputConstraints, constraint_spec
 
 RENDERINGS = 8
 """Approximate number of renderings that truncating a conversation takes."""
-
+WITHOUT_OPTIONS = PreparedRequest(request=Request())
 
 T = TypeVar("T")
 Rendering: TypeAlias = Callable[[Sequence[Message], TokenCounter], T]
@@ -63,24 +64,21 @@ class ServedModel:
     async def tokens(
         self,
         messages: Sequence[Message],
+        prepared: PreparedRequest,
         most: int | None = None,
-        effort: str | None = None,
-        tools: Sequence[Tool] = (),
         least_bytes: int = 0,
-        variables: Mapping[str, Any] = NO_VARIABLES,
         bound: TokenBound = no_bound,
     ) -> list[int]:
         """Return the prompt. It has more than `most` tokens only if the last turn alone does (see `truncation`).
 
-        `least_bytes`: see `render`. `bound` gets the number of tokens so far, unless old turns may be dropped.
+        `prepared`, `least_bytes`: see `render`. `bound` gets the number of tokens so far, unless old turns may be
+        dropped.
         """
         if most is None:
-            return await self.render(
-                messages, lambda whole, tokens: tokens(whole), 1, effort, tools, least_bytes, variables, bound
-            )
+            return await self.render(messages, lambda whole, tokens: tokens(whole), 1, prepared, least_bytes, bound)
         messages = truncation.last_within(messages, self.most_bytes)
         fitted = partial(truncation.fit_last_turns, max_tokens=most)
-        return await self.render(messages, fitted, RENDERINGS, effort, tools, variables=variables)
+        return await self.render(messages, fitted, RENDERINGS, prepared)
 
     async def prompt_tokens(self, prompt: str | Sequence[int], bound: TokenBound) -> list[int]:
         """Return a prompt without a chat template. `bound`: see `tokens`. Raises InvalidRequest for unknown token
@@ -111,17 +109,17 @@ class ServedModel:
         messages: Sequence[Message],
         how: Rendering[T],
         times: int = 1,
-        effort: str | None = None,
-        tools: Sequence[Tool] = (),
+        prepared: PreparedRequest = WITHOUT_OPTIONS,
         least_bytes: int = 0,
-        variables: Mapping[str, Any] = NO_VARIABLES,
         bound: TokenBound = no_bound,
     ) -> T:
         """Call `how` with the messages and a function that renders them, at most `times` times; return its result.
 
-        `effort`, `tools` and `variables`: see ChatTemplate. Raises InvalidRequest for messages that the template
+        `prepared`: request whose options the template gets. Raises InvalidRequest for messages that the template
         refuses, and for those that have more bytes than fit into the context and more than `least_bytes`.
         """
+        tools, variables = prepared.toolbox.rendered, options.template_variables(prepared.request)
+        effort = options.effort(prepared.request)
         prompt = partial(self.loaded.template.prompt, effort=effort, tools=tools, variables=variables)
 
         def work(check: Check) -> T:

@@ -7,7 +7,7 @@ from functools import partial
 from engine.chat_template import Message
 from engine.tokenizer import TokenBound, no_bound
 from server.config import LiveConfig
-from server.prompt import PreparedRequest, jobs, options, volatile
+from server.prompt import PreparedRequest, jobs, volatile
 from server.served_model.model import ServedModel
 
 ANY_TWO_TEXTS = ("a", "b")
@@ -32,16 +32,14 @@ class PromptTokens:
         return [token for token, _ in pairs]
 
     async def _tokens(self, prepared: PreparedRequest, messages: Sequence[Message], least_bytes: int) -> list[int]:
-        request, n_ctx = prepared.request, self._model.loaded.info.n_ctx
+        n_ctx = self._model.loaded.info.n_ctx
         # The count of an endpoint that only counts may exceed the context.
         refuse = self.bound(prepared.field)
         tokens = await self._model.tokens(
             volatile.moved(messages, self._volatile),
-            jobs.max_prompt_tokens(request, n_ctx, self._config.now.max_prompt_tokens),
-            options.effort(request),
-            prepared.toolbox.rendered,
+            prepared,
+            jobs.max_prompt_tokens(prepared.request, n_ctx, self._config.now.max_prompt_tokens),
             least_bytes,
-            options.template_variables(request),
             no_bound if least_bytes else refuse,
         )
         if not least_bytes:
