@@ -26,7 +26,7 @@ from tests.support.gemma3 import pull as pull_gemma3
 
 # Equal examples in every run, on slow machines too. .ci/run has the profile `thorough`, whose first examples are those
 # of `same`. To search for new ones: `pytest --hypothesis-profile=default`.
-settings.register_profile("same", derandomize=True, deadline=None, max_examples=25)
+settings.register_profile("same", derandomize=True, deadline=None, max_examples=10)
 settings.register_profile("thorough", settings.get_profile("same"), max_examples=100)
 settings.load_profile("same")
 

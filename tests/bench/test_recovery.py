@@ -10,8 +10,9 @@ import pytest
 from tests.support import model_files
 from tests.support.processes import ROOT
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
+
 def test_recovery_finds_all_stored_responses(tmp_path: Path) -> None:
     model = model_files.bpe(tmp_path / "tiny.gguf", context=1024)
     done = subprocess.run(

@@ -90,6 +90,7 @@ def test_table_has_every_name_of_the_client(heading: str) -> None:
     assert set(table(heading)) == NAMES[heading]
 
 
+@pytest.mark.slow
 def test_table_has_every_method_of_the_client() -> None:
     assert set(table("Methods of the client")) == client_methods()
 
@@ -187,6 +188,7 @@ def expected(status: str, skipped: str) -> tuple[int, list[str]]:
 FIELDS = {name: status for name, status in table("Request fields").items() if name not in REFERENCES}
 
 
+@pytest.mark.slow
 @WAYS
 async def test_fields_have_their_stated_statuses(served: Served) -> None:
     """`background` and `store` need a store; `test_stored_responses` shows them."""
@@ -194,6 +196,7 @@ async def test_fields_have_their_stated_statuses(served: Served) -> None:
     assert await statuses(served, asked) == {name: expected(FIELDS[name], name) for name in asked}
 
 
+@pytest.mark.slow
 @WAYS
 async def test_items_have_their_stated_statuses(served: Served) -> None:
     stated = {name: status for name, status in table("Items").items() if name not in REFERENCES}
@@ -202,6 +205,7 @@ async def test_items_have_their_stated_statuses(served: Served) -> None:
     assert await statuses(served, asked) == {name: expected(stated[name], f"item {name}") for name in asked}
 
 
+@pytest.mark.slow
 @WAYS
 async def test_tools_have_their_stated_statuses(served: Served) -> None:
     """`mcp` needs a server; `tests/server/mcp` shows it."""
@@ -210,6 +214,7 @@ async def test_tools_have_their_stated_statuses(served: Served) -> None:
     assert await statuses(served, asked) == {name: expected(stated[name], f"tool {name}") for name in asked}
 
 
+@pytest.mark.slow
 @WAYS
 async def test_values_of_include_have_their_stated_statuses(served: Served) -> None:
     stated = table("Values of `include`")

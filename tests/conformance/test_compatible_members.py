@@ -101,6 +101,7 @@ def test_other_members_belong_to_fields_with_tests_of_their_own() -> None:
     assert others == {"conversation", "context_management"}
 
 
+@pytest.mark.slow
 @WAYS
 async def test_members_have_their_stated_statuses(served: Served) -> None:
     asked, wanted = {}, {}
@@ -141,6 +142,7 @@ TOOL_MEMBERS: dict[str, Any] = {
 REQUIRED = {"tool_search": {"execution": "client"}, "namespace": {"description": "Tools."}}
 
 
+@pytest.mark.slow
 async def test_members_of_tools_have_their_stated_statuses() -> None:
     asked, wanted = dict[str, Any](), {}
     for name, stated in table("Members of tools").items():
@@ -151,6 +153,7 @@ async def test_members_of_tools_have_their_stated_statuses() -> None:
     assert await statuses(served, asked) == wanted
 
 
+@pytest.mark.slow
 async def test_callers_that_are_the_model_are_supported() -> None:
     tool = {"type": "function", "name": "f", "allowed_callers": ["direct"], "defer_loading": False}
     assert await status(served, tools=[tool]) == (200, [])
@@ -169,6 +172,7 @@ CHOICES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 async def test_types_of_tool_choice_have_their_stated_statuses() -> None:
     """`mcp` needs a server; `tests/server/mcp` shows it."""
     stated = {name: status for name, status in table("Types of `tool_choice`").items() if name != "mcp"}
@@ -184,6 +188,7 @@ async def test_types_of_tool_choice_have_their_stated_statuses() -> None:
     }
 
 
+@pytest.mark.slow
 async def test_resources_have_their_stated_statuses() -> None:
     stated = table("Resources of the client")
     async with served() as running:
@@ -247,6 +252,7 @@ NEEDS: dict[str, Any] = {
 """Field -> others without which it is refused, or takes long."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "heading", "body", "values"),
     [

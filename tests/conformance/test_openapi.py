@@ -38,12 +38,14 @@ def test_document_is_valid_openapi() -> None:
     validate(described())
 
 
+@pytest.mark.slow
 def test_document_has_every_route_and_no_other() -> None:
     table = (ROOT / "server" / "api" / "routes.py").read_text()
     routes = {path.replace("...}", "}") for path in re.findall(r'^ +"(/[^"]*)": \{', table, re.MULTILINE)}
     assert set(described()["paths"]) == routes
 
 
+@pytest.mark.slow
 async def test_described_methods_are_those_of_the_server() -> None:
     async with served() as running:
         for path, methods in described()["paths"].items():
@@ -63,6 +65,7 @@ def test_events_are_a_union_that_their_type_discriminates() -> None:
     )
 
 
+@pytest.mark.slow
 async def test_server_sends_its_description() -> None:
     async with served() as running:
         answer = await get(running, "/openapi.json")
@@ -70,6 +73,7 @@ async def test_server_sends_its_description() -> None:
     assert answer.json["paths"] == described()["paths"]
 
 
+@pytest.mark.slow
 async def test_answers_and_events_fit_their_descriptions(served: Served, tmp_path: Path) -> None:
     asked = {"input": "Is it?", "reasoning": {"summary": "auto"}, "metadata": {"a": "b"}}
     tool = {"type": "function", "name": "f", "parameters": {"type": "object", "properties": {}}}
@@ -100,6 +104,7 @@ async def test_answers_and_events_fit_their_descriptions(served: Served, tmp_pat
         check(body, name)
 
 
+@pytest.mark.slow
 async def test_messages_of_a_websocket_fit_their_descriptions() -> None:
     described_ = described()["paths"]["/v1/responses"]["get"]["x-websocket"]
     client_name, server_name = (described_[side]["$ref"].rpartition("/")[2] for side in ("client", "server"))

@@ -84,12 +84,14 @@ def check(answer: Answer) -> dict[str, Any]:
 both = pytest.mark.parametrize("thinks", [False, True], ids=["plain", "thinking"])
 
 
+@pytest.mark.slow
 @both
 async def test_basic_response(served: Served, thinks: bool) -> None:
     async with thinking_or_not(served, thinks) as running:
         check(await post(running, model=NAME, input=[message("user", "Say hello in exactly 3 words.")], stream=False))
 
 
+@pytest.mark.slow
 @both
 async def test_streaming_response(served: Served, thinks: bool) -> None:
     async with thinking_or_not(served, thinks) as running:
@@ -106,6 +108,7 @@ async def test_system_prompt(served: Served, thinks: bool) -> None:
         check(await post(running, model=NAME, input=[pirate, message("user", "Say hello.")], stream=False))
 
 
+@pytest.mark.slow
 async def test_tool_calling(served: Served) -> None:
     question = message("user", "What's the weather like in San Francisco?")
     async with served(ScriptedModel(lambda message: CALL), template=HERMES) as running:
@@ -173,6 +176,7 @@ async def test_compact_missing_model(served: Served, model: dict[str, None]) -> 
     assert (answer.status, answer.json["error"]["param"]) == (400, "model")
 
 
+@pytest.mark.slow
 async def test_tool_calling_streaming(served: Served) -> None:
     question = message("user", "What's the weather like in San Francisco?")
     async with served(ScriptedModel(lambda message: CALL), template=HERMES) as running:
@@ -183,6 +187,7 @@ async def test_tool_calling_streaming(served: Served) -> None:
     assert {"response.function_call_arguments.delta", "response.function_call_arguments.done"} <= kinds
 
 
+@pytest.mark.slow
 async def test_function_call_roundtrip(served: Served) -> None:
     model = ScriptedModel(lambda message: b"It is 18 degrees." if b"temperature_c" in message else CALL)
     asked: dict[str, Any] = {"tools": [WEATHER], "tool_choice": {"type": "function", "name": "get_weather"}}

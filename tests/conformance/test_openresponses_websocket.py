@@ -113,6 +113,7 @@ async def test_websocket_reconnect_store_false_recovery(serving: Serving) -> Non
     assert (completed(first), completed(recovered)) == ("OK", "recovered")
 
 
+@pytest.mark.slow
 async def test_websocket_compact_new_chain(serving: Serving) -> None:
     turns = [
         said("user", "input_text", "Remember the compaction code word: slate."),

@@ -18,23 +18,22 @@ from tests.soak import delays, idle, memory, mutated_bytes, slots, streams
 from tests.soak.bounds import Bounds
 from tests.support.helpers import Client, PacedModel, get, served
 
+pytestmark = pytest.mark.slow
+
 STEADY = "x"
 """Letter of the client that slow clients must not delay."""
 IDLE = 100
 
 
-@pytest.mark.slow
 async def test_each_stream_ends_with_one_terminal_event(tmp_path: Path) -> None:
     assert (await streams.run(Bounds(200), tmp_path)).startswith("200 streams")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2], ids=["drafts", "one row"])
 async def test_hang_up_frees_its_slot_within_one_decode_step(seed: int, tmp_path: Path) -> None:
     assert (await slots.run(Bounds(60), tmp_path, seed)).startswith("60 hang-ups, 1 decode step at most")
 
 
-@pytest.mark.slow
 async def test_mutated_bytes_take_nothing_down(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with served(
         state=tmp_path, max_output_tokens=mutated_bytes.MAX_TOKENS, queue=mutated_bytes.CLIENTS, metrics=True
@@ -60,7 +59,6 @@ class StepRecorder(PacedModel):
         self.steady_slot = next((entry.slot for entry in batch if ord(STEADY) in entry.tokens), self.steady_slot)
 
 
-@pytest.mark.slow
 async def test_slow_and_silent_clients_take_no_step_from_others() -> None:
     """A client that reads nothing gets its whole stream once it reads."""
     model = StepRecorder()
@@ -94,7 +92,6 @@ def own_objects() -> int:
     return sum(name.startswith(("engine.", "server.", "array")) for name in names)
 
 
-@pytest.mark.slow
 async def test_requests_leave_no_object_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recent_prompts, "MAX_PROMPTS", 50)
     model = ScriptedModel()
@@ -131,7 +128,6 @@ async def steps_of_requests(running: Any) -> int:
     return counter.steps
 
 
-@pytest.mark.slow
 async def test_idle_connections_take_little_memory_and_no_turn_of_the_event_loop() -> None:
     async with served() as running:
         await get(running, "/health")

@@ -197,6 +197,7 @@ WARMING_UP = "EXTEND_TIMEOUT_USEC=60000000\nSTATUS=evaluating the first prompts"
 ADDRESSES = ["{tmp}/notify", f"@responsed-test-{os.getpid()}"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("address", ADDRESSES, ids=["a path", "abstract"])
 async def test_daemon_notifies_systemd_of_every_step(address: str, tmp_path: Path) -> None:
     address = address.format(tmp=tmp_path)
@@ -272,6 +273,7 @@ INSTALLED = "ExecStart=/opt/responsed/bin/responsed serve"
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 
 
+@pytest.mark.slow
 @needs_systemd
 def test_units_are_accepted_by_systemd(tmp_path: Path) -> None:
     """With the command where it is here: systemd wants that file to be there."""

@@ -10,6 +10,8 @@ import pytest
 
 from tests.support.processes import START_SECONDS, Daemon, serving
 
+pytestmark = pytest.mark.slow
+
 MEMORY = re.compile(
     r"memory: weights .*, KV cache (\d+) MB .*, process \d+ MB: (\d+) MB of .* free, once all contexts are full"
 )
@@ -34,7 +36,6 @@ def fill(daemon: Daemon, n_tokens: int) -> None:
     assert answer["usage"]["input_tokens"] >= n_tokens
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("model", "slots", "n_ctx", "kv_type"), SETTINGS)
 def test_memory_line_is_within_a_tenth_of_the_resident_size(
     model: str, slots: int, n_ctx: int, kv_type: str, tmp_path: Path, request: pytest.FixtureRequest

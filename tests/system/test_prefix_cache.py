@@ -12,6 +12,8 @@ import pytest
 from tests.support.helpers import PATIENCE
 from tests.support.processes import Daemon, serving
 
+pytestmark = pytest.mark.slow
+
 STORY = (
     "Once there was a lighthouse keeper who counted ships. Every evening he wrote their number into a book, with the "
     "weather, the moon and the name of the wind. On calm days he counted gulls instead. After forty years he owned "
@@ -56,7 +58,6 @@ def wait_restored(daemon: Daemon) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.slow
 def test_conversations_in_turn_find_their_earlier_turns_also_after_a_restart(tiny: Path, tmp_path: Path) -> None:
     """Two slots, six conversations, default fields, whole history sent."""
     flags = ("--model", str(tiny), "--slots", "2", "--context", "4096", "--alias", "*")

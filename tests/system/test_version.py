@@ -32,6 +32,7 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_version_of_a_commit_names_it(checkout: Path) -> None:
     commit = git(checkout, "rev-parse", "--short=7", "HEAD")
     assert version(checkout) == f"{RELEASE}+g{commit}"

@@ -173,6 +173,7 @@ def answers(rounds: int, *ends: float) -> Group:
     return Group(made, wall=sum(record.end or 0 for record in made), measures=("ttft", "e2e"))
 
 
+@pytest.mark.slow
 def test_ratios_divide_ours_by_theirs() -> None:
     found = ratios(answers(2, *[1.0] * 3), answers(2, *[4.0] * 3))
     quarter, fourfold = ({"ratio": value, "low": value, "high": value} for value in (0.25, 4.0))
@@ -190,11 +191,13 @@ def test_ratios_divide_ours_by_theirs() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_maximum_has_no_ratio() -> None:
     found = ratios(answers(1, *[1.0] * 500), answers(1, *[2.0] * 500), draws=MIN_DRAWS)["e2e_ms"]
     assert [*found] == ["mean", "p50", "p90", "p95", "p99"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("requests", "bounded", "without_interval"),
     [
@@ -223,6 +226,7 @@ def test_many_gaps_of_few_requests_give_no_interval() -> None:
     assert found == {point: {"ratio": 0.5, "low": None, "high": None} for point in ("mean", "p50", "p90", "p95", "p99")}
 
 
+@pytest.mark.slow
 def test_ratios_of_one_request_a_round_draw_among_the_rounds() -> None:
     ours = Group([record for end in (1.0, 2.0, 3.0) * 2 for record in answers(1, end).records], 12.0, ("e2e",))
     for number, record in enumerate(ours.records):
@@ -231,6 +235,7 @@ def test_ratios_of_one_request_a_round_draw_among_the_rounds() -> None:
     assert found["low"] < found["ratio"] == 1.0 < found["high"]
 
 
+@pytest.mark.slow
 @given(st.lists(st.floats(0.5, 2.0), min_size=6, max_size=10), st.integers(0, 9))
 def test_interval_of_a_ratio_includes_it(ends: list[float], seed: int) -> None:
     found = ratios(answers(1, *ends), answers(1, *reversed(ends)), seed, MIN_DRAWS)["e2e_ms"]["p50"]

@@ -62,6 +62,7 @@ def flags(**given: Path) -> argparse.Namespace:
     return argparse.Namespace(**none | given)
 
 
+@pytest.mark.slow
 def test_files_are_written_and_records_read_back(tmp_path: Path) -> None:
     found = records()
     whole = result(found, 2)

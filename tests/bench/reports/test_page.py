@@ -143,6 +143,7 @@ def test_page_with_long_names_has_no_faults(tmp_path: Path) -> None:
     assert "…" in labels[0]
 
 
+@pytest.mark.slow
 def test_ratios_of_rates_have_a_table_of_their_own() -> None:
     found = records(rounds=4)
     text = page(result(found), found)

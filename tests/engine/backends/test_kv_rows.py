@@ -92,6 +92,7 @@ def test_write_of_rows_that_do_not_continue_each_other_raises(other: dict[str, A
         kv_rows.write([kv_rows.read(blob()), kv_rows.read(blob(**other))])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [BackendOptions(), BackendOptions(flash_attention=False), BackendOptions(kv_type="q8_0")]
 )

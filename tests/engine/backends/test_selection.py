@@ -174,6 +174,7 @@ def test_explain_load_error_gives_the_remedy(reason: str, sentence: str) -> None
     assert explain_load_error(OSError(reason)) == sentence
 
 
+@pytest.mark.slow
 def test_backends_import_without_importing_ctransformers() -> None:
     script = "import sys; from server import __main__; print('ctransformers' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

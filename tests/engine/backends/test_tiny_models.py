@@ -84,6 +84,7 @@ def test_models_with_a_reused_prefix_answer_as_evaluated_anew(model: LlamaCpp) -
     assert answers[0][0] == Started(len(PROMPTS[0]) + MOST - 1)
 
 
+@pytest.mark.slow
 def test_models_with_a_restored_prefix_answer_as_evaluated_anew(model: LlamaCpp) -> None:
     """The next turn of a conversation returns after others have used every slot, twice, and after a restart."""
     if not model.info.saves_state:

@@ -227,6 +227,7 @@ def test_adapt_messages_with_arguments_that_are_no_object_passes_input_text(argu
     assert adapt_messages([call], COMPLETE)[0]["tool_calls"] == [called("c", "f", mapping)]
 
 
+@pytest.mark.slow
 def test_prompt_with_extreme_arguments_renders() -> None:
     template = compiled("{% for m in messages %}{{ m.content }}{{ (m.tool_calls or [])|tojson }}{% endfor %}")
     for arguments in ['{"a": 1' + "0" * 400 + "}", '{"a": -1e300}', *(text for text, _ in ARGUMENTS)]:
@@ -408,6 +409,7 @@ def test_prompt_with_rejected_effort_has_nearest_word(effort: str, word: str) ->
     assert bytes(ids).decode() == f"Q{word}"
 
 
+@pytest.mark.slow
 @NO_FILES
 @pytest.mark.parametrize("effort", ["none", "minimal", "low", "medium", "high", "xhigh"])
 def test_prompt_of_real_template_accepts_every_effort(effort: str) -> None:

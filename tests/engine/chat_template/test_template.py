@@ -153,6 +153,7 @@ def test_prompt_with_control_token_of_one_letter_has_it_as_text() -> None:
     assert parts(vocabulary, template.prompt([Message("user", "banana <s>")])) == [258, "banana <s>a"]
 
 
+@pytest.mark.slow
 def test_prompt_with_all_private_characters_raises_only_if_one_is_needed() -> None:
     template = compiled(scripted.TEMPLATE)
     everything = NONCHARACTERS + PRIVATE
@@ -286,6 +287,7 @@ def test_chat_template_with_syntax_error_raises_one_sentence(source: str, senten
     assert str(caught.value).split(" (in chat")[0] == sentence.split(" (in chat")[0]
 
 
+@pytest.mark.slow
 def test_prompt_of_longest_template_and_long_conversation_renders() -> None:
     assert compiled("x" * MAX_SOURCE).prompt([USER]) == [ord("x")] * MAX_SOURCE
     talk = [Message("user", "a" * 50), Message("assistant", "b" * 50)] * 1000

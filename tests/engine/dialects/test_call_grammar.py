@@ -370,6 +370,7 @@ FORMAT: dict[str, Any] = {
 UNMARKED = [dialect for dialect in EVERY if dialect.allows_bare_json]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dialect", thinned({dialect.name: dialect for dialect in UNMARKED}))
 @pytest.mark.parametrize("before", ['{{"name": {}', '\n{{ "type": "function",\n"function":{}', ' [\n{{"name":{}'])
 def test_bare_call_grammar_constrains_call_from_name_on(dialect: Dialect, before: str) -> None:

@@ -806,6 +806,7 @@ def test_parser_with_call_cut_in_name_returns_no_call(family: str, text: str) ->
     assert [each for each in found if isinstance(each, ToolCallStart)] == []
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from(EVERY),
     st.lists(st.integers(0, 10**6), max_size=12),

@@ -206,6 +206,7 @@ SCHEMAS: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "source", "written"), thinned({name: (name, *row) for name, row in FAMILIES.items()})
 )

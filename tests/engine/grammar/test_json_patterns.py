@@ -40,6 +40,7 @@ def spellings(text: str) -> list[str]:
     return [plain, json.dumps(text), upper, html, plain.replace("/", r"\/")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("atom", thinned(dict(zip(ATOMS, ATOMS, strict=True))))
 def test_json_schema_with_pattern_accepts_escapes_of_matching_texts_only(atom: str, grammars: GrammarCompiler) -> None:
     grammar = grammars.json_schema({"type": "string", "pattern": f"^x({atom})*$"})

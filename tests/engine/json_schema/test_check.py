@@ -163,6 +163,7 @@ def test_relaxed_schema_with_faulty_definition_lists_its_original_place(grammars
     assert grammars.relaxed(schema).unenforced == ("$defs.x.pattern",)
 
 
+@pytest.mark.slow
 def test_json_schema_with_chain_of_500_references_compiles(grammars: GrammarCompiler) -> None:
     chain: Any = {f"d{n}": {"items": {"$ref": f"#/$defs/d{n + 1}"}, "type": "array"} for n in range(500)}
     grammars.json_schema({"$ref": "#/$defs/d0", "$defs": {**chain, "d500": {"type": "null"}}})

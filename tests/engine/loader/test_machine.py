@@ -94,6 +94,7 @@ def test_fast_cores_are_the_physical_performance_cores(
     assert machine.fast_cores(tree(tmp_path, files)) == expected
 
 
+@pytest.mark.slow
 def test_cores_of_a_bound_process_are_its_affinity() -> None:
     one = str(min(os.sched_getaffinity(0)))
     script = f"import os; os.sched_setaffinity(0, [{one}]); from engine.loader import machine; print(machine.cores())"

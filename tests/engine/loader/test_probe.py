@@ -91,6 +91,7 @@ print("tokenizers" in sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_probe_builds_no_tokenizer_within_the_limits_of_a_template(tmp_path: Path) -> None:
     """For the 262,000 tokens of Gemma 3, that takes 4 s of CPU time and 300 MB."""
     path = model_files.spm(tmp_path / "model.gguf", template=model_files.CHATML)
@@ -107,6 +108,7 @@ def test_probe_whose_process_cannot_be_started_names_the_remedy(
         probe(path, path, "llamacpp", None)
 
 
+@pytest.mark.slow
 def test_probe_in_a_deleted_folder_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, folder = model_files.spm(tmp_path / "model.gguf"), tmp_path / "folder"
     folder.mkdir()

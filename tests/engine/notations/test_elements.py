@@ -80,6 +80,7 @@ def written(elements: str) -> str:
     return f'@<tool_call>@<invoke name="f">{elements}@</invoke>@</tool_call>'.replace("@", MARK)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("elements", "arguments"), thinned(WRITABLE | READABLE))
 def test_parser_of_elements_reads_arguments_by_schema(elements: str, arguments: str) -> None:
     for pieces in cuts(written(elements)):
@@ -89,6 +90,7 @@ def test_parser_of_elements_reads_arguments_by_schema(elements: str, arguments: 
         assert merged([*found, *parser.finish()]) == [ToolCallStart("f"), ToolCallArguments(arguments), ToolCallEnd()]
 
 
+@pytest.mark.slow
 def test_parser_of_elements_with_nested_call_reads_two_calls() -> None:
     """MiniMax-M3 sometimes omits end tags."""
     text = written('@<text>a@</text>\n@<invoke name="g">@<x>1@</x>')

@@ -8,6 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 SIZE = 40 << 20
 BEGIN = f"""
 import ctypes, mmap, random

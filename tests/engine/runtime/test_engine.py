@@ -391,6 +391,7 @@ async def test_engine_with_an_endless_step_is_stuck(monkeypatch: pytest.MonkeyPa
     assert seen[:2] == [False, True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batched", [False, True])
 async def test_batch_job_leaves_the_only_slot_and_continues_from_the_cache(batched: bool) -> None:
     reply = bytes(range(128))
@@ -449,6 +450,7 @@ class SlowlySaving(ScriptedModel):
         return [await trio.to_thread.run_sync(self._slots.get) for _ in range(n)]
 
 
+@pytest.mark.slow
 async def test_idle_thread_saves_slots_and_a_job_waits_for_one_save_at_most() -> None:
     model = SlowlySaving(n_slots=3)
     async with running(model) as engine:
@@ -465,6 +467,7 @@ async def test_idle_thread_saves_slots_and_a_job_waits_for_one_save_at_most() ->
     assert sorted(slots) == sorted([0, 1, 2, slots[0]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cache_bytes", "saves"), [(0, 0), (100, 1), (10**6, 2)])
 async def test_idle_thread_copies_slots_only_into_a_share_of_the_cache(cache_bytes: int, saves: int) -> None:
     model = SlowlySaving(n_slots=2, permits=10)
@@ -480,6 +483,7 @@ async def test_idle_thread_copies_slots_only_into_a_share_of_the_cache(cache_byt
     assert model.saves == saves
 
 
+@pytest.mark.slow
 async def test_idle_thread_saves_a_long_slot_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.runtime.slot_saver.QUICK_SAVE_BYTES", 30)
     monkeypatch.setattr("engine.runtime.slot_saver.LONG_SAVE_IDLE_SECONDS", 0.1)

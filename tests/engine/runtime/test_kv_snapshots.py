@@ -236,6 +236,7 @@ async def test_snapshots_of_a_slot_with_an_unstored_turn_are_not_written(tmp_pat
     assert (SECRET in tokens_on_disk(tmp_path)) is not stored_first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/v1/responses/{id}", "/v1/conversations/{conversation}"])
 async def test_snapshots_of_a_deleted_prompt_are_deleted(tmp_path: Path, path: str) -> None:
     async with served(ScriptedModel(batched=True), state=tmp_path, snapshots=True) as running:
@@ -248,6 +249,7 @@ async def test_snapshots_of_a_deleted_prompt_are_deleted(tmp_path: Path, path: s
     assert SECRET not in tokens_on_disk(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["response", "chain", "conversation", "key"])
 async def test_deleted_prompt_is_not_cached_any_more(tmp_path: Path, kind: str) -> None:
     """It is gone from slots and tree. With a `prompt_cache_key` its group is unknown, and only the tree is emptied."""

@@ -123,6 +123,7 @@ def second(first: Tokens, seed: int) -> Turn:
     return Turn((*past, *text(seed, 30), 3, 4), checkpoints=(40, len(past) - 1, len(past) + 30))
 
 
+@pytest.mark.slow
 async def test_answers_after_reuse_equal_those_without(model: LlamaCpp) -> None:
     first = (await fresh(model, FIRST)).tokens
     next_turn, edited, new = second(first, 2), second(first, 3), Turn((*SYSTEM, *text(4, 30)), checkpoints=(40,))
@@ -138,6 +139,7 @@ async def test_answers_after_reuse_equal_those_without(model: LlamaCpp) -> None:
         assert answer.tokens == (await fresh(model, turn)).tokens
 
 
+@pytest.mark.slow
 async def test_answers_after_a_restart_equal_those_without(model: LlamaCpp, tmp_path: Path) -> None:
     def engine() -> Engine:
         return Engine(model, (), snapshots=Snapshots(tmp_path / "kv", "a model", 1 << 30))

@@ -57,6 +57,7 @@ settings_ = st.builds(
 tokens = st.lists(st.integers(0, N - 1), max_size=12)
 
 
+@pytest.mark.slow
 @given(settings_, tokens, tokens, st.integers(0, 999))
 def test_penalties_equal_the_reference(
     params: SamplingParams, prompt: list[int], generated: list[int], numbers: int
@@ -70,6 +71,7 @@ def test_penalties_equal_the_reference(
     assert np.allclose(logits, expected, atol=1e-4)
 
 
+@pytest.mark.slow
 @given(settings_, tokens, st.integers(0, 999))
 def test_pick_applies_the_history_before_each_token(params: SamplingParams, prompt: list[int], numbers: int) -> None:
     """The picked token is the reference's best or one of its shortlist; near ties are both right."""

@@ -81,6 +81,7 @@ def test_shortlist_of_four_tokens_is_exact(params: SamplingParams, expected: set
     assert set(shortlist(logits, params).tolist()) == expected == reference(logits, params)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("top_k", "top_p"), [(0, 0.5), (0, 0.9), (3, 1.0), (40000, 0.7)])
 def test_shortlist_with_a_flat_tail_includes_the_tail(top_k: int, top_p: float) -> None:
     """None of 50,000 tokens is near the best one, but together they are likelier."""
@@ -99,6 +100,7 @@ settings_ = st.builds(
 distinct = st.lists(st.integers(-4000, 4000), min_size=1, max_size=60, unique=True)
 
 
+@pytest.mark.slow
 @given(distinct, settings_, st.sampled_from([0.0005, 0.003, 0.02]))
 def test_shortlist_equals_the_reference(numbers: list[int], params: SamplingParams, scale: float) -> None:
     """`scale` makes flat, usual and peaked distributions: all, some or few tokens are near the best."""
@@ -156,6 +158,7 @@ def test_sampler_accepts_any_64_bit_seed(seed: int) -> None:
     assert draws(logits, sampling(seed=seed), 5) != draws(logits, sampling(seed=3), 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_pick_frequencies_equal_the_probabilities(temperature: float) -> None:
     logits = array(1, 2, 0, 1.5, -1, 2.5)
@@ -166,6 +169,7 @@ def test_pick_frequencies_equal_the_probabilities(temperature: float) -> None:
     assert sum((counts[id_] - wanted) ** 2 / wanted for id_, wanted in enumerate(expected)) < 20.5
 
 
+@pytest.mark.slow
 @given(st.integers(1, 5000), st.floats(0, 1, exclude_max=True), st.sampled_from([0.3, 1.0, 5.0]), st.integers(0, 9))
 def test_draw_from_the_vocabulary_equals_the_reference(size: int, number: float, temperature: float, seed: int) -> None:
     logits = np.random.default_rng(seed).normal(0, 3, size).astype(np.float32)

@@ -255,6 +255,7 @@ def test_fail_within_a_prompt_leaves_a_slot_empty_unless_it_truncates(rewinds: b
     assert run(scheduler, model)[2][0] == Started(cached)
 
 
+@pytest.mark.slow
 def test_plan_with_many_drafts_fits_into_a_batch() -> None:
     about = info(n_slots=50)
     scheduler, model = Scheduler(about, []), Naive(about)

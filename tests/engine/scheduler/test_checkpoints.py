@@ -183,6 +183,7 @@ PARTS = st.lists(st.integers(0, 2), min_size=1, max_size=3)
 """Turns of a conversation, each one of three."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("windowed", [False, True])
 @given(
     rounds=st.lists(st.lists(PARTS, min_size=1, max_size=4), min_size=1, max_size=6),

@@ -73,6 +73,7 @@ class LanePlay:
         return ({self.jobs[key].lane for key in keys} for keys in self.steps)
 
 
+@pytest.mark.slow
 @given(
     st.lists(
         st.tuples(st.sampled_from("ib"), st.lists(st.integers(10, 15), min_size=1, max_size=90), st.integers(0, 30)),
@@ -107,6 +108,7 @@ def test_answers_of_both_lanes_equal_those_of_jobs_alone(
     assert stats.accepted_draft_tokens <= stats.draft_tokens
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.tuples(st.integers(1, 90), st.integers(0, 40)), min_size=1, max_size=6),
     st.integers(1, 3),

@@ -166,6 +166,7 @@ async def test_drafts_leave_the_distribution_unchanged() -> None:
     assert sum(rows > 1 for rows in model.wanted) > 1000, "n_draft were made"
 
 
+@pytest.mark.slow
 async def test_drafts_leave_the_tokens_of_a_seed_unchanged() -> None:
     """The sampler draws from every row of a draft with the history before that very row."""
     sampling = SamplingParams(

@@ -358,6 +358,7 @@ class FairPlay(Play):
             assert counts[1:] == whole
 
 
+@pytest.mark.slow
 @given(actions, st.integers(1, 3), st.sampled_from([40, 43]))
 def test_scheduler_in_any_order_of_events_gives_each_job_its_lone_answer(
     todo: list[tuple[str, list[int], int] | tuple[str, int] | tuple[str]], n_slots: int, n_ctx: int

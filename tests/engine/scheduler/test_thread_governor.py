@@ -49,6 +49,7 @@ def test_choose_at_first_returns_the_default(rows: int, most: int) -> None:
     assert (single if rows == 1 else several) == most
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [2, 64])
 def test_choose_beside_a_new_process_gives_way_after_a_few_slow_steps(rows: int) -> None:
     machine = Machine(TWO_CORES, cores=2, work=0.001)
@@ -78,6 +79,7 @@ def test_choose_after_the_other_process_returns_to_all_cores(rows: int, busy_sec
     assert used[-10:].count(2) >= 9
 
 
+@pytest.mark.slow
 def test_probes_beside_a_busy_process_are_single_steps_that_become_rarer() -> None:
     machine = Machine(TWO_CORES, cores=1, work=0.001)
     steps = list(machine.steps(8, 400.0))
@@ -87,6 +89,7 @@ def test_probes_beside_a_busy_process_are_single_steps_that_become_rarer() -> No
     assert [round(gap) for gap in gaps] == [1, 2, 4, 8, 16, 32, 60, 60, 60, 60, 60]
 
 
+@pytest.mark.slow
 def test_probes_become_rarer_while_tasks_wait_but_all_cores_are_fastest() -> None:
     governor, now, probes = ThreadGovernor(TWO_CORES), 0.0, []
     while now < 200:
@@ -116,6 +119,7 @@ record = st.tuples(st.integers(1, 512), st.floats(1e-4, 10), st.floats(0, 100), 
 counts = st.builds(ThreadCounts, st.integers(1, 64), st.integers(1, 64), st.booleans(), st.booleans())
 
 
+@pytest.mark.slow
 @given(counts, st.lists(record, max_size=60))
 def test_choose_after_any_times_stays_within_the_counts(
     counts: ThreadCounts, records: list[tuple[int, float, float, float]]
@@ -127,6 +131,7 @@ def test_choose_after_any_times_stays_within_the_counts(
         assert several == counts.batch or not counts.batch_is_fixed
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.just(64), st.floats(1e-3, 1), st.floats(0, 0.1), st.floats(0, 1)), max_size=200))
 def test_choose_after_any_times_changes_no_faster_than_the_least_back_off(
     records: list[tuple[int, float, float, float]],

@@ -60,6 +60,7 @@ def test_compile_cache_get_while_another_key_is_computed_returns_result() -> Non
     assert [cache("a"), cache("b")] == ["a.", "ba."]
 
 
+@pytest.mark.slow
 def test_compile_cache_of_error_keeps_no_reference_to_its_frames() -> None:
     class Body:
         """Body of a request, which may have megabytes."""

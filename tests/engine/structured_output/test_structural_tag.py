@@ -364,6 +364,7 @@ CUES = st.sampled_from(
 ).map(ids)
 
 
+@pytest.mark.slow
 @given(st.sampled_from(MANY), st.lists(CUES | TOKENS.map(lambda token: [token]), max_size=8))
 def test_structural_tag_with_other_token_split_allows_same_tokens(tag: StructuralTag, drawn: list[list[int]]) -> None:
     tokens = [token for some in drawn for token in some]

@@ -18,6 +18,7 @@ def written(path: Path, pre: str) -> Path:
     return model_files.spm(path) if pre == "spm" else model_files.bpe(path, pre=pre)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pre", ["spm", *PRE_TOKENIZERS])
 def test_vocabulary_with_the_engines_encoder_gives_the_same_ids(pre: str, tmp_path: Path) -> None:
     path = written(tmp_path / "model.gguf", pre)
@@ -30,6 +31,7 @@ def test_own_encoder_for_a_default_pre_tokenizer_is_ours(tmp_path: Path) -> None
     assert native_encoder(reader.read(written(tmp_path / "model.gguf", "default")), lambda text: []) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "character", thinned({"letter": "a", "sign": "=", "digit": "1", "han": "中", "space": " ", "line": "\n"})
 )

@@ -109,6 +109,7 @@ def words(patterns: Sequence[str], text: str) -> list[str]:
     return [word for word, _ in pre_tokenizers.Sequence(splits).pre_tokenize_str(text)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRE_TOKENIZERS)
 @given(texts, least)
 @example("don't", 3)
@@ -150,6 +151,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> list[Vocabulary]:
     ]
 
 
+@pytest.mark.slow
 @given(
     st.one_of(texts, st.lists(st.sampled_from([*USER_DEFINED, "hello", "the", " ", "a", "日", "。"])).map("".join)),
     least,
@@ -183,6 +185,7 @@ def test_pieces_of_an_unknown_pre_tokenizer_are_the_whole_text() -> None:
     assert list(pieces.whole("hello world", 1)) == ["hello world"]
 
 
+@pytest.mark.slow
 def test_encode_prompt_calls_its_bound_before_each_piece(small: list[Vocabulary]) -> None:
     vocabulary, text = small[4], "hello world " * (MAX_CACHED_CHARACTERS // 6)
     counts: list[int] = []

@@ -119,6 +119,7 @@ measurements = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(measurements)
 def test_choose_is_never_slower_than_another_trial_without_stalls(given: list[Measurement]) -> None:
     best = choose(given).best
@@ -127,6 +128,7 @@ def test_choose_is_never_slower_than_another_trial_without_stalls(given: list[Me
     assert all(best.decode_ms <= TIE_RATIO * each.decode_ms for each in calm)
 
 
+@pytest.mark.slow
 @given(measurements, st.randoms())
 def test_choose_in_any_order_returns_the_same_times(given: list[Measurement], random: Random) -> None:
     shuffled = random.sample(given, len(given))

@@ -168,6 +168,7 @@ REQUESTS = [
 ]
 
 
+@pytest.mark.slow
 async def test_request_without_a_key_is_refused_on_every_path_with_data() -> None:
     async with served(keys=KEYS) as running:
         found = [
@@ -208,6 +209,7 @@ async def test_refusal_comes_before_the_body() -> None:
         assert (await client.head()).status == 401
 
 
+@pytest.mark.slow
 async def test_official_client_raises_authentication_error_without_the_key() -> None:
     async with served(keys=KEYS) as running:
 

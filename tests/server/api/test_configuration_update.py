@@ -79,6 +79,7 @@ async def test_wrong_update_is_rejected_with_its_place(items: list[Any], param: 
     assert (answer.status, answer.json["error"]["param"].removesuffix(".type")) == (400, param)
 
 
+@pytest.mark.slow
 async def test_update_stays_in_effect_for_the_next_turns(tmp_path: Path) -> None:
     model = ScriptedModel(lambda message: b'{"n": 3} is it.', n_ctx=1 << 14)
     async with served(model, template=THINKS, state=tmp_path) as running:

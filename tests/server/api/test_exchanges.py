@@ -81,6 +81,7 @@ PLAIN: list[Check] = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 async def test_path_and_method_give_expected_answer() -> None:
     async with served(aliases=("org/a name",)) as running:
         for method, path, status, headers, body in PLAIN:

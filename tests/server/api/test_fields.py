@@ -282,6 +282,7 @@ def refers(row: Row) -> bool:
     return b'"{' in msgspec.json.encode(row)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wanted", thinned(TAKEN))
 async def test_supported_field_has_its_effect_and_echo(wanted: Row, tmp_path: Path) -> None:
     """Prompt and response are equal for a stream and a plain answer."""
@@ -304,6 +305,7 @@ async def test_supported_field_has_its_effect_and_echo(wanted: Row, tmp_path: Pa
 OFFICIAL = inspect.signature(Responses.create).parameters
 
 
+@pytest.mark.slow
 async def test_supported_fields_by_official_client_are_accepted(tmp_path: Path) -> None:
     """Send each field by its name in the client if the client has it."""
 

@@ -97,6 +97,7 @@ async def test_unenforceable_format_is_rejected(format_: dict[str, Any], param: 
     assert (answer.status, answer.json["error"]) == (400, error)
 
 
+@pytest.mark.slow
 async def test_usage_counts_forced_tokens() -> None:
     schema = {"type": "object", "properties": {"key": {"const": "value"}}, "required": ["key"]}
     text = {"format": {"type": "json_schema", "name": "x", "schema": schema}}
@@ -113,6 +114,7 @@ async def test_usage_counts_forced_tokens() -> None:
     assert free["usage"]["output_tokens_details"] == {"reasoning_tokens": 0}
 
 
+@pytest.mark.slow
 async def test_chat_response_format_is_enforced() -> None:
     schema_format = {"type": "json_schema", "json_schema": {"name": "pick", "schema": SCHEMA}}
     refused = {"type": "json_schema", "json_schema": {"name": "pick", "schema": {"not": {}}}}
@@ -149,6 +151,7 @@ class Weather(pydantic.BaseModel):
     degrees: list[Annotated[int, pydantic.Field(ge=-60, le=60)]] = pydantic.Field(min_length=1, max_length=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.0, 1.5])
 async def test_formatted_answer_is_parsed_by_official_client(temperature: float) -> None:
     def parse(url: str) -> Pick | None:

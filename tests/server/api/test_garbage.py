@@ -11,6 +11,8 @@ import trio.testing
 
 from tests.support.helpers import encode, exchange, served
 
+pytestmark = pytest.mark.slow
+
 FUNCTION = {"type": "function", "name": "f", "parameters": {"type": "object", "properties": {}}}
 CHAT = {"messages": [{"role": "user", "content": "Hi"}]}
 REQUESTS: dict[str, tuple[str, str, dict[str, Any] | None]] = {
@@ -46,7 +48,6 @@ def garbage() -> Iterator[list[Any]]:
         gc.enable()
 
 
-@pytest.mark.slow
 async def test_answered_requests_leave_no_garbage(tmp_path: Path) -> None:
     left = {}
     async with served(state=tmp_path) as running:

@@ -49,6 +49,7 @@ async def requests(running: Running) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.slow
 async def test_input_tokens_equal_usage_of_response(tmp_path: Path) -> None:
     async with served(ScriptedModel(n_ctx=1000), state=tmp_path) as running:
         for body in await requests(running):
@@ -59,6 +60,7 @@ async def test_input_tokens_equal_usage_of_response(tmp_path: Path) -> None:
             assert seen(counted) == (200, {"input_tokens": used, "object": "response.input_tokens"})
 
 
+@pytest.mark.slow
 async def test_input_tokens_beyond_context_are_counted() -> None:
     async with served(ScriptedModel(n_ctx=60)) as running:
         for n in (57, 58, 70_000):

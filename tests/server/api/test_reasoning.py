@@ -45,6 +45,7 @@ def kinds(response: dict[str, Any]) -> list[tuple[str, str, str]]:
     return [(item["type"], item["status"], item["content"][0]["text"]) for item in response["output"]]
 
 
+@pytest.mark.slow
 async def test_reasoning_is_an_item_before_message() -> None:
     async with served(thinker(), template=THINKS) as running:
         streamed = await post(running, input="Is it?", stream=True)
@@ -75,6 +76,7 @@ async def test_reasoning_events_setting_renames_events(tmp_path: Path) -> None:
     assert b"event: response.reasoning.delta\n" in frames(streamed.body)[4]
 
 
+@pytest.mark.slow
 async def test_client_of_open_responses_gets_its_names(tmp_path: Path) -> None:
     """The header of its examples asks for them, in this request only."""
     header = "OpenResponses-Version: latest"
@@ -128,6 +130,7 @@ async def test_effort_unknown_to_template_is_not_echoed() -> None:
     assert (wrong.status, wrong.json["error"]["param"]) == (400, "reasoning.effort")
 
 
+@pytest.mark.slow
 async def test_replayed_reasoning_is_rendered() -> None:
     async with served(thinker(), template=THINKS) as running:
         first = await post(running, input="Is it?")
@@ -147,6 +150,7 @@ def by_the_official_client(url: str) -> openai.types.responses.Response:
         return stream.get_final_response()
 
 
+@pytest.mark.slow
 async def test_reasoning_is_read_by_official_client() -> None:
     async with served(thinker(), template=THINKS) as running:
         response = await trio.to_thread.run_sync(by_the_official_client, running.url)

@@ -19,6 +19,7 @@ PARTS = ["They ask for two.", "I say two."]
 SEALED = ["reasoning.encrypted_content"]
 
 
+@pytest.mark.slow
 async def test_summary_streams_behind_the_text(tmp_path: Path) -> None:
     asked = {"input": "Which?", "reasoning": {"summary": "auto"}}
     async with served(thinker(ANSWER), template=THINKS, state=tmp_path) as running:
@@ -76,6 +77,7 @@ async def ask_again(running: Running, output: Sequence[dict[str, Any]]) -> dict[
     return found
 
 
+@pytest.mark.slow
 async def test_sealed_reasoning_reaches_the_model_again(tmp_path: Path) -> None:
     async with served(thinker(ANSWER), template=THINKS, state=tmp_path, cache_bytes=0) as running:
         first = (await post(running, input="Which?", store=False, include=SEALED, stream=True)).events[-1]["response"]
@@ -89,6 +91,7 @@ async def test_sealed_reasoning_reaches_the_model_again(tmp_path: Path) -> None:
         assert again["output"][0]["encrypted_content"] != sealed, "each sealed text has a nonce of its own"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["cut", "flipped", "foreign", "null", "number"])
 async def test_reasoning_that_this_server_did_not_seal_is_named(change: str, tmp_path: Path) -> None:
     async with served(thinker(ANSWER), template=THINKS, state=tmp_path, cache_bytes=0) as running:
@@ -107,6 +110,7 @@ async def test_reasoning_that_this_server_did_not_seal_is_named(change: str, tmp
     assert b"two. Fine" not in evaluated(running)
 
 
+@pytest.mark.slow
 async def test_key_that_is_unusable_is_replaced_for_this_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "reasoning.key").write_bytes(b"no key")
     async with served(thinker(ANSWER), template=THINKS, state=tmp_path, cache_bytes=0) as running:
@@ -148,6 +152,7 @@ def by_the_official_client(url: str) -> str:
     return json.dumps(second.to_dict())
 
 
+@pytest.mark.slow
 async def test_official_client_reads_summaries_and_sends_items_back() -> None:
     async with served(thinker(ANSWER), template=THINKS) as running:
         second = await trio.to_thread.run_sync(by_the_official_client, running.url)

@@ -54,6 +54,7 @@ async def test_truncation_auto_drops_oldest_turns(stream: bool) -> None:
             assert text(response) == "Three"
 
 
+@pytest.mark.slow
 async def test_truncation_by_default_is_disabled() -> None:
     long = [*TALK, msg("assistant", "Four" * 5), LAST]
     async with served(ScriptedModel(n_ctx=CONTEXT)) as running:
@@ -74,6 +75,7 @@ async def test_truncation_auto_with_too_long_turn_is_rejected() -> None:
         assert (await post(running, input=almost, truncation="auto")).text == "x"
 
 
+@pytest.mark.slow
 async def test_truncation_auto_continues_chain_beyond_context(tmp_path: Path) -> None:
     async with served(ScriptedModel(n_ctx=CONTEXT), state=tmp_path) as running:
         last: dict[str, Any] = {"id": None}
@@ -86,6 +88,7 @@ async def test_truncation_auto_continues_chain_beyond_context(tmp_path: Path) ->
         assert refused.json["error"]["code"] == "context_length_exceeded"
 
 
+@pytest.mark.slow
 async def test_truncation_auto_fits_very_long_conversation() -> None:
     talk = [msg("user", f"{n:07}") for n in range(2500)]
     async with served(ScriptedModel(n_ctx=1024)) as running:

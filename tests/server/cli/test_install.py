@@ -35,6 +35,7 @@ def contents(folder: Path) -> dict[str, str]:
 FILES = ["responsed/config.toml", "systemd/user/responsed.service", "systemd/user/responsed.socket"]
 
 
+@pytest.mark.slow
 def test_install_writes_three_files_and_uninstall_removes_its_own(home: Path) -> None:
     assert main(["install", "--user"]) == 0
     assert sorted(contents(home)) == FILES
@@ -45,6 +46,7 @@ def test_install_writes_three_files_and_uninstall_removes_its_own(home: Path) ->
     assert contents(home) == {FILES[0]: "port = 1"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["install", "uninstall"])
 def test_dry_run_changes_nothing(command: str, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     if command == "uninstall":
@@ -55,6 +57,7 @@ def test_dry_run_changes_nothing(command: str, home: Path, capsys: pytest.Captur
     assert f"{home}/systemd/user/responsed.service" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_foreign_unit_is_neither_replaced_nor_removed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     unit = home / FILES[1]
     unit.parent.mkdir(parents=True)
@@ -65,6 +68,7 @@ def test_foreign_unit_is_neither_replaced_nor_removed(home: Path, capsys: pytest
     assert unit.read_text() == "[Unit]\n"
 
 
+@pytest.mark.slow
 def test_configuration_that_is_written_sets_nothing_and_names_every_setting(home: Path) -> None:
     main(["install", "--user"])
     text = (home / FILES[0]).read_text()
@@ -72,6 +76,7 @@ def test_configuration_that_is_written_sets_nothing_and_names_every_setting(home
     assert [key for key in (setting.key for setting in SETTINGS) if f"\n# {key} =\n" not in text] == []
 
 
+@pytest.mark.slow
 def test_unit_of_the_system_is_the_packaged_one_with_this_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +168,7 @@ def test_tune_writes_where_the_service_reads(
     assert catalog.cache_folder(environ) == Path(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 def test_unit_of_a_user_is_accepted_by_systemd(home: Path) -> None:
     main(["install", "--user"])

@@ -171,6 +171,7 @@ async def test_reload_changes_the_setting_or_names_it_in_the_log(
     assert lines == expected + [f"these settings need a restart: {key}"] * (not reloads)
 
 
+@pytest.mark.slow
 async def test_reload_reaches_the_listener_and_the_stored_responses(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         found = Reloadable(running, tmp_path)
@@ -208,6 +209,7 @@ EFFECTS: dict[str, tuple[dict[str, Any], str]] = {
 """Setting -> body that its other value refuses, and the reason of the refusal."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", EFFECTS)
 async def test_limit_that_is_reloaded_refuses_the_next_request(key: str, tmp_path: Path) -> None:
     body, reason = EFFECTS[key]
@@ -221,6 +223,7 @@ async def test_limit_that_is_reloaded_refuses_the_next_request(key: str, tmp_pat
     assert f'responsed_requests_refused_total{{reason="{reason}"}} 1.0' in page
 
 
+@pytest.mark.slow
 async def test_limits_of_an_answer_that_are_reloaded_bound_the_next_one(tmp_path: Path) -> None:
     model = ScriptedModel(lambda prompt: b"x" * 300)
     async with served(model) as running:

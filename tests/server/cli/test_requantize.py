@@ -64,6 +64,7 @@ def test_tune_with_a_library_that_cannot_quantize_fails_before_measuring(
     assert file.read(path) == {}
 
 
+@pytest.mark.slow
 def test_tune_on_arm_recommends_no_type_of_weights_that_it_has_not_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -148,6 +149,7 @@ def test_divergence_text_is_about_200_tokens_that_the_model_predicts(smollm2: Pa
 rows = st.lists(st.lists(st.floats(-20, 20, width=32), min_size=3, max_size=3), min_size=1, max_size=4)
 
 
+@pytest.mark.slow
 @given(rows, rows)
 def test_mean_divergence_is_not_negative_and_zero_to_itself(first: list[list[float]], other: list[list[float]]) -> None:
     n = min(len(first), len(other))

@@ -13,6 +13,8 @@ from server.listening import http_options
 from server.upstream import connect
 from tests.support.helpers import api_keys, served
 
+pytestmark = pytest.mark.slow
+
 OLD, NEW = "sk-" + "1" * 20, "sk-" + "2" * 20
 
 

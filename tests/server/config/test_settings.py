@@ -247,6 +247,7 @@ configs = st.builds(
 )
 
 
+@pytest.mark.slow
 @given(config=configs)
 def test_config_as_toml_parses_back_to_the_same_config(
     config: Config, tmp_path_factory: pytest.TempPathFactory

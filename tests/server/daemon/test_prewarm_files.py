@@ -20,6 +20,7 @@ def cached(response: dict[str, Any]) -> int:
     return int(response["usage"]["input_tokens_details"]["cached_tokens"])
 
 
+@pytest.mark.slow
 async def test_prewarmed_files_are_cached_before_the_first_request(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -55,6 +56,7 @@ def clock(time: str) -> str:
     return f"You are a voice assistant.\nCurrent time is {time}.\n{RULES}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chat", [False, True])
 async def test_volatile_clock_leaves_the_prefix_in_the_cache(chat: bool) -> None:
     """Without the setting, nothing behind the clock is found."""
@@ -75,6 +77,7 @@ async def test_volatile_clock_leaves_the_prefix_in_the_cache(chat: bool) -> None
     assert found["clock",] == 1 + len(f"You are a voice assistant.\n{RULES}") + 1 + len("Current time is 12:3")
 
 
+@pytest.mark.slow
 async def test_volatile_line_is_no_difference_of_the_instructions() -> None:
     """The ticking clock itself is in the user's message."""
     async with served(volatile=("clock",)) as running:

@@ -192,6 +192,7 @@ async def create(running: Running, kind: str) -> Answer:
     return await exchange(running, "POST", path, encode(**body))
 
 
+@pytest.mark.slow
 async def test_request_beyond_the_queue_is_refused_before_evaluation(tmp_path: Path) -> None:
     model = PacedModel(n_slots=1)
     async with served(model, state=tmp_path, queue=2) as running:
@@ -212,6 +213,7 @@ async def test_request_beyond_the_queue_is_refused_before_evaluation(tmp_path: P
             await running.app.wait_idle()
 
 
+@pytest.mark.slow
 async def test_concurrent_requests_are_admitted_up_to_the_limit() -> None:
     model = PacedModel(n_slots=2)
     found: list[int] = []
@@ -241,6 +243,7 @@ async def test_admission_without_a_queue_refuses_waiting_requests() -> None:
         assert await answers(clients) == ["yes"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [True, False])
 async def test_client_that_leaves_the_queue_frees_its_place(stream: bool) -> None:
     model = PacedModel(n_slots=1)
@@ -259,6 +262,7 @@ async def test_client_that_leaves_the_queue_frees_its_place(stream: bool) -> Non
     assert not any(ord("n") in chunk.tokens for chunk in model.decoded)
 
 
+@pytest.mark.slow
 async def test_queued_stream_without_client_yields_its_place(tmp_path: Path) -> None:
     """A stored stream without a client yields to a connected client."""
     model = PacedModel(n_slots=1)
@@ -306,6 +310,7 @@ async def test_queued_request_without_client_yields_its_place_while_it_is_stored
             assert (await later.rest_of_stream()).endswith(b"data: [DONE]\n\n")
 
 
+@pytest.mark.slow
 async def test_compaction_that_has_begun_is_not_refused() -> None:
     """A compaction runs several generations and keeps its place between them."""
 
@@ -359,6 +364,7 @@ async def test_retry_after_of_the_first_answer_is_the_time_until_a_slot_is_free(
         assert (await post(running, input="Hi", max_output_tokens=1)).status == 200
 
 
+@pytest.mark.slow
 async def test_answer_cut_by_its_limit_does_not_shorten_the_estimate() -> None:
     model = PacedModel(lambda message: b"x" * 500, n_slots=1)
     async with served(model, queue=0) as running:
@@ -372,6 +378,7 @@ async def test_answer_cut_by_its_limit_does_not_shorten_the_estimate() -> None:
         assert running.app._services.admission._tokens_left(load(0, 4096)) == (4 * before + 501) / 5
 
 
+@pytest.mark.slow
 async def test_batch_job_takes_no_place_from_interactive_ones(tmp_path: Path) -> None:
     model = PacedModel(n_slots=1)
     async with served(model, state=tmp_path, queue=1) as running:
@@ -395,6 +402,7 @@ async def test_batch_job_takes_no_place_from_interactive_ones(tmp_path: Path) ->
         await running.app.wait_idle()
 
 
+@pytest.mark.slow
 async def test_key_that_waits_leaves_places_to_others() -> None:
     model = PacedModel(n_slots=1)
     keys = {"ann": ApiKey("ann-0123456789abcdef"), "bob": ApiKey("bob-0123456789abcdef", is_batch=True)}

@@ -56,6 +56,7 @@ async def answers(running: Running, sent: bytes) -> tuple[list[int], bool]:
 OPEN, CLOSED = False, True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sent", "found"),
     [
@@ -229,6 +230,7 @@ REQUESTS = (
 ANSWERS = [b"POST /one 5 \n{\n\n}", b"POST /stream 6 second", b"GET /last 0 "]
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(st.lists(st.integers(1, len(REQUESTS) - 1), max_size=12))
 @example([REQUESTS.index(b"\r\n\r\n") + 2])
@@ -249,6 +251,7 @@ def test_requests_cut_anywhere_get_the_same_responses(cuts: list[int]) -> None:
     assert trio.run(play) == ANSWERS
 
 
+@pytest.mark.slow
 @settings(max_examples=2 * settings().max_examples)  # 200 in .ci/run
 @given(st.data())
 def test_connection_with_random_bytes_ends_only_itself(data: st.DataObject) -> None:
@@ -302,6 +305,7 @@ async def test_frame_leaves_without_a_turn_of_the_event_loop() -> None:
         assert await stream.receive_some() == b"0\r\n\r\n"
 
 
+@pytest.mark.slow
 async def test_frames_beyond_the_kernel_buffer_arrive_in_order() -> None:
     frames = [bytes([65 + n]) * size for n, size in enumerate((5, 9_000_000, 7, 1_000_000, 9))]
 
@@ -367,6 +371,7 @@ async def test_disconnect_behind_much_input_is_noticed_by_the_next_frame() -> No
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
+@pytest.mark.slow
 async def test_connection_reads_ahead_a_bounded_number_of_bytes() -> None:
     """Input that a client sends without an end stays in the socket."""
 
@@ -424,6 +429,7 @@ async def test_100_continue_is_not_sent_for_a_body_that_is_too_large() -> None:
         assert (answer.status, answer.headers["connection"]) == (413, "close")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [b"", GET[:-2], GET + b"\r\n", GET + GET[:-2]])
 async def test_connection_without_its_next_request_closes_in_time(sent: bytes) -> None:
     options = HTTPOptions(HTTPLimits(idle_seconds=0.05))
@@ -470,6 +476,7 @@ async def test_drain_closes_idle_connections_and_finishes_responses() -> None:
         assert b"\r\nconnection: close\r\n" in answer.lower()
 
 
+@pytest.mark.slow
 async def test_drain_waits_for_the_first_request_of_a_new_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its client knows of no earlier request, and expects an answer."""
     monkeypatch.setattr(drain, "FIRST_SECONDS", 0.1)

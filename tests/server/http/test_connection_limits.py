@@ -64,6 +64,7 @@ def test_connections_never_exceed_the_file_descriptors() -> None:
         assert (first, second) == (Admission.ADMITTED, Admission.RESERVED)
 
 
+@pytest.mark.slow
 async def test_client_that_never_reads_counts_as_disconnected() -> None:
     ours, theirs = socket.socketpair()
     events: list[str] = []
@@ -229,6 +230,7 @@ async def test_answer_beyond_its_time_fails_with_its_text(tmp_path: Path) -> Non
     )
 
 
+@pytest.mark.slow
 async def test_body_that_takes_too_long_gets_408() -> None:
     async with served(body_timeout_seconds=0.1) as running, await Client.to(running) as client:
         await client.send(
@@ -248,6 +250,7 @@ async def test_body_that_takes_too_long_gets_408() -> None:
     assert head.status == 408
 
 
+@pytest.mark.slow
 async def test_probe_is_answered_while_all_connections_are_busy() -> None:
     async with served(max_connections=2) as running, AsyncExitStack() as stack:
         for _ in range(2):

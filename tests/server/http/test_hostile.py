@@ -15,6 +15,8 @@ from engine.backends.scripted import ScriptedModel
 from tests.support.certificates import certificate
 from tests.support.helpers import PATIENCE, Client, encode, request, served
 
+pytestmark = pytest.mark.slow
+
 KEY = "0123456789abcdef-key"
 AUTHORIZED = f"Authorization: Bearer {KEY}"
 PATH = "/v1/responses"
@@ -92,7 +94,6 @@ async def attack(stream: trio.abc.Stream, sent: bytes, statuses: set[int]) -> No
     statuses.update(int(each) for each in re.findall(rb"HTTP/1\.1 (\d{3})", found))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("encrypted", [False, True])
 async def test_hostile_connections_end_alone(encrypted: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     found = certificate(tmp_path)

@@ -96,6 +96,7 @@ async def run(running: Running, action: Action) -> None:
         await action(client)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PLAIN)
 async def test_refusal_is_counted_by_its_reason(kind: str) -> None:
     action, causes = PLAIN[kind]
@@ -105,6 +106,7 @@ async def test_refusal_is_counted_by_its_reason(kind: str) -> None:
             assert await refusals(client) == expected(causes)
 
 
+@pytest.mark.slow
 async def test_refusals_of_all_kinds_at_once_are_summed() -> None:
     async with served(metrics=True, keep_alive_timeout_seconds=0.3) as running:
         async with trio.open_nursery() as nursery:
@@ -123,6 +125,7 @@ TLS: dict[str, tuple[bytes, dict[Refusal, int]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TLS)
 async def test_refusal_of_a_handshake_is_counted_by_its_reason(kind: str, tmp_path: Path) -> None:
     data, causes = TLS[kind]
@@ -134,6 +137,7 @@ async def test_refusal_of_a_handshake_is_counted_by_its_reason(kind: str, tmp_pa
             assert await refusals(client) == expected(causes)
 
 
+@pytest.mark.slow
 async def test_client_that_stops_reading_is_counted(tmp_path: Path) -> None:
     model = ScriptedModel(lambda prompt: b"x" * 3000)
     async with served(model, metrics=True, write_timeout_seconds=0.1) as running:
@@ -150,6 +154,7 @@ async def test_client_that_stops_reading_is_counted(tmp_path: Path) -> None:
             assert await refusals(client) == {"write_timeout": 1}
 
 
+@pytest.mark.slow
 async def test_connections_beyond_the_limit_are_counted() -> None:
     """An idle connection gives its place to the next; once both places work, others get a 503."""
     model = PacedModel()

@@ -31,6 +31,7 @@ def encrypted(folder: Path) -> tuple[Certificate, dict[str, Any]]:
     return found, {"ssl_certfile": found.certfile, "ssl_keyfile": found.keyfile}
 
 
+@pytest.mark.slow
 async def test_stream_over_tls_has_the_events_of_a_plain_one(tmp_path: Path) -> None:
     found, tls = encrypted(tmp_path)
     text = "Hello, " * 50_000  # larger than any buffer, in both directions
@@ -87,6 +88,7 @@ async def test_plain_request_to_a_tls_port_gets_an_answer_that_says_so(tmp_path:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [b"", b"\x16", b"\x16\x03\x01\x02\x00\x01"])
 async def test_handshake_that_stalls_ends(sent: bytes, tmp_path: Path) -> None:
     _, tls = encrypted(tmp_path)
@@ -96,6 +98,7 @@ async def test_handshake_that_stalls_ends(sent: bytes, tmp_path: Path) -> None:
             assert await client.rest() == b""
 
 
+@pytest.mark.slow
 async def test_handshake_that_stalls_gives_its_place_to_another(tmp_path: Path) -> None:
     found, tls = encrypted(tmp_path)
     async with served(**tls, max_connections=1) as running, await Client.to(running) as stalled:
@@ -120,6 +123,7 @@ async def test_client_that_leaves_without_close_notify_frees_its_slot(tmp_path: 
             await running.app.wait_idle()
 
 
+@pytest.mark.slow
 async def test_client_that_never_reads_counts_as_disconnected(tmp_path: Path) -> None:
     found = certificate(tmp_path)
     cut = trio.Event()
@@ -157,6 +161,7 @@ async def test_unix_socket_stays_plain(tmp_path: Path) -> None:
             assert (await client.answer()).status == 200
 
 
+@pytest.mark.slow
 async def test_garbage_instead_of_a_handshake_ends_its_connection_only(tmp_path: Path) -> None:
     found, tls = encrypted(tmp_path)
     random = Random(0)

@@ -62,6 +62,7 @@ async def test_status_reads_key_and_unix_socket_from_the_settings(
     assert [json.loads(line)["slots"] for line in capsys.readouterr().out.splitlines()] == [2, 2]
 
 
+@pytest.mark.slow
 async def test_status_trusts_the_certificate_of_the_settings(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -89,6 +89,7 @@ async def test_list_is_the_first_stage_of_its_response(mcp_url: str) -> None:
     assert answer.events[-1]["response"]["output"][0] == done
 
 
+@pytest.mark.slow
 async def test_response_begins_before_the_server_answers() -> None:
     async with (
         listing() as server,
@@ -107,6 +108,7 @@ async def test_response_begins_before_the_server_answers() -> None:
     assert rest.endswith(sse.DONE)
 
 
+@pytest.mark.slow
 async def test_stream_shows_signs_of_life_during_a_list() -> None:
     async with (
         listing() as server,
@@ -127,6 +129,7 @@ async def refusing(stream: trio.SocketStream, id_: Any) -> None:
     await send(stream, b"", "503 Service Unavailable")
 
 
+@pytest.mark.slow
 async def test_failed_list_ends_its_response_with_all_events(tmp_path: Path) -> None:
     async with (
         hostile("tools/list", refusing) as url,
@@ -149,6 +152,7 @@ async def test_failed_list_ends_its_response_with_all_events(tmp_path: Path) -> 
     assert stored == response
 
 
+@pytest.mark.slow
 async def test_failed_list_without_a_stream_is_a_424() -> None:
     """Status and object are OpenAI's."""
     async with hostile("tools/list", refusing) as url, served(talker(), allow_mcp=(url,)) as running:
@@ -159,6 +163,7 @@ async def test_failed_list_without_a_stream_is_a_424() -> None:
     )
 
 
+@pytest.mark.slow
 async def test_failed_list_of_a_background_response_is_its_error(tmp_path: Path) -> None:
     async with (
         hostile("tools/list", refusing) as url,
@@ -197,6 +202,7 @@ async def test_conversation_goes_on_behind_a_failed_list(mcp_url: str, tmp_path:
     assert "status 503" not in prompt
 
 
+@pytest.mark.slow
 async def test_list_of_the_conversation_is_not_asked_for_again(tmp_path: Path) -> None:
     async with (
         listing() as server,
@@ -237,6 +243,7 @@ async def test_list_of_the_history_that_no_server_may_send_is_asked_for_again(to
     assert (answer.status, kinds(answer.json)) == (200, ["mcp_list_tools", "message"])
 
 
+@pytest.mark.slow
 async def test_hang_up_ends_a_list() -> None:
     async with listing() as server, served(talker(), template=HERMES, allow_mcp=(server.url,)) as running:
         for body in ({"stream": True}, {}):
@@ -248,6 +255,7 @@ async def test_hang_up_ends_a_list() -> None:
             server.left, server.begun = trio.Event(), trio.Event()
 
 
+@pytest.mark.slow
 async def test_cancel_ends_the_list_of_a_background_response(tmp_path: Path) -> None:
     async with (
         listing() as server,
@@ -260,6 +268,7 @@ async def test_cancel_ends_the_list_of_a_background_response(tmp_path: Path) -> 
     assert (cancelled["status"], [item["error"] for item in cancelled["output"]]) == ("cancelled", [INTERRUPTED_LIST])
 
 
+@pytest.mark.slow
 async def test_background_response_lists_and_answers(tmp_path: Path) -> None:
     async with (
         listing() as server,
@@ -274,6 +283,7 @@ async def test_background_response_lists_and_answers(tmp_path: Path) -> None:
     assert (response["status"], kinds(response)) == ("completed", ["mcp_list_tools", "message"])
 
 
+@pytest.mark.slow
 async def test_stream_resumes_in_the_middle_of_a_list(tmp_path: Path) -> None:
     async with (
         listing() as server,
@@ -297,6 +307,7 @@ async def test_stream_resumes_in_the_middle_of_a_list(tmp_path: Path) -> None:
     assert whole.events[-1]["response"]["status"] == "completed"
 
 
+@pytest.mark.slow
 async def test_list_over_a_websocket_streams_in_its_response() -> None:
     async with (
         listing() as server,
@@ -315,6 +326,7 @@ async def test_list_over_a_websocket_streams_in_its_response() -> None:
     assert (kinds(again), server.asked) == (["message"], 1)
 
 
+@pytest.mark.slow
 async def test_failed_list_over_a_websocket_leaves_the_connection() -> None:
     async with (
         hostile("tools/list", refusing) as url,
@@ -328,6 +340,7 @@ async def test_failed_list_over_a_websocket_leaves_the_connection() -> None:
     assert (after["status"], text(after)) == ("completed", "Ok.")
 
 
+@pytest.mark.slow
 async def test_hang_up_of_a_websocket_ends_a_list() -> None:
     async with listing() as server, served(talker(), template=HERMES, allow_mcp=(server.url,)) as running:
         async with await SocketClient.to(running) as client:
@@ -336,6 +349,7 @@ async def test_hang_up_of_a_websocket_ends_a_list() -> None:
         await server.left.wait()
 
 
+@pytest.mark.slow
 async def test_crash_during_a_list_is_told_and_asked_for_again(tmp_path: Path) -> None:
     """The store as it is during the list is that of a server whose power is cut then."""
     copy = tmp_path / "copy"
@@ -372,6 +386,7 @@ async def test_list_comes_before_an_approved_call(mcp_url: str) -> None:
     assert response["output"][1]["output"] == "5"
 
 
+@pytest.mark.slow
 async def test_approved_call_is_not_executed_behind_a_failed_list(tmp_path: Path) -> None:
     """Its approval stays good for one call."""
     async with listing() as server, hostile("tools/list", refusing) as url:
@@ -418,6 +433,7 @@ async def test_choice_of_a_tool_that_the_list_lacks_fails_behind_the_list(mcp_ur
     assert answer.events[-1]["response"]["error"]["code"] == "invalid_prompt"
 
 
+@pytest.mark.slow
 async def test_parts_of_listed_schemas_that_are_not_enforced_are_named() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True, "items": {}}}}
 

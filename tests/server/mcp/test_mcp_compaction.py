@@ -8,6 +8,8 @@ from tests.server.api.tools.test_tools import HERMES
 from tests.server.mcp.test_mcp import ADD, tool
 from tests.support.helpers import post, served, text
 
+pytestmark = pytest.mark.slow
+
 
 def calculator(prompt: bytes) -> bytes:
     """Summarize if asked to, then call `add`, and answer with its output."""
@@ -16,7 +18,6 @@ def calculator(prompt: bytes) -> bytes:
     return b"It is 5." if prompt.endswith(b"5") else ADD.encode()
 
 
-@pytest.mark.slow
 async def test_mcp_call_after_a_compaction_is_executed(mcp_url: str) -> None:
     async with served(ScriptedModel(calculator, n_ctx=1 << 14), template=HERMES, allow_mcp=(mcp_url,)) as running:
         answer = await post(running, input=TALK, tools=[tool(mcp_url)], stream=True, **managed(1))
@@ -25,7 +26,6 @@ async def test_mcp_call_after_a_compaction_is_executed(mcp_url: str) -> None:
     assert (response["status"], text(response)) == ("completed", "It is 5.")
 
 
-@pytest.mark.slow
 async def test_compaction_trigger_with_mcp_tools_gives_one_item(mcp_url: str) -> None:
     async with served(ScriptedModel(calculator, n_ctx=1 << 14), template=HERMES, allow_mcp=(mcp_url,)) as running:
         answer = await post(running, input=[*TALK, TRIGGER], tools=[tool(mcp_url)], stream=True)

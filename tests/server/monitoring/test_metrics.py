@@ -105,6 +105,7 @@ async def test_metrics_count_requests_answers_and_tokens(tmp_path: Path) -> None
     assert found["responsed_store_bytes"] > 0
 
 
+@pytest.mark.slow
 async def test_metrics_show_lanes_running_and_waiting_and_the_name_of_a_key() -> None:
     model = PacedModel(n_slots=1)
     async with served(model, metrics=True, keys={"ann": ANN}) as running, trio.open_nursery() as nursery:
@@ -154,6 +155,7 @@ async def page_of_a_busy_server(state: Path) -> str:
         return answer.body.decode()
 
 
+@pytest.mark.slow
 async def test_metrics_are_those_of_the_page(tmp_path: Path) -> None:
     families = list(text_string_to_metric_families(await page_of_a_busy_server(tmp_path)))
     rows = re.findall(r"^\| `([a-z_]+)(?:\{([a-z,]+)\})?` \| (\w+) \|", PAGE.read_text(), re.MULTILINE)
@@ -172,6 +174,7 @@ async def test_metrics_are_those_of_the_page(tmp_path: Path) -> None:
     assert set(PROCESS.split()) <= found.keys()
 
 
+@pytest.mark.slow
 async def test_metrics_follow_the_rules_of_promtool(tmp_path: Path) -> None:
     """The rules of `promtool check metrics` (prometheus/client_golang, promlint) and of the text format."""
     text = await page_of_a_busy_server(tmp_path)
@@ -212,6 +215,7 @@ def check_histogram(found: list[Sample]) -> None:
         assert others["count"] == buckets[-1][1]
 
 
+@pytest.mark.slow
 async def test_metrics_count_a_client_that_left_before_the_answer() -> None:
     model = PacedModel()
     async with served(model, metrics=True) as running:

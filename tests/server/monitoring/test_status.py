@@ -4,6 +4,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 
 from engine.backends.scripted import ScriptedModel
@@ -59,6 +60,7 @@ async def test_status_of_an_idle_server_has_no_streams() -> None:
     }
 
 
+@pytest.mark.slow
 async def test_status_shows_a_stream_from_queue_to_end() -> None:
     model = PacedModel(n_slots=1)
     async with served(model, keys={"ann": ANN}) as running:
@@ -95,6 +97,7 @@ async def test_status_shows_a_stream_from_queue_to_end() -> None:
     assert SECRET.encode() not in repr((before, during, after)).encode()
 
 
+@pytest.mark.slow
 async def test_status_names_why_the_cache_missed() -> None:
     async with served(ScriptedModel(n_slots=1), cache_bytes=0) as running:
         for text, key in (("Hello " * 9, "a"), ("Something else " * 9, "b"), ("Hello " * 9, "a")):
@@ -120,6 +123,7 @@ async def test_status_shows_no_id_that_opens_a_stored_response(tmp_path: Path) -
     assert response_id not in repr(found)
 
 
+@pytest.mark.slow
 async def test_status_has_the_latest_answers_only() -> None:
     async with served() as running:
         for number in range(ANSWERS + 1):

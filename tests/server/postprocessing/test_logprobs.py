@@ -171,6 +171,7 @@ async def test_request_by_either_field_gets_logprobs(fields: dict[str, Any], exp
     assert [len(each["top_logprobs"]) for each in logprobs] == expected
 
 
+@pytest.mark.slow
 async def test_replayed_stream_has_its_logprobs(tmp_path: Any) -> None:
     async with served(state=tmp_path) as running:
         answer = await post(running, input="Aé!", stream=True, **ASKED)
@@ -187,6 +188,7 @@ async def test_logprobs_ignore_the_logit_bias() -> None:
     assert logprobs["top_logprobs"][0] == {"token": "A", "logprob": pytest.approx(RIGHT), "bytes": [65]}
 
 
+@pytest.mark.slow
 async def test_drafted_tokens_have_their_own_logprobs() -> None:
     model = ScriptedModel(n_slots=1, batched=True)
     text = "one two three one two three one two three " * 3

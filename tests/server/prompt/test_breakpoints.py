@@ -115,6 +115,7 @@ class SavingModel(ScriptedModel):
         return super().save(slot, start, end)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cuts_state", [False, True])
 async def test_state_that_cannot_be_cut_is_saved_at_the_breakpoint(cuts_state: bool) -> None:
     model = SavingModel(cuts_state)

@@ -245,6 +245,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(NAMES, JSON, max_size=6), JSON)
 def test_decode_of_any_json_returns_or_raises_invalid_request(fields: dict[str, Any], input_: Any) -> None:
     with suppress(InvalidRequest):

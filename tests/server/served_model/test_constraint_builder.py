@@ -75,6 +75,7 @@ def test_compiled_grammars_over_the_memory_limit_are_evicted() -> None:
     assert 0.8 * constraint_builder.MAX_COMPILED_BYTES < sum(left) < constraint_builder.MAX_COMPILED_BYTES
 
 
+@pytest.mark.slow
 def test_tools_too_large_together_get_short_escapes_before_they_lose_keywords() -> None:
     tools = [
         {**TIME, "name": f"f{n}", "strict": True, "parameters": {"properties": {f"a{n}": {"type": "string"}}}}

@@ -35,6 +35,7 @@ NAMED = {"type": "function", "name": "get_weather"}
 ALLOWED = {"type": "allowed_tools", "mode": "required", "tools": [NAMED]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", [NAMED, ALLOWED])
 async def test_demanded_call_is_made_by_model_that_would_write_text(choice: Any) -> None:
     streamed, folded = await answers(stubborn(), tools=[WEATHER, TIME], tool_choice=choice, parallel_tool_calls=False)
@@ -45,6 +46,7 @@ async def test_demanded_call_is_made_by_model_that_would_write_text(choice: Any)
     assert (folded.json["tool_choice"], folded.json["status"]) == (choice, "completed")
 
 
+@pytest.mark.slow
 async def test_demanded_call_has_the_arguments_that_model_writes_if_valid() -> None:
     text = f"\n{call('get_time', '{}')}\n{call('get_weather', json.dumps({'city': 'Oslo'}))}"
     streamed, _ = await answers(writes(text), tools=[WEATHER, TIME], tool_choice="required")
@@ -53,6 +55,7 @@ async def test_demanded_call_has_the_arguments_that_model_writes_if_valid() -> N
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 async def test_free_text_is_unconstrained_and_call_in_it_is_enforced() -> None:
     text = f"Let me see: {call('get_weather', json.dumps({'city': 'Paris'}))}"
     streamed, _ = await answers(writes(text), tools=[WEATHER, TIME], parallel_tool_calls=False)
@@ -61,6 +64,7 @@ async def test_free_text_is_unconstrained_and_call_in_it_is_enforced() -> None:
     assert json.loads(made[2])["city"] in ("Rome", "Oslo")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "begins",
     [
@@ -80,6 +84,7 @@ async def test_bare_call_in_any_spelling_is_enforced_after_its_name(begins: str)
     assert (name, json.loads(arguments)["city"] in ("Rome", "Oslo")) == ("get_weather", True)
 
 
+@pytest.mark.slow
 async def test_call_without_its_namespace_is_enforced() -> None:
     text = '{"name": "get_weather", "arguments": {"city": "Paris"}}'
     space = {"type": "namespace", "name": "sky", "tools": [WEATHER]}
@@ -88,6 +93,7 @@ async def test_call_without_its_namespace_is_enforced() -> None:
     assert (name, json.loads(arguments)["city"] in ("Rome", "Oslo")) == ("get_weather", True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["get_weather_at", "get_weathers"])
 async def test_name_that_begins_like_an_offered_one_is_another_name(name: str) -> None:
     text = f'{{"name": "{name}", "arguments": {{}}}}'
@@ -97,6 +103,7 @@ async def test_name_that_begins_like_an_offered_one_is_another_name(name: str) -
     assert gist(output(streamed)) == [("function_call", name, "{}") if offered else ("message", text)]
 
 
+@pytest.mark.slow
 async def test_demanded_call_follows_free_reasoning() -> None:
     """Reasoning is unconstrained, and a call inside it is text."""
     text = b"<think>\nI may {call}.\n</think>\n\nWell."
@@ -108,6 +115,7 @@ async def test_demanded_call_follows_free_reasoning() -> None:
     assert gist(output(streamed)) == gist(folded.json["output"])
 
 
+@pytest.mark.slow
 async def test_formatted_answer_follows_reasoning_and_may_have_its_markers() -> None:
     """Markers inside a JSON string are text."""
     text = b'<think>Hm.</think>{"a": "<think>x</think><tool_call>"}'
@@ -138,6 +146,7 @@ async def test_format_beside_tools_gives_call_or_json(text: str, kind: str) -> N
         assert [item["type"] for item in items] == [kind]
 
 
+@pytest.mark.slow
 async def test_formatted_json_that_looks_like_call_is_text() -> None:
     text = '{"name": "get_weather", "arguments": {"city": "Rome"}}'
     plain = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}<|assistant|>"
@@ -184,6 +193,7 @@ SELF = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "kind"),
     [
@@ -205,6 +215,7 @@ async def test_answer_after_message_to_itself_is_enforced(fields: Any, kind: str
         assert answer[-1] == "Well."
 
 
+@pytest.mark.slow
 async def test_reasoning_over_its_budget_is_ended() -> None:
     """The effort sets the budget, since the template has no variable for it."""
     template = THINKS.replace("{% if enable_thinking is defined %}", "{% if false %}")
@@ -234,6 +245,7 @@ LOOSENED: list[tuple[dict[str, Any], str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("inner", "place"), LOOSENED)
 async def test_unenforceable_keyword_leaves_the_other_keywords_enforced(inner: dict[str, Any], place: str) -> None:
     definitions = {"$defs": {"n": {"type": "integer", "not": {"multipleOf": 3}}}}
@@ -251,6 +263,7 @@ async def test_unenforceable_keyword_leaves_the_other_keywords_enforced(inner: d
     assert [tool["strict"] for tool in folded.json["tools"]] == [True, False]
 
 
+@pytest.mark.slow
 async def test_format_beside_null_leaves_tool_strict() -> None:
     schema = {"type": "object", "properties": {"a": {"type": ["integer", "null"], "format": "uint32"}}}
     _, folded = await answers(
@@ -271,6 +284,7 @@ OPEN: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schema", OPEN)
 async def test_unnamed_properties_are_allowed_if_schema_mentions_others(schema: dict[str, Any]) -> None:
     text = call("get_time", '{"b": 1}')
@@ -291,6 +305,7 @@ async def test_unnamed_properties_are_forbidden_if_schema_mentions_none(schema: 
     assert set(json.loads(arguments)) <= {"a"}
 
 
+@pytest.mark.slow
 async def test_custom_tool_in_chat_completions_is_enforced() -> None:
     form = {"type": "grammar", "grammar": {"syntax": "regex", "definition": "[a-c]{2}"}}
     tool = {"type": "custom", "custom": {"name": "code", "format": form}}
@@ -303,6 +318,7 @@ async def test_custom_tool_in_chat_completions_is_enforced() -> None:
     assert re.fullmatch("[a-c]{2}", made["custom"]["input"])
 
 
+@pytest.mark.slow
 async def test_prompt_has_the_schema_unless_a_call_is_demanded() -> None:
     """The schema is left out if a call is demanded, and introduced by a condition if a call is possible."""
     schema = f"with JSON only, as this JSON schema says:\n{json.dumps(SCHEMA)}"
@@ -319,6 +335,7 @@ async def test_prompt_has_the_schema_unless_a_call_is_demanded() -> None:
         assert ("JSON schema" in prompt) == ("JSON schema" in ending)
 
 
+@pytest.mark.slow
 async def test_call_that_is_cut_in_its_name_is_no_item() -> None:
     text = call("get_weather")
     streamed, folded = await answers(writes(text), tools=[WEATHER], max_output_tokens=text.index("_weather"))

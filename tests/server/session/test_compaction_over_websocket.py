@@ -1,10 +1,14 @@
 """Compaction over a WebSocket: the turn before is in the connection's memory only."""
 
+import pytest
+
 from engine.backends.scripted import ScriptedModel
 from server.stream import decode_summary
 from tests.server.api.compaction.test_compaction import TALK, TRIGGER, managed, scribe
 from tests.server.session.test_session import connected
 from tests.support.helpers import prompt_text, text, types
+
+pytestmark = pytest.mark.slow
 
 
 async def test_compaction_over_websocket_continues_unstored_turns() -> None:

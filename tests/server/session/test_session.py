@@ -106,6 +106,7 @@ async def test_reasoning_events_have_the_chosen_names(setting: str, headers: lis
     assert [item["type"] for item in events[-1]["response"]["output"]] == ["reasoning", "message"]
 
 
+@pytest.mark.slow
 async def test_conversation_without_store_continues_by_its_latest_response() -> None:
     async with connected() as (_, client):
         first = await client.response(input="One.", store=False)
@@ -117,6 +118,7 @@ async def test_conversation_without_store_continues_by_its_latest_response() -> 
         assert await refused(client, old) == (400, "previous_response_not_found", "previous_response_id")
 
 
+@pytest.mark.slow
 async def test_stored_response_continues_over_either_transport(tmp_path: Path) -> None:
     async with connected(state=tmp_path) as (running, client):
         over_http = (await post(running, input="One.")).json
@@ -136,6 +138,7 @@ async def test_another_connection_cannot_continue_an_unstored_response() -> None
             assert (await refused(other, event))[1] == "previous_response_not_found"
 
 
+@pytest.mark.slow
 async def test_memory_forgets_the_longest_unused_response() -> None:
     """All connections share the limit of one body."""
     async with connected(max_body_megabytes=0.001) as (running, client), await SocketClient.to(running) as other:
@@ -145,6 +148,7 @@ async def test_memory_forgets_the_longest_unused_response() -> None:
         assert (await refused(client, event))[1] == "previous_response_not_found"
 
 
+@pytest.mark.slow
 async def test_requests_of_one_lane_are_answered_one_after_the_other() -> None:
     async with connected() as (_, client):
         for index in range(5):
@@ -153,6 +157,7 @@ async def test_requests_of_one_lane_are_answered_one_after_the_other() -> None:
     assert [text(response) for response in responses] == [f"{index}." for index in range(5)]
 
 
+@pytest.mark.slow
 async def test_lanes_run_together_and_name_their_events() -> None:
     model = PacedModel(endless, seconds_per_token=0.001)  # so that each token has an event of its own
     async with connected(model) as (_, client):
@@ -172,6 +177,7 @@ async def test_lanes_run_together_and_name_their_events() -> None:
     assert events.index(by_lane["slow"][0]) < quick_end < events.index(by_lane["slow"][-1])
 
 
+@pytest.mark.slow
 async def test_new_lane_forks_a_response_of_another_one() -> None:
     async with connected() as (_, client):
         planned = await client.response(input="Plan.", store=False, stream_id="planner")
@@ -241,6 +247,7 @@ async def test_fields_of_the_envelope_are_not_skipped_fields() -> None:
     assert (text(response), response.get("responsed")) == ("Hi.", None)
 
 
+@pytest.mark.slow
 async def test_lanes_and_waiting_requests_are_limited() -> None:
     model = PacedModel(n_slots=1)
     async with connected(model, queue=200) as (_, client):
@@ -288,6 +295,7 @@ LEAVES: dict[str, Callable[[SocketClient], Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("store", [True, False])
 @pytest.mark.parametrize("way", LEAVES)
 async def test_hang_up_frees_the_slot_within_a_step(
@@ -368,6 +376,7 @@ async def test_shutdown_ends_a_running_response_and_then_the_connection() -> Non
         model.go()
 
 
+@pytest.mark.slow
 async def test_shutdown_lets_a_short_response_end() -> None:
     model = PacedModel(lambda message: b"word " * 20)
     async with served(model) as running, await SocketClient.to(running) as client:
@@ -392,6 +401,7 @@ async def test_reload_keeps_the_connection_and_checks_its_key_again() -> None:
         assert text(await client.response(input="Hi.")) == "Hi."
 
 
+@pytest.mark.slow
 async def test_old_connection_accepts_no_request() -> None:
     model = PacedModel(endless)
     async with served(model) as running:
@@ -422,6 +432,7 @@ async def test_internal_error_closes_its_connection_only(caplog: pytest.LogCaptu
             assert text(await each.response(input="Hi.")) == "Hi."
 
 
+@pytest.mark.slow
 async def test_codex_gets_events_while_its_prompt_is_evaluated() -> None:
     """Other clients have pings."""
     model, codex = PacedModel(), "Originator: codex_exec"
@@ -434,6 +445,7 @@ async def test_codex_gets_events_while_its_prompt_is_evaluated() -> None:
         assert text((await client.until("response.completed"))[-1]["response"]) == "Hi."
 
 
+@pytest.mark.slow
 async def test_stored_response_behind_an_unstored_one_is_continued_on_its_connection_only(tmp_path: Path) -> None:
     async with connected(state=tmp_path) as (running, client):
         first = await client.response(input="One.", store=False)
@@ -458,6 +470,7 @@ async def test_idle_connection_makes_room_for_a_new_one() -> None:
         assert (await busy.until("response.incomplete"))[-1]["response"]["status"] == "incomplete"
 
 
+@pytest.mark.slow
 async def test_thousands_of_messages_at_once_leave_turns_to_others() -> None:
     """Another client is answered before the errors about these messages are complete."""
     count = 2000
@@ -496,6 +509,7 @@ async def test_log_names_the_transport(caplog: pytest.LogCaptureFixture) -> None
         assert f'responsed_requests_total{{code="{status}",route="/v1/responses"}} 1.0' in counted
 
 
+@pytest.mark.slow
 def test_official_client_reads_every_event_of_a_response() -> None:
     """openai-python 3.57, with strict validation: create, continue, warm up, lanes, errors."""
 
@@ -532,6 +546,7 @@ def until_end(connection: Any) -> list[Any]:
     return events
 
 
+@pytest.mark.slow
 def test_lanes_of_the_official_session_get_their_responses() -> None:
     """openai-python 3.57, `openai.lib.responses_websocket`: one reader, two lanes, and the default one."""
     limits = ResponsesWebSocketLimits(
@@ -563,6 +578,7 @@ def test_lanes_of_the_official_session_get_their_responses() -> None:
     assert trio.run(main) == ["0.", "1.", "2.", "Go.", "Go.", "Go."]
 
 
+@pytest.mark.slow
 async def test_reference_in_a_continued_response_is_resolved_once(tmp_path: Path) -> None:
     """The connection remembers the item itself: the next prompt has it too."""
     async with connected(state=tmp_path) as (running, client):

@@ -108,6 +108,7 @@ async def test_successor_comes_before_a_queued_request() -> None:
         assert [text((await client.stream())[-1]["response"]) for _ in range(2)] == ["Stop.", "Later."]
 
 
+@pytest.mark.slow
 async def test_steered_call_is_pending_until_its_result_comes() -> None:
     async with started(caller, 200, "response.function_call_arguments.delta", tools=[TOOL], store=False) as (
         model,
@@ -129,6 +130,7 @@ async def test_steered_call_is_pending_until_its_result_comes() -> None:
     assert "hurry" in text(result) or "cat" in text(result)
 
 
+@pytest.mark.slow
 async def test_lane_that_goes_on_elsewhere_returns_the_input() -> None:
     async with started(caller, 200, "response.function_call_arguments.delta", tools=[TOOL]) as (model, client, first):
         event = await accepted(client, first)
@@ -141,6 +143,7 @@ async def test_lane_that_goes_on_elsewhere_returns_the_input() -> None:
         assert (await client.stream())[-1]["response"]["status"] == "completed"
 
 
+@pytest.mark.slow
 async def test_failed_request_with_the_results_returns_the_input() -> None:
     async with started(caller, 200, "response.function_call_arguments.delta", tools=[TOOL]) as (model, client, first):
         await accepted(client, first)
@@ -151,6 +154,7 @@ async def test_failed_request_with_the_results_returns_the_input() -> None:
         assert (await failed(client))["error"]["code"] == "successor_creation_failed"
 
 
+@pytest.mark.slow
 async def test_successor_that_cannot_be_created_returns_the_input() -> None:
     async with started() as (model, client, first):
         await accepted(client, first, "x" * 50_000)
@@ -190,6 +194,7 @@ async def test_further_field_is_refused() -> None:
         assert (await failed(client))["error"]["code"] == "invalid_input"
 
 
+@pytest.mark.slow
 async def test_response_that_is_not_in_progress_cannot_be_steered() -> None:
     async with started(lambda message: b"word " * 20) as (model, client, first):
         await client.json(steer("resp_none"))
@@ -207,6 +212,7 @@ async def test_response_that_is_not_in_progress_cannot_be_steered() -> None:
 TRIGGER = [{"role": "user", "content": "Go."}, {"type": "compaction_trigger"}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("request_", [{"input": "Go.", "generate": False}, {"input": TRIGGER}])
 async def test_response_without_answer_cannot_be_steered(request_: dict[str, Any]) -> None:
     model = PacedModel(reply, n_ctx=1 << 14)
@@ -228,6 +234,7 @@ async def test_waiting_inputs_are_limited() -> None:
         assert (await failed(client))["error"]["code"] == "too_many_pending_steers"
 
 
+@pytest.mark.slow
 async def test_waiting_inputs_have_a_megabyte_together() -> None:
     async with started() as (_, client, first):
         for _ in range(2):

@@ -247,6 +247,7 @@ def test_eviction_removes_unused_responses_after_some_days(place: Place) -> None
     )
 
 
+@pytest.mark.slow
 def test_write_of_a_full_store_costs_the_same_at_any_size(tmp_path: Path) -> None:
     """SQLite calls a function at every instruction of its virtual machine."""
 
@@ -325,6 +326,7 @@ def test_store_whose_next_server_has_another_clock_loses_nothing(place: Place, b
     assert stored_ids(keeper) == ["r4", "r5"], "two days of serving"
 
 
+@pytest.mark.slow
 async def test_async_store_ignores_the_wall_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Use the store on a machine that booted 200 days ago, with one request in the year 2036."""
     async with served(state=tmp_path, store_days=30) as running:

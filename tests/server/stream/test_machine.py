@@ -509,6 +509,7 @@ ENDS = st.sampled_from([STOP, LENGTH, BROKEN])
 STOPS = st.lists(st.text(min_size=1, max_size=3), max_size=3)
 
 
+@pytest.mark.slow
 @given(ANSWERS, ENDS, STOPS)
 def test_any_outputs_give_a_legal_stream_whose_deltas_are_its_text(
     data: bytes, end: Finished, stops: list[str]

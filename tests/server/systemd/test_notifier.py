@@ -56,6 +56,7 @@ def test_status_is_sent_when_it_changes(channel: socket.socket) -> None:
     assert [channel.recv(100) for _ in range(3)] == [b"STATUS=a", b"STATUS=b", b"STATUS=a"]
 
 
+@pytest.mark.slow
 def test_manager_that_reads_nothing_does_not_stop_the_server(channel: socket.socket) -> None:
     """The queue of its socket is full after 10 to 512 messages (net.unix.max_dgram_qlen)."""
     notifier = Notifier(environ(channel))
@@ -130,6 +131,7 @@ async def received(channel: socket.socket, wanted: str) -> str:
             return message
 
 
+@pytest.mark.slow
 async def test_watchdog_is_fed_until_a_step_is_stuck(
     channel: socket.socket, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

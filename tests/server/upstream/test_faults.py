@@ -144,6 +144,7 @@ async def test_fault_after_the_first_delta_fails_the_response(
     assert (whole.status, whole.json["error"]["code"]) == (503 if code == "upstream_busy" else 502, code)
 
 
+@pytest.mark.slow
 @FORMS
 @pytest.mark.parametrize("before", [(), (HEAD,), (HEAD, b"so")], ids=["no head", "no text", "text"])
 async def test_upstream_that_stalls_times_out(before: tuple[bytes, ...], tokens: bool) -> None:
@@ -163,6 +164,7 @@ async def test_upstream_that_stalls_times_out(before: tuple[bytes, ...], tokens:
     assert len(front.asked) == 2
 
 
+@pytest.mark.slow
 @FORMS
 async def test_answer_without_end_is_limited(tokens: bool) -> None:
     async def flood(stream: trio.SocketStream, asked: object) -> None:
@@ -186,6 +188,7 @@ async def test_repeated_end_is_one_end(tokens: bool) -> None:
     assert (response["status"], response["output"][0]["content"][0]["text"]) == ("completed", "So")
 
 
+@pytest.mark.slow
 @FORMS
 async def test_answer_is_complete_without_done(tokens: bool) -> None:
     """The usage is missing too: tokens are counted here, text is estimated."""
@@ -260,6 +263,7 @@ async def test_second_attempt_answers() -> None:
     assert len(front.asked) == 3
 
 
+@pytest.mark.slow
 async def test_other_upstream_answers_for_one_that_fails() -> None:
     async with fronted(status(502), others=[[says("Hello")]]) as front:
         texts = [(await post(front, model="m", input=f"Hi {n}")).text for n in range(8)]
@@ -267,6 +271,7 @@ async def test_other_upstream_answers_for_one_that_fails() -> None:
     assert [each.healthy for each in front.generator.replicas] == [not front.asked, True]
 
 
+@pytest.mark.slow
 async def test_refused_connection_goes_to_another_upstream() -> None:
     async with fronted(says("a"), others=[[says("b")]]) as front:
         gone = front.generator.replicas[0].client
@@ -288,6 +293,7 @@ async def test_busy_status_and_its_wait_reach_a_client_without_stream() -> None:
     assert (answer.status, answer.headers["retry-after"]) == (503, "40")
 
 
+@pytest.mark.slow
 async def test_jobs_beyond_the_slots_wait_for_one() -> None:
     async with fronted(plays(HEAD, SO, 0.02, end()), n_slots=1, timeouts=TIMEOUTS) as front:
         async with trio.open_nursery() as nursery:

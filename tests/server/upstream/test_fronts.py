@@ -8,6 +8,8 @@ from tests.server.api.test_reasoning import THINKS, thinker
 from tests.server.upstream.fronts import CHAT_LACKS, TOKENS_LACK, fronting, token_fronting
 from tests.server.upstream.tokens.forms import FORMS
 
+pytestmark = pytest.mark.slow
+
 
 async def test_probe_of_chat_finds_what_fronts_state() -> None:
     async with fronting(thinker(), template=THINKS) as front:

@@ -127,6 +127,7 @@ def refusal(port: int) -> str:
     return f"The upstream http://127.0.0.1:{port} cannot be reached (Connection refused)."
 
 
+@pytest.mark.slow
 async def test_front_starts_before_its_upstream(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     port = free_port()
     async with front(port, state=tmp_path) as server:
@@ -148,6 +149,7 @@ async def test_front_starts_before_its_upstream(tmp_path: Path, caplog: pytest.L
     assert "no upstream answers now: requests get status 503 until one does" in caplog.messages
 
 
+@pytest.mark.slow
 async def test_upstream_that_was_away_is_probed_once_it_answers() -> None:
     late = free_port()
     async with upstream(answers()) as first, front(first.port, late) as server:
@@ -163,6 +165,7 @@ async def test_upstream_that_was_away_is_probed_once_it_answers() -> None:
     assert ["seed" in asked.body for asked in (*first.asked, *second.asked)] == [False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "after", "name", "lacking"),
     [
@@ -225,6 +228,7 @@ class HalfDead(ScriptedUpstream):
             await super()._answer(stream, asked)
 
 
+@pytest.mark.slow
 async def test_upstream_that_answers_no_more_is_left_while_its_requests_wait() -> None:
     async with upstream(answers()) as second, trio.open_nursery() as nursery:
         first = ScriptedUpstream([answers()], models())
@@ -258,6 +262,7 @@ async def test_upstream_that_does_not_describe_its_model_is_away() -> None:
     assert (found.error, found.away) == (f"The upstream {server.url} has not described its model for 5 s.", True)
 
 
+@pytest.mark.slow
 async def test_upstream_with_another_model_gets_no_requests() -> None:
     late = free_port()
     async with upstream(answers()) as first, front(first.port, late, upstream_model="m") as server:

@@ -87,6 +87,7 @@ def test_scalar_ends_with_the_text(text: str, expected: str) -> None:
     assert accepted(text, True) == expected
 
 
+@pytest.mark.slow
 @given(SCHEMAS, VALUES, st.booleans(), st.integers(1, 7))
 def test_check_accepts_exactly_the_values_that_match(schema: Any, value: Any, spaced: bool, size: int) -> None:
     root = {"allOf": [schema], "$defs": {"a": {"type": "object"}}}

@@ -33,6 +33,7 @@ def refused(pattern: str, text: str) -> int | None:
     return None
 
 
+@pytest.mark.slow
 @given(PATTERNS | st.tuples(PATTERNS, PATTERNS).map("|".join), st.text(ALPHABET, max_size=4))
 def test_beginning_is_refused_if_no_text_completes_it(pattern: str, text: str) -> None:
     regex, place = re.compile(pattern), refused(pattern, text)

@@ -75,6 +75,7 @@ def _larger(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 SCHEMAS = st.recursive(LEAVES | st.booleans() | REFERENCES, _larger, max_leaves=6)
 
 
+@pytest.mark.slow
 @given(SCHEMAS, LEAVES, VALUES)
 def test_schema_accepts_exactly_the_values_that_jsonschema_accepts(schema: Any, part: Any, value: Any) -> None:
     root = {"allOf": [schema], "$defs": {"a": part}}
@@ -94,6 +95,7 @@ def test_number_of_any_size_has_a_verdict(value: float, step: float, limit: floa
         assert isinstance(VerifiedSchema(schema).fault(value, schema), str | None)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REAL_SCHEMAS.exists(), reason="the data set is missing")
 def test_most_real_schemas_are_verified_in_full() -> None:
     schemas = [json.loads(line) for line in REAL_SCHEMAS.read_text().splitlines()]

@@ -134,6 +134,7 @@ async def test_close_is_answered_with_its_code(code: int, reason: str | None) ->
         assert await client.closed() == (code, "")
 
 
+@pytest.mark.slow
 async def test_ping_is_answered_while_a_response_streams() -> None:
     async with connected(PacedModel(lambda message: b"word " * 20)) as (running, client):
         assert isinstance(running.model, PacedModel)
@@ -149,6 +150,7 @@ async def test_ping_is_answered_while_a_response_streams() -> None:
         assert text((await client.until("response.completed"))[-1]["response"]) == "word " * 20
 
 
+@pytest.mark.slow
 async def test_silent_client_is_pinged_and_may_stay() -> None:
     async with connected(limits=WebSocketLimits(ping=0.02, pong=30)) as (_, client):
         with trio.move_on_after(0.1):
@@ -178,6 +180,7 @@ TIMEOUTS: dict[str, tuple[WebSocketLimits, bytes, tuple[int, str]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", TIMEOUTS)
 async def test_client_that_takes_too_long_is_closed(case: str) -> None:
     limits, sent, end = TIMEOUTS[case]
@@ -193,6 +196,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], tuple[int, str]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("settings", "end"), SETTINGS.values(), ids=SETTINGS)
 async def test_operator_chooses_the_limits_of_silence(settings: dict[str, Any], end: tuple[int, str]) -> None:
     async with connected(**settings) as (_, client):
@@ -215,6 +219,7 @@ async def test_messages_over_tls_are_read_and_answered(tmp_path: Path) -> None:
         await running.app.wait_idle()
 
 
+@pytest.mark.slow
 async def test_message_beyond_the_limit_is_discarded_until_the_client_has_closed() -> None:
     """A client that writes everything before it reads still gets the close frame."""
     async with connected(max_body_megabytes=LIMIT / 1e6) as (_, client):

@@ -40,6 +40,7 @@ async def test_chat_completion_has_expected_body() -> None:
         assert body["usage"]["completion_tokens"] == len("Hello there") + 1
 
 
+@pytest.mark.slow
 async def test_chat_stream_fits_official_client() -> None:
     async with served() as running:
         chunks = await trio.to_thread.run_sync(streamed, running.url)
@@ -117,6 +118,7 @@ async def test_template_variables_of_the_server_are_rejected(
     assert answer.json["error"]["param"] == "chat_template_kwargs"
 
 
+@pytest.mark.slow
 async def test_chat_answer_of_the_batch_lane_names_it() -> None:
     found = []
     async with served() as running:

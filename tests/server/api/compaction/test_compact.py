@@ -86,6 +86,7 @@ async def test_compact_returns_user_messages_and_summary() -> None:
         }
 
 
+@pytest.mark.slow
 async def test_compact_output_is_accepted_as_input(tmp_path: Path) -> None:
     messages = [
         *map(msg, ["user"] * 3, ["Hello", "Go on", summary.HEADING + "They greeted."]),
@@ -103,6 +104,7 @@ async def test_compact_output_is_accepted_as_input(tmp_path: Path) -> None:
         assert listed[:3] == output
 
 
+@pytest.mark.slow
 async def test_compact_of_stored_response_includes_it(tmp_path: Path) -> None:
     async with served(ScriptedModel(summarizing, n_slots=1), state=tmp_path) as running:
         first = (await post(running, input=TALK)).json
@@ -235,6 +237,7 @@ def compacted_and_gone_on(url: str) -> tuple[CompactedResponse, Response]:
         return short, client.responses.create(model=NAME, input=items)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # its types have no users' messages in an output
 async def test_compact_by_official_client_can_be_continued() -> None:
     messages = [

@@ -60,6 +60,7 @@ async def test_compaction_trigger_gives_one_compaction_item() -> None:
     assert "responsed" not in whole.json
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "found"),
     [
@@ -131,6 +132,7 @@ async def test_compaction_item_stands_for_everything_but_messages_of_user_and_sy
     assert prompt == "".join([*expected, "Yes."])
 
 
+@pytest.mark.slow
 async def test_chain_goes_on_from_its_compaction(tmp_path: Path) -> None:
     async with served(ScriptedModel(scribe(), n_slots=1), state=tmp_path) as running:
         first = (await post(running, input=TALK)).json
@@ -144,6 +146,7 @@ async def test_chain_goes_on_from_its_compaction(tmp_path: Path) -> None:
     assert prompt == "".join([*BEFORE, "So?", "Yes."])
 
 
+@pytest.mark.slow
 async def test_compaction_of_long_conversation_goes_part_by_part() -> None:
     turns = [{"role": role, "content": f"{n:02}{role}" * 12} for n in range(16) for role in ("user", "assistant")]
     async with served(ScriptedModel(scribe("Summary."), n_ctx=2048, n_slots=1)) as running:

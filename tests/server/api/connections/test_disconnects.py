@@ -29,6 +29,7 @@ HANG_UPS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stream", "input_", "decodes"), HANG_UPS.values(), ids=HANG_UPS)
 async def test_disconnect_ends_generation(stream: bool, input_: str, decodes: int) -> None:
     model = PacedModel(endless_a, n_slots=1)
@@ -80,6 +81,7 @@ async def test_disconnect_does_not_affect_other_requests() -> None:
     assert answer.text == "Hello"
 
 
+@pytest.mark.slow
 async def test_disconnect_after_answer_is_ignored() -> None:
     async with served() as running:
         for _ in range(5):

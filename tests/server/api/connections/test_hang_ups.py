@@ -163,6 +163,7 @@ async def thread_busy(limiter: trio.CapacityLimiter) -> AsyncIterator[Callable[[
     limiter.release_on_behalf_of(busy)
 
 
+@pytest.mark.slow
 async def test_hang_up_of_a_background_stream_changes_nothing(tmp_path: Path) -> None:
     async with one_slot(tmp_path) as (running, model):
         async with await Client.to(running) as client:

@@ -56,6 +56,7 @@ async def silent_stream(state: Path, *, busy: bool, headers: Sequence[str] = ())
         yield SilentStream(running, model, client, response_id, opening)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("busy", [True, False])
 async def test_stream_without_text_sends_heartbeats(busy: bool, tmp_path: Path) -> None:
     """During prefill and while queued, it sends comments and one `response.in_progress`."""
@@ -70,6 +71,7 @@ async def test_stream_without_text_sends_heartbeats(busy: bool, tmp_path: Path) 
     assert wire.events(body)[-1]["response"]["status"] == "completed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("header", ["originator: codex_cli_rs", "user-agent: codex_exec/0.169.0 (Linux)"])
 @pytest.mark.parametrize("busy", [True, False])
 async def test_stream_to_codex_repeats_event_until_text(busy: bool, header: str, tmp_path: Path) -> None:
@@ -103,6 +105,7 @@ async def test_response_without_slot_is_queued() -> None:
     assert types(events).count("response.in_progress") == 1
 
 
+@pytest.mark.slow
 async def test_return_progress_reports_prompt_progress(tmp_path: Path) -> None:
     """Heartbeats are frequent here, so the stream reports each evaluated part of the prompt."""
     model = PacedModel()
@@ -122,6 +125,7 @@ async def test_return_progress_reports_prompt_progress(tmp_path: Path) -> None:
         assert (await again(running, response_id)).body == body
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("tier", "pings"), [("flex", True), ("default", False)])
 async def test_stream_of_the_batch_lane_has_comments_while_it_pauses(tier: str, pings: bool) -> None:
     model = PacedModel(lambda message: b"Hello, you")

@@ -19,6 +19,7 @@ from tests.support.helpers import (
 )
 
 
+@pytest.mark.slow
 async def test_too_large_body_still_being_sent_gets_413() -> None:
     async with served(max_body_megabytes=0.001) as running, await Client.to(running) as client:
         too_long = request("POST", "/v1/responses", b" " * 10_000_000)
@@ -33,6 +34,7 @@ async def test_too_large_body_still_being_sent_gets_413() -> None:
         assert (await client.answer()).status == 200
 
 
+@pytest.mark.slow
 async def test_disconnect_during_413_leaves_no_task() -> None:
     async with served(max_body_megabytes=0.001) as running:
         before = trio.lowlevel.current_statistics().tasks_living
@@ -45,6 +47,7 @@ async def test_disconnect_during_413_leaves_no_task() -> None:
         assert trio.lowlevel.current_statistics().tasks_living == before
 
 
+@pytest.mark.slow
 async def test_answer_does_not_wait_for_unneeded_body() -> None:
     """Every request announces a body that it does not send; the client reads the error and disconnects."""
     async with served(body_gap_seconds=0.05) as running:

@@ -12,6 +12,8 @@ from tests.support import wire
 from tests.support.helpers import PATIENCE, Client, PacedModel, Running, encode, get, post, served, text
 from tests.support.websockets import SocketClient, handshake
 
+pytestmark = pytest.mark.slow
+
 LONG: dict[str, Any] = {"top_logprobs": 20, "include": ["message.output_text.logprobs"], "input": "Go."}
 """Request whose events are so long that few fit into the buffers of a socket."""
 

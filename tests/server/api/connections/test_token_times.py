@@ -13,6 +13,8 @@ from engine.model import BatchEntry
 from tests.support.helpers import Answer, Running, encode, exchange, frames, get, post, served
 from tests.support.websockets import SocketClient
 
+pytestmark = pytest.mark.slow
+
 ANSWER = "Hello"
 FIRST_DELTA = 4
 """Sequence number of the first delta: it follows created, in_progress, output_item.added and content_part.added."""

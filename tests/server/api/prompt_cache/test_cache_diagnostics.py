@@ -71,6 +71,7 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "second", "expected"), KINDS.values(), ids=KINDS)
 async def test_diagnostics_by_official_client_have_the_reason(
     first: dict[str, Any], second: dict[str, Any], expected: dict[str, Any]
@@ -92,6 +93,7 @@ async def test_diagnostics_by_official_client_have_the_reason(
     assert {name: found[name] for name in expected} == expected
 
 
+@pytest.mark.slow
 async def test_comparison_is_with_previous_response_then_group_then_client(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         one = (await post(running, input="One", prompt_cache_key="k")).json
@@ -118,6 +120,7 @@ async def diagnosed(running: Running, response_id: str, *headers: str) -> str:
     return str(answer.json["prompt_cache_diagnostics"]["type"])
 
 
+@pytest.mark.slow
 async def test_diagnostics_of_unknown_deleted_and_foreign_prompts(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         old = (await post(running, input="Hello")).json["id"]
@@ -140,6 +143,7 @@ async def test_deleted_conversation_is_not_compared(tmp_path: Path) -> None:
         assert await diagnosed(running, first["id"]) == "comparison_response_not_found"
 
 
+@pytest.mark.slow
 async def test_evicted_prompt_is_diagnosed_as_unavailable_with_its_count() -> None:
     async with served(ScriptedModel(n_slots=1), cache_bytes=0) as running:
         first = (await post(running, input="Hello " * 9)).json
@@ -151,6 +155,7 @@ async def test_evicted_prompt_is_diagnosed_as_unavailable_with_its_count() -> No
     assert cache["evicted_tokens"] == usage["input_tokens"] - 1 - usage["input_tokens_details"]["cached_tokens"] > 0
 
 
+@pytest.mark.slow
 async def test_evicted_tokens_stand_in_log_and_metrics(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "responsed.http")
     async with served(ScriptedModel(n_slots=1), cache_bytes=0, metrics=True) as running:
@@ -169,6 +174,7 @@ async def test_evicted_tokens_stand_in_log_and_metrics(caplog: pytest.LogCapture
     assert f'responsed_evicted_prompt_tokens_total{{key=""}} {float(evicted)}' in metrics
 
 
+@pytest.mark.slow
 async def test_costly_miss_is_logged_without_content(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     async with served() as running:

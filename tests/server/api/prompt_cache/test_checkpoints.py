@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 
+import pytest
 from msgspec.structs import replace
 
 from engine.backends.scripted import ScriptedModel
 from engine.model import BatchEntry, ModelError, SavedState
 from tests.support.helpers import post, served
+
+pytestmark = pytest.mark.slow
 
 INSTRUCTIONS = "You answer in one sentence."
 SYSTEM = len(INSTRUCTIONS) + 1

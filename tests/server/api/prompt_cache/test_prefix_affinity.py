@@ -96,6 +96,7 @@ KIN: dict[str, tuple[dict[str, Any], dict[str, Any], bool]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "second", "same_group"), KIN.values(), ids=KIN)
 async def test_affinity_group_reuses_its_own_slot(
     first: dict[str, Any], second: dict[str, Any], same_group: bool, tmp_path: Path
@@ -111,6 +112,7 @@ async def test_affinity_group_reuses_its_own_slot(
     assert reused is same_group
 
 
+@pytest.mark.slow
 async def test_chain_of_responses_is_one_affinity_group(tmp_path: Path) -> None:
     """Turns and branches of a chain share a group, also after a restart."""
     ids: list[str] = []
@@ -128,6 +130,7 @@ async def test_chain_of_responses_is_one_affinity_group(tmp_path: Path) -> None:
             assert cached >= other["usage"]["input_tokens"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("key", "reused"), [("bob", True), ("ada", False)])
 async def test_prompt_cache_key_is_scoped_to_client(key: str, reused: bool) -> None:
     """Otherwise a client could take the slot of another by naming its key."""

@@ -60,6 +60,7 @@ async def test_prewarm_without_input_evaluates_everything_before_the_user(body: 
     assert usage(asked)[:2] == (n + len("Hello") + 1, n)
 
 
+@pytest.mark.slow
 async def test_prewarm_of_a_chain_evaluates_its_end(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         first = (await post(running, input="Hello")).json
@@ -75,6 +76,7 @@ async def test_prewarm_with_a_demanded_call_generates_none() -> None:
     assert (warmed["status"], warmed["output"], usage(warmed)[2]) == ("completed", [], 0)
 
 
+@pytest.mark.slow
 async def test_prewarm_by_official_client_has_no_output() -> None:
     def ask(url: str) -> tuple[list[str], str, dict[str, Any]]:
         with official_client(url, timeout=PATIENCE) as client:
@@ -149,6 +151,7 @@ KEEPING: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fields", KEEPING.values(), ids=KEEPING)
 @pytest.mark.parametrize("chat", [False, True], ids=["responses", "chat"])
 async def test_prompt_with_a_lifetime_outlives_others_in_the_cache(fields: dict[str, Any], chat: bool) -> None:

@@ -23,6 +23,7 @@ from tests.support.helpers import (
 )
 
 
+@pytest.mark.slow
 async def test_background_response_by_official_client_is_resumed(tmp_path: Path) -> None:
     model = PacedModel()
 
@@ -115,6 +116,7 @@ def cancelled_body(answer: Answer) -> tuple[int, str]:
     return answer.status, answer.json["status"]
 
 
+@pytest.mark.slow
 async def test_cancel_ends_response_and_frees_slot(tmp_path: Path) -> None:
     model = PacedModel(lambda message: message * 1000, n_slots=1)
     async with served(model, state=tmp_path) as running, await Client.to(running) as client:

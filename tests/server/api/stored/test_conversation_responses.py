@@ -56,6 +56,7 @@ def turn(response: dict[str, Any], *input_: dict[str, Any]) -> list[dict[str, An
     return [*came, *response["output"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [True, False])
 async def test_response_continues_conversation_and_extends_it(stream: bool, tmp_path: Path) -> None:
     """The whole conversation, sent afterwards as input, finds all its tokens in the KV cache."""
@@ -96,6 +97,7 @@ def use_in_responses(url: str) -> None:
         assert (gone.value.code, gone.value.param) == ("not_found", "conversation")
 
 
+@pytest.mark.slow
 async def test_conversation_by_official_client_is_continued(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         await trio.to_thread.run_sync(use_in_responses, running.url)
@@ -138,6 +140,7 @@ async def test_response_in_unknown_conversation_is_not_found(tmp_path: Path) -> 
         assert running.model.decoded == []
 
 
+@pytest.mark.slow
 async def test_response_chained_to_conversation_does_not_extend_it(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         made = await make(running)
@@ -165,6 +168,7 @@ async def test_unstored_response_extends_its_conversation(stream: bool, tmp_path
         assert await items(running, made) == turn(response, listed_message("user", "Hi"))
 
 
+@pytest.mark.slow
 async def test_concurrent_responses_are_appended_as_they_end(tmp_path: Path) -> None:
     model = PacedModel(lambda message: message * 20, n_slots=2)
     async with served(model, state=tmp_path) as running, await Client.to(running) as client:
@@ -190,6 +194,7 @@ async def test_concurrent_responses_are_appended_as_they_end(tmp_path: Path) -> 
     assert [each["usage"]["input_tokens"] for each in (slow, quick)] == [len("uHiuslowa"), len("uHiuqa")]
 
 
+@pytest.mark.slow
 async def test_conversation_counted_or_compacted_stays_unchanged(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         made = await make(running, items=BEFORE)
@@ -204,6 +209,7 @@ async def test_conversation_counted_or_compacted_stays_unchanged(tmp_path: Path)
     assert said_by_user == ["Hello", "And?"]
 
 
+@pytest.mark.slow
 async def test_incomplete_response_extends_conversation_and_failed_does_not(tmp_path: Path) -> None:
     def reply(message: bytes) -> bytes:
         if message == b"fail":
@@ -250,6 +256,7 @@ async def test_disconnect_adds_input_and_partial_output_to_conversation(store: b
     assert went["id"] == f"msg_{response_id.removeprefix('resp_')}00"
 
 
+@pytest.mark.slow
 async def test_background_stream_in_conversation_can_be_resumed(tmp_path: Path) -> None:
     model = PacedModel()
     async with served(model, state=tmp_path) as running, await Client.to(running) as client:
@@ -265,6 +272,7 @@ async def test_background_stream_in_conversation_can_be_resumed(tmp_path: Path) 
         assert await items(running, made) == turn(response, listed_message("user", "Hello"))
 
 
+@pytest.mark.slow
 async def test_conversation_deleted_during_response_does_not_fail_it(tmp_path: Path) -> None:
     model = PacedModel()
     async with served(model, state=tmp_path) as running:
@@ -297,6 +305,7 @@ async def test_response_cut_by_crash_is_not_in_conversation(tmp_path: Path) -> N
         assert await items(running, made) == before
 
 
+@pytest.mark.slow
 async def test_reference_in_conversation_is_stored_resolved(tmp_path: Path) -> None:
     def reference(item: dict[str, Any]) -> dict[str, Any]:
         return {"type": "item_reference", "id": item["id"]}

@@ -112,6 +112,7 @@ def use_all_eight(url: str) -> None:
         assert gone.value.code == "not_found"
 
 
+@pytest.mark.slow
 async def test_conversations_by_official_client_support_all_calls(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         await trio.to_thread.run_sync(use_all_eight, running.url)
@@ -189,6 +190,7 @@ PAGES: list[tuple[str, Sequence[int], bool]] = [
 ]
 
 
+@pytest.mark.slow
 async def test_conversation_items_are_listed_in_pages(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         made = await make(running, items=[msg("user", str(n)) for n in range(20)])
@@ -205,6 +207,7 @@ async def test_conversation_items_are_listed_in_pages(tmp_path: Path) -> None:
             assert (query, *seen(found)) == (query, 200, expected)
 
 
+@pytest.mark.slow
 async def test_conversation_is_deleted_with_its_items(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         made = await make(running, items=SENT)
@@ -246,6 +249,7 @@ async def test_conversations_without_store_are_rejected() -> None:
         assert seen(refused) == refusal(400, message, "conversation")
 
 
+@pytest.mark.slow
 async def test_conversation_survives_restart(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         made = await make(running, items=SENT, metadata={"a": "b"})
@@ -301,6 +305,7 @@ WRONG: dict[str, tuple[str, dict[str, Any], str, str | None]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 async def test_invalid_conversation_request_names_field_and_changes_nothing(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         made = await make(running, items=SENT[:1], metadata={"a": "b"})

@@ -71,6 +71,7 @@ async def input_items(running: Running, response: dict[str, Any]) -> list[dict[s
     return listed
 
 
+@pytest.mark.slow
 async def test_reference_is_resolved_and_stored_resolved(tmp_path: Path) -> None:
     turns = [
         msg("developer", "Be kind."),
@@ -134,6 +135,7 @@ async def test_reference_without_store_is_rejected() -> None:
     assert seen(refused) == invalid(message, "input[0].id")
 
 
+@pytest.mark.slow
 async def test_references_beyond_body_limit_are_rejected(tmp_path: Path) -> None:
     async with served(state=tmp_path, max_body_megabytes=0.001) as running:
         first = (await post(running, input="x" * 400)).json

@@ -50,6 +50,7 @@ def id_of(answer: Answer) -> str:
     return response_id
 
 
+@pytest.mark.slow
 async def test_ended_stream_can_be_resumed_after_restart(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         streamed = await post(running, input="naïve", stream=True)
@@ -71,12 +72,14 @@ async def test_long_stored_stream_is_rebuilt(tmp_path: Path) -> None:
         assert (await again(running, id_of(streamed))).body == streamed.body
 
 
+@pytest.mark.slow
 async def test_failed_stream_is_replayed_with_its_error(tmp_path: Path) -> None:
     async with served(PacedModel(), state=tmp_path) as running:
         broken = await post(running, input="x" * 4050, max_output_tokens=500, stream=True)
         await check_every_beginning(running, id_of(broken), broken.body)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("background", [True, False])
 async def test_running_stream_can_be_resumed(background: bool, tmp_path: Path) -> None:
     model = PacedModel()
@@ -132,6 +135,7 @@ async def test_resume_after_last_event_waits_for_end(tmp_path: Path) -> None:
         assert rest == behind((await again(running, response_id)).body, 1000)
 
 
+@pytest.mark.slow
 async def test_resume_beyond_events_left_by_crash_gets_terminal_event(tmp_path: Path) -> None:
     """Its number is one that a client which drops read events does not drop."""
     store = open_store(tmp_path / "responses.db")
@@ -184,6 +188,7 @@ async def test_stored_stream_continues_without_client(tmp_path: Path) -> None:
         assert await status(running, response_id) == "completed"
 
 
+@pytest.mark.slow
 async def test_stored_stream_without_client_ends_after_resume_window(tmp_path: Path) -> None:
     model = PacedModel()
     async with served(model, state=tmp_path, resume_window_seconds=0.05) as running:
@@ -216,6 +221,7 @@ async def test_unstored_stream_cannot_be_resumed(tmp_path: Path) -> None:
         assert (await again(running, response_id)).status == 404
 
 
+@pytest.mark.slow
 async def test_unstreamed_response_ends_with_its_client(tmp_path: Path) -> None:
     model = PacedModel()
     async with served(model, state=tmp_path) as running:
@@ -244,6 +250,7 @@ async def test_disconnect_ends_response_within_a_step(tmp_path: Path, stream: bo
     assert len([chunk for chunk in model.decoded[begun:] if ord("v") in chunk.tokens]) <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stored", [True, False])
 async def test_disconnect_while_queued_frees_place(tmp_path: Path, stored: bool) -> None:
     model = PacedModel(n_slots=1)

@@ -51,6 +51,7 @@ def seen(answer: Answer) -> tuple[int, Any]:
     return answer.status, answer.json
 
 
+@pytest.mark.slow
 async def test_response_is_stored_by_default(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         for settings, stored in (
@@ -106,6 +107,7 @@ async def chained(running: Running, **body: Any) -> dict[str, Any]:
     return third
 
 
+@pytest.mark.slow
 async def test_chain_renders_conversation_without_old_instructions(tmp_path: Path) -> None:
     """The whole conversation, sent afterwards as input, finds all its tokens in the KV cache."""
     turns = [*PAST, msg("user", "And?"), msg("assistant", "And?"), msg("user", "So.")]
@@ -121,6 +123,7 @@ async def test_chain_renders_conversation_without_old_instructions(tmp_path: Pat
 NOTHINGS: list[dict[str, Any]] = [{}, {"input": None}, {"input": []}, {"input": ""}]
 
 
+@pytest.mark.slow
 async def test_chain_without_input_is_continued(tmp_path: Path) -> None:
     async with served(ScriptedModel(n_slots=1), state=tmp_path) as running:
         first = (await post(running, input=FIRST)).json
@@ -133,6 +136,7 @@ async def test_chain_without_input_is_continued(tmp_path: Path) -> None:
             assert [item["role"] for item in listed] == ["assistant", "user", "developer"]
 
 
+@pytest.mark.slow
 async def test_chain_with_unknown_item_is_continued(tmp_path: Path) -> None:
     """An item whose role is null has no role, so it is no message."""
     async with served(state=tmp_path) as running:
@@ -145,6 +149,7 @@ async def test_chain_with_unknown_item_is_continued(tmp_path: Path) -> None:
             assert second["usage"]["input_tokens"] == whole["usage"]["input_tokens"]
 
 
+@pytest.mark.slow
 async def test_chain_after_restart_is_continued(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         first = (await post(running, input="Hello", stream=True)).events[-1]["response"]
@@ -154,6 +159,7 @@ async def test_chain_after_restart_is_continued(tmp_path: Path) -> None:
     assert second["usage"]["input_tokens"] == whole["usage"]["input_tokens"]
 
 
+@pytest.mark.slow
 async def test_chain_with_missing_link_is_rejected(tmp_path: Path) -> None:
     def gone(response_id: str) -> tuple[int, Any]:
         message = f"Response {response_id!r} was not found: send the whole conversation as `input`."
@@ -225,6 +231,7 @@ PAGES: list[tuple[str, Sequence[int], bool]] = [
 ]
 
 
+@pytest.mark.slow
 async def test_input_items_are_listed_in_pages(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         response = (await post(running, input=SENT)).json
@@ -238,6 +245,7 @@ async def test_input_items_are_listed_in_pages(tmp_path: Path) -> None:
             assert (query, *seen(found)) == (query, 200, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["previous_response_id", "conversation"])
 async def test_input_items_include_earlier_turns(by: str, tmp_path: Path) -> None:
     """OpenAI lists the earlier turns too, the newest item first (openai/openai-openapi#491)."""
@@ -280,6 +288,7 @@ async def test_invalid_query_is_rejected_by_name(tmp_path: Path) -> None:
 # End of a stored response
 
 
+@pytest.mark.slow
 async def test_deleted_response_is_not_found(tmp_path: Path) -> None:
     async with served(state=tmp_path) as running:
         response = (await post(running, input="Hello")).json
@@ -306,6 +315,7 @@ async def test_deleted_response_in_progress_is_cancelled(tmp_path: Path) -> None
         assert (await post(running, input="b", max_output_tokens=1)).text == "b"  # the slot is free again
 
 
+@pytest.mark.slow
 async def test_response_ended_by_shutdown_is_stored_as_failed(tmp_path: Path) -> None:
     model = PacedModel(n_slots=1)
     async with served(model, state=tmp_path, shutdown_timeout_seconds=0.0) as running:
@@ -373,6 +383,7 @@ async def test_background_response_on_full_disk_is_not_begun(tmp_path: Path) -> 
     assert (*seen(refused), refused.headers["retry-after"]) == (503, {"error": error}, "1")
 
 
+@pytest.mark.slow
 async def test_background_response_with_unstored_end_can_be_retrieved(tmp_path: Path) -> None:
     async with served(state=tmp_path, kind=FullLater) as running:
         begun = (await post(running, input="Hello", background=True)).json
@@ -403,6 +414,7 @@ class SlowStore(Store):
         super().finish(response_id, status, response, cues, made, now)
 
 
+@pytest.mark.slow
 async def test_stream_waits_for_store_at_its_end_only(tmp_path: Path) -> None:
     class Slow(SlowStore):
         may_begin = threading.Event()

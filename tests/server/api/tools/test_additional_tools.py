@@ -24,6 +24,7 @@ async def answers(text: str, input_: list[Any], **fields: Any) -> tuple[Answer, 
         return answer, prompt_text(running.model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "items",
     [
@@ -42,6 +43,7 @@ async def test_tool_of_an_item_is_offered_required_and_called(items: list[Any], 
     assert "get_weather: The weather." in prompt
 
 
+@pytest.mark.slow
 async def test_call_of_namespace_in_an_item_has_client_names() -> None:
     answer, _ = await answers(call("agents__close"), [offer(AGENTS), HELLO])
     assert gist(output(answer)) == [("function_call", "agents", "close", '{"city": "Rome \\"é\\""}')]
@@ -80,6 +82,7 @@ async def test_wrong_tool_of_an_item_is_rejected_with_its_place(items: list[Any]
     assert (answer.status, answer.json["error"]["param"]) == (400, param)
 
 
+@pytest.mark.slow
 async def test_tools_of_items_stay_for_next_turn(tmp_path: Path) -> None:
     async with served(writes(call("get_weather")), template=HERMES, state=tmp_path) as running:
         first = await post(running, input=[offer(WEATHER), HELLO])
@@ -93,6 +96,7 @@ SEARCH = {"type": "tool_search", "execution": "client", "description": "Finds to
 SEARCH_CALL = {"type": "tool_search_call", "call_id": "t", "execution": "client", "arguments": {"city": "Rome"}}
 
 
+@pytest.mark.slow
 async def test_found_tool_is_in_the_output_that_has_found_it() -> None:
     found = SEARCH_OUTPUT | {"tools": [WEATHER, AGENTS]}
     answer, prompt = await answers(call("agents__close"), [HELLO, SEARCH_CALL, found], tools=[SEARCH])
@@ -103,6 +107,7 @@ async def test_found_tool_is_in_the_output_that_has_found_it() -> None:
     assert '{"name":"agents__close",' in rest
 
 
+@pytest.mark.slow
 async def test_found_tools_keep_the_cached_prompt(tmp_path: Path) -> None:
     """OpenAI adds them at the end of the context for the same reason."""
     async with served(writes(call("tool_search")), template=HERMES, state=tmp_path) as running:

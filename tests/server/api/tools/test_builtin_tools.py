@@ -53,6 +53,7 @@ CALLS: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "arguments", "item"), CALLS)
 @pytest.mark.parametrize("chooses", [False, True])
 async def test_call_of_builtin_tool_is_an_item_of_its_type(
@@ -67,6 +68,7 @@ async def test_call_of_builtin_tool_is_an_item_of_its_type(
     assert (response["tools"], response["tool_choice"]) == (ALL, choice)
 
 
+@pytest.mark.slow
 async def test_commands_of_shell_stream_one_after_another() -> None:
     answer = await asked("shell", {"commands": ["ls", "", "pwd"]})
     commands = [event for event in answer.events if "shell_call_command" in event["type"]]
@@ -93,6 +95,7 @@ async def test_call_cut_by_limit_ends_the_response_incomplete(name: str, argumen
     assert ends <= {"completed", "in_progress" if name == "apply_patch" else "incomplete"}
 
 
+@pytest.mark.slow
 async def test_stream_has_comments_while_a_patch_is_written() -> None:
     """A patch has no events until it is complete."""
     arguments = json.dumps({"type": "create_file", "path": "a", "diff": "+a" * 60})
@@ -107,6 +110,7 @@ async def test_stream_has_comments_while_a_patch_is_written() -> None:
         await client.read_past(b"response.completed")
 
 
+@pytest.mark.slow
 async def test_stream_has_no_comments_while_commands_are_written() -> None:
     """Commands of a shell stream, so that their stream shows by itself that it lives."""
     arguments = json.dumps({"commands": ["ls " * 40]})
@@ -129,6 +133,7 @@ HOSTED: list[tuple[dict[str, Any], str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("tool", "skipped"), HOSTED)
 async def test_builtin_tool_that_openai_executes_is_skipped(tool: dict[str, Any], skipped: str) -> None:
     response = (await asked("get_weather", {"city": "Rome"}, tools=[tool, WEATHER])).events[-1]["response"]
@@ -150,6 +155,7 @@ async def test_wrong_builtin_tool_or_choice_is_rejected(tools: Sequence[Any], ch
     assert (answer.status, answer.json["error"]["param"]) == (400, param)
 
 
+@pytest.mark.slow
 async def test_allowed_tools_restrict_builtin_tools() -> None:
     choice = {"type": "allowed_tools", "mode": "required", "tools": [{"type": "apply_patch"}]}
     answer = await asked("apply_patch", {"type": "delete_file", "path": "x", "diff": ""}, tool_choice=choice)
@@ -157,6 +163,7 @@ async def test_allowed_tools_restrict_builtin_tools() -> None:
     assert answer.events[-1]["response"]["tool_choice"] == choice
 
 
+@pytest.mark.slow
 async def test_replayed_call_looks_as_the_model_wrote_it() -> None:
     async with served(writes(call("shell", '{"commands": ["ls"]}')), template=HERMES) as running:
         first = await post(running, input="Do it.", tools=ALL)

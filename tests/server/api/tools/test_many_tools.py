@@ -10,6 +10,8 @@ from msgspec import Raw
 from server.tools import toolbox
 from server.tools.additional_tools import AdditionalTools
 
+pytestmark = pytest.mark.slow
+
 N = 8000
 FUNCTIONS = [{"type": "function", "name": f"f{n}"} for n in range(N)]
 SPACE = {"type": "namespace", "name": "space", "tools": FUNCTIONS}

@@ -77,6 +77,7 @@ def gist(items: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     return [tuple(one(item)) for item in items]
 
 
+@pytest.mark.slow
 async def test_call_is_an_item_with_streamed_arguments() -> None:
     streamed, folded = await answers(call("get_weather"))
     wire.check_response(folded.json)
@@ -100,6 +101,7 @@ async def test_call_is_an_item_with_streamed_arguments() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 async def test_text_and_calls_are_items_in_order() -> None:
     text = f"I look.\n{call('get_weather')}\n{call('get_time', '{}')}\n"
     streamed, _ = await answers(text, tools=[WEATHER, TIME])
@@ -108,6 +110,7 @@ async def test_text_and_calls_are_items_in_order() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 async def test_answer_without_parallel_calls_has_one_call() -> None:
     text = f"{call('get_weather')}{call('get_time')}"
     streamed, folded = await answers(text, tools=[WEATHER, TIME], parallel_tool_calls=False)
@@ -117,6 +120,7 @@ async def test_answer_without_parallel_calls_has_one_call() -> None:
     assert folded.json["usage"]["output_tokens"] < len(text) - len(call("get_time"))
 
 
+@pytest.mark.slow
 async def test_call_cut_by_limit_is_incomplete() -> None:
     streamed, _ = await answers(call("get_weather"), max_output_tokens=60)
     response = streamed.events[-1]["response"]
@@ -137,6 +141,7 @@ async def test_call_cut_by_limit_has_written_arguments(name: str, arguments: str
     assert list(dict.fromkeys(found)) == [arguments[:n] for n in range(len(arguments) + 1)]
 
 
+@pytest.mark.slow
 async def test_call_in_namespace_has_both_names() -> None:
     streamed, _ = await answers(call("agents__close") * 2, tools=[AGENTS])
     assert gist(output(streamed)) == [("function_call", "agents", "close", ARGUMENTS)] * 2
@@ -145,6 +150,7 @@ async def test_call_in_namespace_has_both_names() -> None:
     ]
 
 
+@pytest.mark.slow
 async def test_custom_tool_input_is_streamed_as_text() -> None:
     """Its deltas contain the text only, without the JSON around it."""
     streamed, folded = await answers(call("apply_patch", '{"input": "x\\nx"}'), tools=[PATCH])
@@ -166,6 +172,7 @@ async def test_custom_tool_input_cut_by_limit_has_written_text() -> None:
     assert list(dict.fromkeys(found)) == ["", "x", "x\n", "x\nx"]
 
 
+@pytest.mark.slow
 async def test_unknown_tool_is_skipped_and_not_echoed() -> None:
     hosted = [
         {"type": "web_search", "external_web_access": True},
@@ -238,6 +245,7 @@ def evaluated(running: Running) -> bytes:
     return bytes(id_ for chunk in chunks[: last + 1] for id_ in chunk.tokens if id_ < 256)
 
 
+@pytest.mark.slow
 async def test_hosted_tools_in_choice_are_dropped() -> None:
     named = {"type": "function", "name": "get_time"}
     hosted = [{"type": "file_search", "vector_store_ids": ["v"]}, {"type": "image_generation"}]
@@ -247,6 +255,7 @@ async def test_hosted_tools_in_choice_are_dropped() -> None:
     assert folded.json["tool_choice"] == {"type": "allowed_tools", "mode": "auto", "tools": [named]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("choice", "called"),
     [
@@ -327,6 +336,7 @@ async def test_impossible_choice_is_rejected(case: str) -> None:
     assert (folded.status, error["param"], error["message"]) == (400, param, message)
 
 
+@pytest.mark.slow
 async def test_template_without_tools_describes_them_in_text() -> None:
     plain = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}<|assistant|>"
     for text in (call("get_weather"), f'{{"name": "get_weather", "arguments": {ARGUMENTS}}}'):
@@ -349,6 +359,7 @@ async def test_tool_description_cannot_inject_control_tokens() -> None:
     assert len(controls) <= 4  # of the system, the user, the assistant, and the answer
 
 
+@pytest.mark.slow
 async def test_replayed_call_and_output_are_rendered_by_template(tmp_path: Path) -> None:
     async with served(writes(call("get_weather")), template=HERMES, state=tmp_path) as running:
         first = (await post(running, input="Rome?", tools=[WEATHER])).json
@@ -362,6 +373,7 @@ async def test_replayed_call_and_output_are_rendered_by_template(tmp_path: Path)
     assert again.events[-1]["response"] == first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("called", [call("get_weather"), call("apply_patch", '{"input": "x\\nx"}')])
 async def test_stored_stream_with_calls_is_replayed_exactly(tmp_path: Path, called: str) -> None:
     async with served(writes(f"So:{called}"), template=HERMES, state=tmp_path) as running:
@@ -378,6 +390,7 @@ def by_the_official_client(url: str) -> ClientResponse:
         return stream.get_final_response()
 
 
+@pytest.mark.slow
 async def test_call_is_read_by_official_client() -> None:
     async with served(writes(call("get_weather")), template=HERMES) as running:
         response = await trio.to_thread.run_sync(by_the_official_client, running.url)
@@ -389,6 +402,7 @@ async def test_call_is_read_by_official_client() -> None:
 CHAT_WEATHER = {"type": "function", "function": {"name": "get_weather", "parameters": PARAMETERS}}
 
 
+@pytest.mark.slow
 async def test_chat_completion_has_tool_calls() -> None:
     fields: dict[str, Any] = {"messages": [{"role": "user", "content": "Rome?"}], "tools": [CHAT_WEATHER]}
     async with served(writes(call("get_weather")), template=HERMES) as running:

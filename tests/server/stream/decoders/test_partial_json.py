@@ -44,6 +44,7 @@ def test_object_that_was_cut_has_its_certain_members(text: str, expected: Any) -
     assert read(text) == expected
 
 
+@pytest.mark.slow
 @given(st.dictionaries(TEXTS, VALUES), st.booleans(), st.lists(st.integers(0, 200), max_size=5))
 def test_object_in_any_parts_is_read_whole(value: dict[str, Any], ascii_: bool, cuts: list[int]) -> None:
     text, partial, begin = json.dumps(value, ensure_ascii=ascii_), PartialObject(), 0

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import pytest
 import trio
 
 from server import daemon
@@ -14,6 +15,8 @@ from server.upstream.generator import CheckIntervals
 from server.upstream.upstreams import connect
 from tests.server.upstream.test_presence import Front, answers, free_port, known, until_known, upstream
 from tests.support.helpers import PATIENCE, Ready, post
+
+pytestmark = pytest.mark.slow
 
 LOOP = "The request has been here before: this server is among its own upstreams; correct --upstream."
 

@@ -12,6 +12,8 @@ from tests.server.upstream.tokens.forms import FORMS
 from tests.support import wire
 from tests.support.helpers import get, post, served
 
+pytestmark = pytest.mark.slow
+
 CITY = {
     "type": "object",
     "properties": {"city": {"type": "string"}, "people": {"type": "integer"}},
@@ -75,7 +77,6 @@ def essence(response: dict[str, Any]) -> dict[str, Any]:
     return {"status": response["status"], "output": output, "usage": usage, "why": response["incomplete_details"]}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", FORMS)
 async def test_answers_are_those_of_the_embedded_engine(kind: str) -> None:
     async with served(ScriptedModel()) as embedded, token_fronting(ScriptedModel(), kind=kind) as front:

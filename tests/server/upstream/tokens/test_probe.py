@@ -145,6 +145,7 @@ def test_missing_tokenizer_is_named_with_a_remedy(tmp_path: Path) -> None:
         tokenizer(wanted)
 
 
+@pytest.mark.slow
 @given(st.sets(st.integers(0, 260), min_size=1), st.dictionaries(st.integers(0, 260), st.floats(-20, 20), max_size=5))
 def test_bias_leaves_the_allowed_tokens_in_proportion(allowed: set[int], wanted: dict[int, float]) -> None:
     n_vocab = len(scripted.vocabulary())

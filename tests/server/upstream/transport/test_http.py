@@ -191,6 +191,7 @@ async def test_bytes_behind_an_answer_are_no_answer_to_the_next_request() -> Non
     assert connections == 2
 
 
+@pytest.mark.slow
 async def test_status_counts_without_its_body() -> None:
     async def serve(stream: trio.SocketStream) -> None:
         await stream.receive_some()
@@ -248,6 +249,7 @@ async def test_name_with_dead_addresses_is_reached_at_another() -> None:
             trio.socket.set_custom_hostname_resolver(before)
 
 
+@pytest.mark.slow
 async def test_pause_of_the_reader_is_no_silence_of_the_upstream() -> None:
     async def serve(stream: trio.SocketStream) -> None:
         await stream.receive_some()
@@ -263,6 +265,7 @@ async def test_pause_of_the_reader_is_no_silence_of_the_upstream() -> None:
     assert b"".join(parts) == b"ok"
 
 
+@pytest.mark.slow
 async def test_bytes_that_came_while_this_process_stood_still_are_no_silence() -> None:
     async def serve(stream: trio.SocketStream) -> None:
         await stream.receive_some()
@@ -282,6 +285,7 @@ async def test_bytes_that_came_while_this_process_stood_still_are_no_silence() -
     assert parts == [b"a", b"b", b"c"]
 
 
+@pytest.mark.slow
 async def test_silence_after_the_head_has_the_time_that_was_waited() -> None:
     async def serve(stream: trio.SocketStream) -> None:
         await stream.receive_some()

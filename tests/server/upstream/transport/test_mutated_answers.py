@@ -112,6 +112,7 @@ READERS: dict[str, tuple[Callable[[Sequence[Any]], None], list[Any]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 @given(st.integers(0, 1 << 32))
 def test_mutated_answer_is_read_or_ends_the_attempt(name: str, seed: int) -> None:

@@ -105,6 +105,7 @@ async def test_end_of_tls_within_an_answer_is_named(tmp_path: Path, monkeypatch:
             await fetched(f"https://localhost:{port}")
 
 
+@pytest.mark.slow
 async def test_connection_that_does_not_open_times_out() -> None:
     """A listener that accepts nothing: its handshake never comes."""
     with trio.socket.socket() as silent:
