@@ -55,7 +55,7 @@ class ModelsHandler:
         await exchange.answer(200, msgspec.json.encode(ModelList(tuple(map(self._object, names)), models=models)))
 
     async def retrieve(self, exchange: Exchange, name: str) -> None:
-        self._model.resolve(name)
+        self._model.check_name(name)
         await exchange.answer(200, msgspec.json.encode(self._object(name)))
 
     def _object(self, name: str) -> ModelObject:

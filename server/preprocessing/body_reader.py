@@ -43,5 +43,5 @@ class BodyReader:
         if request.return_token_times and not self._config.now.token_times:
             request, unknown = replace(request, return_token_times=None), [*unknown, "return_token_times"]
         check_strict(unknown, self._config.now.strict_fields)
-        self._model.resolve(request.model)
+        self._model.check_name(request.model)
         return DecodedBody(request, unknown, len(body))

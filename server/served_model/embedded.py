@@ -8,7 +8,7 @@ from server.config import LiveConfig
 from server.http import WorkThread
 from server.prompt import PreparedRequest, TokenCounter, compaction, volatile
 from server.prompt_comparison import PromptComparisons
-from server.served_model.interface import ModelCard
+from server.served_model.interface import ModelCard, check_name
 from server.served_model.model import RENDERINGS, LoadedModel, ServedModel
 from server.served_model.prompt_tokens import PromptTokens
 from server.served_model.token_prompt import TokenPrompt
@@ -35,19 +35,15 @@ class EmbeddedModel:
             file=loaded.file,
             fallback=loaded.fallback,
         )
-        model = self._model = ServedModel(loaded, config.now.aliases, work)
-        self.resolve, self.effort, self.constraints = model.resolve, model.effort, model.constraints
-        self._tokens = PromptTokens(config, self._model)
+        self.aliases: Collection[str] = config.now.aliases
+        model = self._model = ServedModel(loaded, work)
+        self.effort, self.constraints = model.effort, model.constraints
+        self._tokens = PromptTokens(config, model)
         self._comparisons = PromptComparisons(loaded.vocabulary, store, work)
         self._volatile = volatile.patterns(config.now.volatile)
 
-    @property
-    def aliases(self) -> Collection[str]:
-        return self._model.aliases
-
-    @aliases.setter
-    def aliases(self, names: Collection[str]) -> None:
-        self._model.aliases = names
+    def check_name(self, name: str | None) -> None:
+        check_name(name, self.card.name, self.aliases)
 
     async def prompt(self, prepared: PreparedRequest, least_bytes: int = 0) -> TokenPrompt:
         return self._prompt(await self._tokens.of(prepared, least_bytes))

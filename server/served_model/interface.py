@@ -18,6 +18,7 @@ from server.http import WorkThread
 from server.postprocessing import Processor
 from server.prompt import ItemText, PreparedRequest
 from server.prompt_comparison import Compared
+from server.protocol.errors import NotFound
 from server.protocol.request import Request
 from server.served_model.output_constraints import UNCONSTRAINED, OutputConstraints
 from server.store import AsyncStore
@@ -109,8 +110,8 @@ class AnsweringModel(Protocol):
     @property
     def card(self) -> ModelCard: ...
 
-    def resolve(self, name: str | None) -> None:
-        """Raise NotFound if this model does not have that name."""
+    def check_name(self, name: str | None) -> None:
+        """Raise NotFound if this model does not have that name. None: the request names no model."""
 
     def effort(self, effort: str | None) -> str | None:
         """Return the reasoning effort in effect; None if it changes nothing with this model."""
@@ -146,3 +147,13 @@ class AnsweringModel(Protocol):
 
         `affinity`: None if it is unknown.
         """
+
+
+def check_name(name: str | None, own: str, aliases: Collection[str]) -> None:
+    """Raise NotFound for a name that is neither the model's own nor an alias."""
+    if name is not None and name != own and name not in aliases and "*" not in aliases:
+        raise NotFound(
+            f"There is no model {name!r}; this server has {own!r} (--alias gives it more names).",
+            param="model",
+            code="model_not_found",
+        )

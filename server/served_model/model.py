@@ -1,6 +1,6 @@
-"""The loaded model: its name, its prompts and its constraints."""
+"""The loaded model: its prompts and its constraints."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeAlias, TypeVar
 
@@ -16,7 +16,7 @@ from engine.structured_output import CompileCache, K, V
 from engine.tokenizer import TokenBound, Vocabulary, no_bound
 from server.http import Check, WorkThread
 from server.prompt import PreparedRequest, TokenCounter, options, truncation
-from server.protocol.errors import InvalidRequest, NotFound
+from server.protocol.errors import InvalidRequest
 from server.protocol.request import Request
 from server.served_model.constraint_builder import ConstraintBuilder
 from server.served_model.output_constraints import UNCONSTRAINED, OutputConstraints, constraint_spec
@@ -42,24 +42,12 @@ class LoadedModel(Struct, frozen=True):
 
 
 class ServedModel:
-    def __init__(self, loaded: LoadedModel, aliases: Collection[str], work: WorkThread) -> None:
+    def __init__(self, loaded: LoadedModel, work: WorkThread) -> None:
         self.loaded = loaded
         self._work = work
         self._constraints = ConstraintBuilder(loaded.vocabulary, loaded.template)
         self.effort = self._constraints.effort
         self._compiling = trio.CapacityLimiter(1)
-        self.aliases = aliases
-
-    def resolve(self, name: str | None) -> None:
-        """Raises InvalidRequest, NotFound."""
-        if name is None:
-            return
-        if name != self.loaded.name and name not in self.aliases and "*" not in self.aliases:
-            raise NotFound(
-                f"There is no model {name!r}; this server has {self.loaded.name!r} (--alias gives it more names).",
-                param="model",
-                code="model_not_found",
-            )
 
     async def tokens(
         self,

@@ -49,8 +49,8 @@ class LiveModel:
             sampling=OPENAI_DEFAULTS,
         )
 
-    def resolve(self, name: str | None) -> None:
-        self._model.resolve(name)
+    def check_name(self, name: str | None) -> None:
+        self._model.check_name(name)
 
     def effort(self, effort: str | None) -> str | None:
         return self._model.effort(effort)

@@ -15,8 +15,8 @@ from server.config import LiveConfig
 from server.http import WorkThread
 from server.prompt import PreparedRequest, compaction, jobs, truncation, volatile
 from server.prompt_comparison import Compared
-from server.protocol.errors import InvalidRequest, NotFound
-from server.served_model import JobParams, ModelCard, OutputConstraints
+from server.protocol.errors import InvalidRequest
+from server.served_model import JobParams, ModelCard, OutputConstraints, check_name
 from server.store import AsyncStore
 from server.tools import NO_TOOLS, GrammarInput, Toolbox
 from server.upstream.chat import output_checks
@@ -68,14 +68,8 @@ class ChatModel:
         self._config = config
         self._volatile = volatile.patterns(config.now.volatile)
 
-    def resolve(self, name: str | None) -> None:
-        if name is None or name == self.card.name or name in self.aliases or "*" in self.aliases:
-            return
-        raise NotFound(
-            f"There is no model {name!r}; this server has {self.card.name!r} (--alias gives it more names).",
-            param="model",
-            code="model_not_found",
-        )
+    def check_name(self, name: str | None) -> None:
+        check_name(name, self.card.name, self.aliases)
 
     def effort(self, effort: str | None) -> str | None:
         return effort
