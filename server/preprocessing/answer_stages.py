@@ -35,7 +35,7 @@ class AnswerStages:
         """Return the number of messages to summarize before the answer, and the prompt if that needs no summary."""
         n_ctx = self._model.card.n_ctx
         threshold = compaction.threshold(prepared.request, min(n_ctx, self._config.now.max_prompt_tokens or n_ctx))
-        count = 0 if threshold is None else compaction.summarized(prepared.messages)
+        count = 0 if threshold is None else compaction.count_to_summarize(prepared.messages)
         return count, await self._prompt_below(prepared, threshold if count else None)
 
     async def _prompt_below(self, prepared: PreparedRequest, threshold: int | None) -> Prompt | None:

@@ -56,8 +56,8 @@ class SpecBuilder:
     async def specify(self, prepared: PreparedRequest, requester: Requester, repeats: bool = False) -> GenerationSpec:
         """Return the specification of the generation that answers the request. Raises as `build` does."""
         if prepared.compacts:
-            summarizing = compaction.summarizing(prepared.request, self._model.card.n_ctx)
-            prepared = replace(prepared, request=summarizing)
+            request = compaction.summary_request(self._model.card.n_ctx, prepared.request)
+            prepared = replace(prepared, request=request)
             spec, _ = await self._with_summary(prepared, UNCONSTRAINED, requester, repeats)
             return spec
         constraints = await self.stages.constraints(prepared)

@@ -36,6 +36,8 @@ SUMMARY_PROMPT = (
     "not known, say that. Write the summary alone, without a word before or after it."
 )
 
+UNSTORED = Request(store=False)
+
 
 class UserMessage(Struct, frozen=True, tag="message"):
     id: str
@@ -57,12 +59,7 @@ class CompactedResponse(Struct, frozen=True, kw_only=True):
     usage: Usage
 
 
-def summary_request(n_ctx: int) -> Request:
-    """Return the request for a summary that is not stored."""
-    return summarizing(Request(store=False), n_ctx)
-
-
-def summarizing(request: Request, n_ctx: int) -> Request:
+def summary_request(n_ctx: int, request: Request = UNSTORED) -> Request:
     """Return the request as one for a summary: greedy, whatever sampling the client uses, so the model invents less."""
     none = dict.fromkeys(SamplingFields.__struct_fields__)
     fields = none | {"temperature": 0, "top_p": 1, "top_k": 0, "min_p": 0, "repetition_penalty": REPETITION_PENALTY}
@@ -92,7 +89,7 @@ def threshold(request: Request, n_ctx: int) -> int | None:
     return min((each or most for each in wanted), default=most) if wanted and not request.prewarms else None
 
 
-def summarized(messages: Sequence[Message]) -> int:
+def count_to_summarize(messages: Sequence[Message]) -> int:
     """Return the number of messages, from the first, that a summary before the answer stands for; 0 for none.
 
     The user's message at the end is not summarized. A summary is not worth it if all messages before it are the user's
