@@ -3,10 +3,8 @@
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
-from msgspec.structs import replace
-
 from engine.job import EngineOutput, StepTimes, Token
-from server.protocol.response import Response, Times, TokenColumns, TokenTimes, extended
+from server.protocol.response import Response, Times, TokenColumns, TokenTimes, with_facts
 
 
 class TokenClock:
@@ -55,7 +53,7 @@ class TokenClock:
 
     def added_to(self, response: Response) -> Response:
         """Return the response with the times so far."""
-        return replace(response, responsed=extended(response.responsed, token_times=self.times()))
+        return with_facts(response, token_times=self.times())
 
     def times(self) -> TokenTimes:
         """Return the times so far."""

@@ -21,7 +21,7 @@ from server.prompt import PreparedRequest, compaction, options, volatile
 from server.prompt.items import stored_items
 from server.protocol import prompt_cache
 from server.protocol.request import Request
-from server.protocol.response import Response, extended
+from server.protocol.response import Response, with_facts
 from server.served_model import UNCONSTRAINED, AnsweringModel, JobParams, OutputConstraints, Prompt
 from server.store import AsyncStore
 
@@ -210,4 +210,4 @@ class SpecBuilder:
 
 def _with_lacking(first: Response, lacking: tuple[str, ...]) -> Response:
     """Return the response with the fields that the upstream lacks."""
-    return replace(first, responsed=extended(first.responsed, upstream=lacking)) if lacking else first
+    return with_facts(first, upstream=lacking) if lacking else first

@@ -22,7 +22,7 @@ from server.protocol.prompt_cache import (
     Diagnostics,
     DiagnosticsUnavailable,
 )
-from server.protocol.response import Response, extended
+from server.protocol.response import Response, with_facts
 from server.store import AsyncStore, StoreError
 
 COSTLY_TOKENS = 256
@@ -55,7 +55,7 @@ class Compared(Struct, frozen=True):
         if self.diagnostics is not UNSET:
             response = replace(response, prompt_cache_diagnostics=self.diagnostics)
         if self.cache is not None:
-            response = replace(response, responsed=extended(response.responsed, cache=self.cache))
+            response = with_facts(response, cache=self.cache)
         return response
 
 

@@ -154,14 +154,6 @@ class Extensions(Struct, frozen=True, omit_defaults=True):
     """Times of each token, if the request has `return_token_times`."""
 
 
-NO_EXTENSIONS = Extensions()
-
-
-def extended(extensions: Extensions | UnsetType, **facts: Any) -> Extensions:
-    """Return `extensions` with more facts."""
-    return replace(extensions if isinstance(extensions, Extensions) else NO_EXTENSIONS, **facts)
-
-
 class Response(Struct, frozen=True, kw_only=True):
     """Response object. It echoes the effective settings."""
 
@@ -204,3 +196,9 @@ class Response(Struct, frozen=True, kw_only=True):
     usage: Usage | None = None
     user: str | UnsetType = UNSET
     responsed: Extensions | UnsetType = UNSET
+
+
+def with_facts(response: Response, **facts: Any) -> Response:
+    """Return the response with more facts in its `Extensions`."""
+    extensions = response.responsed if isinstance(response.responsed, Extensions) else Extensions()
+    return replace(response, responsed=replace(extensions, **facts))

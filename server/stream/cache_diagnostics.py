@@ -4,7 +4,7 @@ from msgspec import UnsetType
 from msgspec.structs import replace
 
 from server.protocol.prompt_cache import CacheHit, DiagnosticsUnavailable
-from server.protocol.response import Response, Usage, extended
+from server.protocol.response import Response, Usage, with_facts
 
 MIN_EVICTED_TOKENS = 16
 """Tokens that count as lost: fewer are evaluated again rather than copied from another slot."""
@@ -29,10 +29,6 @@ def with_evictions(response: Response, usage: Usage) -> Response:
     evicted = evicted_tokens(extensions.cache.reusable_tokens, usage)
     if not evicted:
         return response
-    cache = replace(extensions.cache, evicted_tokens=evicted)
-    lost = isinstance(response.prompt_cache_diagnostics, CacheHit)
-    return replace(
-        response,
-        prompt_cache_diagnostics=DiagnosticsUnavailable() if lost else response.prompt_cache_diagnostics,
-        responsed=extended(extensions, cache=cache),
-    )
+    if isinstance(response.prompt_cache_diagnostics, CacheHit):
+        response = replace(response, prompt_cache_diagnostics=DiagnosticsUnavailable())
+    return with_facts(response, cache=replace(extensions.cache, evicted_tokens=evicted))

@@ -24,7 +24,7 @@ from server.protocol.events import (
     ResponseInProgress,
     ResponseQueued,
 )
-from server.protocol.response import ErrorInfo, IncompleteDetails, Response, Usage, extended
+from server.protocol.response import ErrorInfo, IncompleteDetails, Response, Usage, with_facts
 from server.stream.cache_diagnostics import with_evictions
 from server.stream.inputs import (
     ArgumentsAdded,
@@ -184,7 +184,7 @@ class Stream:
             details = None if end.incomplete is None else IncompleteDetails(end.incomplete)
             self.response = replace(self.response, status="incomplete", incomplete_details=details, usage=end.usage)
             if end.stop is not None:
-                self.response = replace(self.response, responsed=extended(self.response.responsed, stop=end.stop))
+                self.response = with_facts(self.response, stop=end.stop)
             yield ResponseIncomplete(self._number(), self.response)
         else:
             self.response = replace(self.response, status="completed", completed_at=end.now, usage=end.usage)
@@ -203,17 +203,15 @@ class Stream:
         info = ErrorInfo(error.code or error.type, error.message)
         self.response = replace(self.response, status="failed", error=info, usage=usage)
         if fault is not None:
-            self.response = replace(self.response, responsed=extended(self.response.responsed, fault=fault))
+            self.response = with_facts(self.response, fault=fault)
         yield Error(self._number(), error.message, error.code, error.param, error)
         yield ResponseFailed(self._number(), self.response)
 
     def _add_facts(self, made: PromptMade) -> None:
         if made.unenforced:
-            self.response = replace(
-                self.response, responsed=extended(self.response.responsed, unenforced=made.unenforced)
-            )
+            self.response = with_facts(self.response, unenforced=made.unenforced)
         if made.cache is not None:
-            self.response = replace(self.response, responsed=extended(self.response.responsed, cache=made.cache))
+            self.response = with_facts(self.response, cache=made.cache)
         if made.diagnostics is not None:
             self.response = replace(self.response, prompt_cache_diagnostics=made.diagnostics)
 
