@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
+from engine.prefix_cache import common_length
 from server.prompt import ItemText
 from server.prompt_comparison.recent_prompts import PromptSettings, RecentPrompt
 from server.protocol.prompt_cache import CacheComparison, PromptDifference, Reason
@@ -25,18 +26,6 @@ class NewPrompt(Struct, frozen=True):
     tokens: "array[int]"
     items: Sequence[ItemText]
     settings: PromptSettings
-
-
-def common_length(one: "array[int]", other: "array[int]") -> int:
-    """Return the number of first tokens that two prompts share, by a binary search over slices."""
-    low, high = 0, min(len(one), len(other))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if one[low:middle] == other[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
 
 
 def compare(old: RecentPrompt, new: NewPrompt, bytes_of: BytesOf) -> CacheComparison:

@@ -8,11 +8,12 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import replace
 
+from engine.prefix_cache import common_length
 from engine.tokenizer import Vocabulary
 from engine.wording import counted
 from server.http import WorkThread
 from server.prompt import PreparedRequest, options
-from server.prompt_comparison.comparison import NewPrompt, common_length, compare, repeated_tokens
+from server.prompt_comparison.comparison import NewPrompt, compare, repeated_tokens
 from server.prompt_comparison.recent_prompts import PromptSettings, RecentPrompt, RecentPrompts, recent_prompt
 from server.protocol.prompt_cache import (
     CacheComparison,

@@ -1,6 +1,7 @@
 """The prefix tree against a naive model: a list of the sequences that were inserted."""
 
 import sys
+from array import array
 from collections.abc import Sequence
 
 import pytest
@@ -358,5 +359,6 @@ def test_insert_of_a_long_conversation_drops_tails_between_its_first_and_last_tu
 @given(TOKENS, TOKENS)
 def test_common_length_is_that_of_the_naive_comparison(left: bytes, right: bytes) -> None:
     n = common_length(tuple(left), tuple(right))
+    assert n == common_length(array("B", left), array("B", right))
     assert left[:n] == right[:n]
     assert n == min(len(left), len(right)) or left[n] != right[n]

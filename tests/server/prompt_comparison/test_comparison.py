@@ -12,9 +12,10 @@ from msgspec.structs import replace
 from engine.backends import scripted
 from engine.chat_template.message import Message
 from engine.chat_template.template import ChatTemplate
+from engine.prefix_cache import common_length
 from server.prompt.items.entries import ItemPlace
 from server.prompt.items.item_texts import ItemText
-from server.prompt_comparison.comparison import NewPrompt, common_length, compare, repeated_tokens
+from server.prompt_comparison.comparison import NewPrompt, compare, repeated_tokens
 from server.prompt_comparison.recent_prompts import (
     MAX_PROMPTS,
     PromptSettings,
@@ -115,18 +116,6 @@ def test_compare_of_changed_tools_names_tools_before_the_text() -> None:
     old = recent_prompt("resp_1", "ada", "g", array("i", tokens([("tool", "{}"), *TALK[1:]])), "Hi!", PLAIN)
     new = NewPrompt(array("i", tokens([("tool", "[]"), *TALK[1:]])), items(TALK[1:]), replace(PLAIN, tools=1))
     assert compare(old, new, VOCABULARY.bytes_of).difference == PromptDifference("tools", 0, "")
-
-
-ARRAYS = st.lists(st.integers(0, 2), max_size=40).map(lambda numbers: array("i", numbers))
-
-
-@given(ARRAYS, ARRAYS, ARRAYS)
-def test_common_length_is_that_of_the_longest_common_prefix(
-    shared: "array[int]", one: "array[int]", other: "array[int]"
-) -> None:
-    a, b = list(shared + one), list(shared + other)
-    naive = max(n for n in range(min(len(a), len(b)) + 1) if a[:n] == b[:n])
-    assert common_length(shared + one, shared + other) == naive
 
 
 REPEATED: dict[str, tuple[list[int], list[int], int]] = {
