@@ -14,7 +14,7 @@ from server.preprocessing.entry_limits import EntryLimits
 from server.preprocessing.initial_response import initial_response
 from server.preprocessing.lanes import lane_of
 from server.preprocessing.mcp_stages import ApprovedStages, ListStages
-from server.preprocessing.prompt_facts import NOT_COMPARED, earlier_prompt, prompt_made
+from server.preprocessing.prompt_facts import NOT_COMPARED, prompt_made
 from server.preprocessing.reasoning_seal import ReasoningSeal
 from server.preprocessing.requester import Requester, origin_of
 from server.prompt import PreparedRequest, compaction, options, volatile
@@ -90,7 +90,7 @@ class SpecBuilder:
                 if lists and not made:
                     items = replace(prepared, items=params.texts or ())
                     found = await prompt.compared(items, spec.first.id, params.client, params.affinity)
-                    return replace(stage, inputs=(prompt_made(constraints, found),), earlier=earlier_prompt(found))
+                    return replace(stage, inputs=(prompt_made(constraints, found),), earlier=found.earlier)
             return replace(stage, inputs=(prompt_made(constraints),)) if lists else stage
 
         if lists:
@@ -177,7 +177,7 @@ class SpecBuilder:
             caller=requester.caller,
             streamed=bool(request.stream),
             reports_progress=bool(request.return_progress),
-            earlier=earlier_prompt(compared),
+            earlier=compared.earlier,
             repeats=repeats,
             sealer=await self._sealer(request),
             timed_since=requester.began if request.return_token_times else None,

@@ -2,7 +2,6 @@
 
 from msgspec import UNSET
 
-from server.generation import EarlierPrompt
 from server.prompt_comparison import Compared
 from server.served_model import OutputConstraints
 from server.stream import PromptMade
@@ -10,12 +9,6 @@ from server.stream import PromptMade
 MAX_UNENFORCED = 100
 """Number of unenforced places in schemas that a response names."""
 NOT_COMPARED = Compared()
-
-
-def earlier_prompt(compared: Compared) -> EarlierPrompt:
-    return EarlierPrompt(
-        compared.reusable_tokens, compared.repeated_tokens, compared.reason, compared.place, compared.note
-    )
 
 
 def prompt_made(constraints: OutputConstraints, compared: Compared = NOT_COMPARED) -> PromptMade:

@@ -1,4 +1,7 @@
-"""Recent prompts, and the place at which a new one differs. Imports `http`, `prompt`, `protocol` and `store`."""
+"""Recent prompts, and the place at which a new one differs.
+
+Imports `generation`, `http`, `prompt`, `protocol` and `store`.
+"""
 
 from server.prompt_comparison.prompt_comparisons import Compared, PromptComparisons
 

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from engine.prefix_cache import common_length
 from engine.tokenizer import Vocabulary
 from engine.wording import counted
+from server.generation import EarlierPrompt
 from server.http import WorkThread
 from server.prompt import PreparedRequest, options
 from server.prompt_comparison.comparison import NewPrompt, compare, repeated_tokens
@@ -40,16 +41,8 @@ class Compared(Struct, frozen=True):
     """For the response, if the request names a response to compare with."""
     cache: CacheComparison | None = None
     """For the response, if the request has `prompt_cache_options`."""
-    reason: str = ""
-    """Why tokens of earlier prompts may be evaluated again; empty if few can be."""
-    place: str = ""
-    """Place of the difference in the request, without any content."""
-    note: str = ""
-    """For the log, without any content; empty if little can be evaluated again."""
-    repeated_tokens: int = 0
-    """Tokens after the difference that the earlier prompt has too."""
-    reusable_tokens: int = 0
-    """Tokens before the first difference; 0 without an earlier prompt."""
+    earlier: EarlierPrompt = EarlierPrompt()
+    """For the log and the metrics."""
 
     def added_to(self, response: Response) -> Response:
         """Return the response with the comparison."""
@@ -80,16 +73,17 @@ class PromptComparisons:
         new = NewPrompt(array("i", tokens), prepared.items, _settings(prepared))
         self._recent.add(recent_prompt(response_id, client, group, new.tokens, prepared.items[-1].text, new.settings))
         if old is None:
-            return Compared(UNSET if named is None else await self._without_prompt(named), reason="first_prompt")
+            diagnostics = UNSET if named is None else await self._without_prompt(named)
+            return Compared(diagnostics, earlier=EarlierPrompt(reason="first_prompt"))
         repeated = _repeated(old.tokens, new.tokens)
         reusable = common_length(old.tokens, new.tokens)
         if asked is None and repeated < COSTLY_TOKENS:
-            return Compared(reusable_tokens=reusable)
+            return Compared(earlier=EarlierPrompt(reusable))
         found = await self._work.run(TOKEN_BYTES * len(new.tokens), compare, old, new, self._bytes_of)
-        compared = _with_reason(Compared(repeated_tokens=repeated, reusable_tokens=reusable), found)
+        earlier = _earlier_prompt(found, reusable, repeated)
         if asked is None:
-            return compared
-        return replace(compared, diagnostics=UNSET if named is None else _diagnostics(found), cache=found)
+            return Compared(earlier=earlier)
+        return Compared(UNSET if named is None else _diagnostics(found), found, earlier)
 
     def _earlier(self, response_id: str | None, client: str, group: str) -> RecentPrompt | None:
         """Return the prompt of a response, or without an id the latest one of the client's group."""
@@ -109,13 +103,11 @@ class PromptComparisons:
         return ComparisonResponseNotFound() if stored is None else DiagnosticsUnavailable()
 
 
-def _with_reason(compared: Compared, found: CacheComparison) -> Compared:
-    """Return the comparison with the reason for which tokens are evaluated again, if they are many."""
-    repeated = compared.repeated_tokens
+def _earlier_prompt(found: CacheComparison, reusable: int, repeated: int) -> EarlierPrompt:
+    """Return the comparison for the log, with the reason for which tokens are evaluated again, if they are many."""
     if repeated < COSTLY_TOKENS:
-        return compared
-    reason = found.reason or "input_changed"
-    return replace(compared, reason=reason, place=_place(found), note=_note(found, repeated))
+        return EarlierPrompt(reusable, repeated)
+    return EarlierPrompt(reusable, repeated, found.reason or "input_changed", _place(found), _note(found, repeated))
 
 
 def _settings(prepared: PreparedRequest) -> PromptSettings:

@@ -69,7 +69,9 @@ DRAWN = {
     "server.prompt": "engine.chat_template engine.job prompt.items protocol stream tools",
     "server.http": "access listening protocol websocket",
     "server.page": "http",
-    "server.prompt_comparison": "engine.prefix_cache engine.tokenizer engine.wording http prompt protocol store",
+    "server.prompt_comparison": (
+        "engine.prefix_cache engine.tokenizer engine.wording generation http prompt protocol store"
+    ),
     "server.upstream.transport": "access engine.job http postprocessing protocol",
     "server.served_model": (
         "config engine.chat_template engine.constraint engine.gguf engine.job engine.json_schema "
