@@ -33,7 +33,8 @@ class CompactHandler:
         if prepared.request.model is None:  # required here (openai-python 3.57, `response_compact_params.py`)
             raise InvalidRequest("`model` is missing: name the model that writes the summary.", param="model")
         _check_cache_options(prepared.request)
-        summary = PreparedRequest(request=compaction.summary_request(self._model.card.n_ctx))
+        request = compaction.compact_request(prepared.request, self._model.card.n_ctx)
+        summary = PreparedRequest(request=request, skipped=prepared.skipped)
         left = prepared.messages
         usages: list[Usage] = []
         while True:

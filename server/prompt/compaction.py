@@ -59,6 +59,15 @@ class CompactedResponse(Struct, frozen=True, kw_only=True):
     usage: Usage
 
 
+def compact_request(request: Request, n_ctx: int) -> Request:
+    """Return the request for the summary that the endpoint answers with: the lane and the cache are the client's.
+
+    OpenAI has these fields (openai-python 3.57, `types/responses/response_compact_params.py`).
+    """
+    kept = ("service_tier", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention")
+    return summary_request(n_ctx, replace(UNSTORED, **{name: getattr(request, name) for name in kept}))
+
+
 def summary_request(n_ctx: int, request: Request = UNSTORED) -> Request:
     """Return the request as one for a summary: greedy, whatever sampling the client uses, so the model invents less."""
     none = dict.fromkeys(SamplingFields.__struct_fields__)

@@ -1,6 +1,7 @@
 """`POST /v1/responses/compact` over the socket, by the official client, and with a client that disconnects."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import trio
 from openai.types.responses import CompactedResponse, Response
 
 from engine.backends.scripted import ScriptedModel
+from engine.job import Lane
 from server.prompt import compaction
 from server.prompt.items import summary
 from server.stream import decode_summary, encode_summary
@@ -138,6 +140,14 @@ async def test_compact_ignores_sampling_of_request() -> None:
         ):
             output = checked(await compact(running, input=TALK, **settings))["output"]
             assert decode_summary(output[-1]["encrypted_content"]) == "They greeted."
+
+
+async def test_compact_has_the_lane_of_its_request_and_names_skipped_fields(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "responsed.http")
+    async with served(ScriptedModel(summarizing)) as running:
+        checked(await compact(running, input=TALK, service_tier="flex", newest=1))
+    (summary,) = [record.summary for record in caplog.records if hasattr(record, "summary")]
+    assert (summary.lane, summary.origin.skipped) == (Lane.BATCH, ("newest",))
 
 
 async def test_compact_of_too_long_conversation_summarizes_parts() -> None:
