@@ -5,13 +5,14 @@ from msgspec.structs import replace
 
 from server.api.streaming import deliver
 from server.generation import Generations
-from server.http import Exchange, WorkThread
+from server.http import Exchange
 from server.preprocessing import BodyReader, SpecBuilder, lane_of
 from server.prompt import PreparedRequest, chat, options
 from server.protocol import chat_request, prompt_cache
 from server.protocol.chat_request import ChatRequest, includes_usage
 from server.protocol.response import Response
 from server.stream.completions import ChatChunkEncoder, completion
+from server.work_thread import WorkThread
 
 
 class ChatCompletionsHandler:

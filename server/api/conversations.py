@@ -8,7 +8,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct
 
 from server.config import LiveConfig
-from server.http import ITEM_BYTES, Bodies, Exchange, WorkThread
+from server.http import Bodies, Exchange
 from server.preprocessing import References, conversation_not_found
 from server.prompt import InputReader
 from server.prompt.items import stored_items
@@ -18,6 +18,7 @@ from server.protocol.request import Listing, TypeAndRole
 from server.protocol.stored_objects import Addition, Change, Creation, Deleted
 from server.relay import Forgetting
 from server.store import AsyncStore, Conversation, Deletion, Missing, StoredItem, split
+from server.work_thread import ITEM_BYTES, WorkThread
 
 
 class ConversationObject(Struct, frozen=True):

@@ -6,7 +6,7 @@ from server.api.conversations import ConversationObject
 from server.api.input_tokens import InputTokens
 from server.api.models import ModelList, ModelObject
 from server.api.text_completions import CompletionRequest
-from server.http import LARGE, Exchange, WorkThread
+from server.http import Exchange
 from server.monitoring import Health, Status, Version
 from server.openapi import EVENT, ITEM, ITEM_LIST, Operation, document
 from server.prompt import compaction
@@ -15,6 +15,7 @@ from server.protocol.request import Listing, Request, Retrieval
 from server.protocol.response import Response
 from server.protocol.stored_objects import Addition, Change, Creation, Deleted
 from server.stream.completions import ChatChunk, ChatCompletion, TextCompletion
+from server.work_thread import LARGE, WorkThread
 
 OPERATIONS = (
     Operation("get", "/", "page", "The status page, in HTML"),

@@ -15,7 +15,7 @@ from server.api.text_completions import TextCompletionsHandler
 from server.api.websocket import WebSocketHandler
 from server.config import Config, LiveConfig
 from server.generation import ActivityCount, AdmissionControl, Generations, GenerationSummary, Generator, Timeouts
-from server.http import Bodies, Handlers, Router, WorkThread
+from server.http import Bodies, Handlers, Router
 from server.mcp import ApprovedCalls, McpAccess, McpSessions
 from server.monitoring import HealthHandler, Metrics, StatusHandler
 from server.page import StatusPage
@@ -23,6 +23,7 @@ from server.preprocessing import KEY_NAME, BodyReader, History, ReasoningSeal, R
 from server.relay import Forgetting, Relay
 from server.served_model import ModelSource
 from server.store import AsyncStore, Limits
+from server.work_thread import WorkThread
 
 
 class Services:

@@ -6,14 +6,10 @@ from server.http.drain import Drain
 from server.http.exchange import CLIENT_DISCONNECTED, ClientDisconnected, Exchange, Receive, Scope, Send
 from server.http.json_depth import is_deeper
 from server.http.router import Handlers, Router
-from server.http.work_thread import ITEM_BYTES, LARGE, Check, WorkThread
 
 __all__ = [
     "CLIENT_DISCONNECTED",
-    "ITEM_BYTES",
-    "LARGE",
     "Bodies",
-    "Check",
     "ClientDisconnected",
     "Drain",
     "Exchange",
@@ -25,7 +21,6 @@ __all__ = [
     "Scope",
     "Send",
     "TLSFailed",
-    "WorkThread",
     "connect",
     "is_deeper",
 ]

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from server.http.exchange import Exchange
 from server.http.json_depth import is_deeper
-from server.http.work_thread import WorkThread
 from server.protocol.errors import BodyTooLarge, InvalidRequest, Unavailable
+from server.work_thread import WorkThread
 
 BODIES_IN_MEMORY = 2
 """Number of bodies of the largest size that may be in memory at the same time."""

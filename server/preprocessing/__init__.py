@@ -1,7 +1,7 @@
 """From a body to all that generation needs: earlier items, references, tokens, constraints.
 
 Imports `access`, `config`, `generation`, `http`, `mcp`, `postprocessing`, `prompt`, `prompt_comparison`, `protocol`,
-`served_model`, `store` and `stream`.
+`served_model`, `store`, `stream` and `work_thread`.
 """
 
 from server.preprocessing.body_reader import BodyReader, DecodedBody

@@ -6,7 +6,6 @@ from msgspec.structs import replace
 
 from server.config import LiveConfig
 from server.generation import NextStage, Stage
-from server.http import WorkThread
 from server.postprocessing import Processor
 from server.preprocessing.compaction_stages import CompactionStages
 from server.preprocessing.entry_limits import EntryLimits
@@ -14,6 +13,7 @@ from server.preprocessing.mcp_stages import McpStages
 from server.prompt import ItemText, PreparedRequest, compaction, options
 from server.protocol.errors import InvalidRequest
 from server.served_model import AnsweringModel, JobParams, OutputConstraints, Prompt
+from server.work_thread import WorkThread
 
 
 class AnswerStages:

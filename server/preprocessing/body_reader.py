@@ -7,10 +7,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from server.config import LiveConfig
-from server.http import Bodies, Exchange, WorkThread
+from server.http import Bodies, Exchange
 from server.protocol.fields import check_strict
 from server.protocol.request import RequestBody
 from server.served_model import AnsweringModel
+from server.work_thread import WorkThread
 
 T = TypeVar("T", bound=RequestBody)
 

@@ -7,7 +7,6 @@ from msgspec.structs import replace
 from engine.job import Lane, SamplingParams
 from server.config import Config, LiveConfig
 from server.generation import GenerationSpec, Generator, Stage
-from server.http import WorkThread
 from server.postprocessing import ReasoningSealer
 from server.preprocessing.answer_stages import AnswerStages
 from server.preprocessing.entry_limits import EntryLimits
@@ -24,6 +23,7 @@ from server.protocol.request import Request
 from server.protocol.response import Response, with_facts
 from server.served_model import UNCONSTRAINED, AnsweringModel, JobParams, OutputConstraints, Prompt
 from server.store import AsyncStore
+from server.work_thread import WorkThread
 
 
 class SpecBuilder:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from msgspec import Raw
 
 from server.generation import Generations
-from server.http import WorkThread
 from server.prompt import Past
 from server.prompt.items import stored_items
 from server.protocol.errors import InvalidRequest, NotFound
 from server.protocol.request import Request
 from server.store import AsyncStore, Missing, Stored
+from server.work_thread import WorkThread
 
 
 class History:

@@ -9,7 +9,6 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from server.generation import GenerationSpec, NextStage, Stage
-from server.http import WorkThread
 from server.mcp import call_item
 from server.postprocessing import Processor
 from server.prompt import PreparedRequest
@@ -17,6 +16,7 @@ from server.protocol.builtin_calls import McpCall, McpHTTPError
 from server.protocol.errors import InvalidRequest
 from server.protocol.response import Response
 from server.stream import McpCallFinished, McpListStarted, StreamInput
+from server.work_thread import WorkThread
 
 MAX_CALLS = 32
 """Calls of a response if the request has no `max_tool_calls`."""

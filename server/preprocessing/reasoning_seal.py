@@ -17,9 +17,9 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from engine.platform import atomic_write
-from server.http import LARGE, WorkThread
 from server.protocol.request import Request
 from server.store import AsyncStore
+from server.work_thread import LARGE, WorkThread
 
 KEY_NAME = "reasoning.key"
 """File of the key in the state folder."""

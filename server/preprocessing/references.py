@@ -7,11 +7,11 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from server.config import LiveConfig
-from server.http import ITEM_BYTES, WorkThread
 from server.prompt.items import references, stored_items
 from server.protocol.errors import BodyTooLarge, InvalidRequest
 from server.protocol.request import Request
 from server.store import AsyncStore
+from server.work_thread import ITEM_BYTES, WorkThread
 
 
 class References:

@@ -7,7 +7,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from server.config import LiveConfig
-from server.http import ITEM_BYTES, Exchange, WorkThread
+from server.http import Exchange
 from server.mcp import McpSessions
 from server.preprocessing.body_reader import BodyReader, DecodedBody
 from server.preprocessing.configuration_updates import configured
@@ -20,6 +20,7 @@ from server.prompt.items import stored_items
 from server.protocol import request as wire
 from server.protocol.fields import skipped_fields
 from server.protocol.request import Request
+from server.work_thread import ITEM_BYTES, WorkThread
 
 MESSAGE_FIELDS = frozenset({"type", "stream_id", "generate"})
 """Fields of a message of a WebSocket that a body does not have."""

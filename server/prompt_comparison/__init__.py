@@ -1,6 +1,6 @@
 """Recent prompts, and the place at which a new one differs.
 
-Imports `generation`, `http`, `prompt`, `protocol` and `store`.
+Imports `generation`, `prompt`, `protocol`, `store` and `work_thread`.
 """
 
 from server.prompt_comparison.prompt_comparisons import Compared, PromptComparisons

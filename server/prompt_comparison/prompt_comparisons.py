@@ -12,7 +12,6 @@ from engine.prefix_cache import common_length
 from engine.tokenizer import Vocabulary
 from engine.wording import counted
 from server.generation import EarlierPrompt
-from server.http import WorkThread
 from server.prompt import PreparedRequest, options
 from server.prompt_comparison.comparison import NewPrompt, compare, repeated_tokens
 from server.prompt_comparison.recent_prompts import PromptSettings, RecentPrompt, RecentPrompts, recent_prompt
@@ -26,6 +25,7 @@ from server.protocol.prompt_cache import (
 )
 from server.protocol.response import Response, with_facts
 from server.store import AsyncStore, StoreError
+from server.work_thread import WorkThread
 
 COSTLY_TOKENS = 256
 """Tokens that an earlier prompt has too, from which on the log explains why they were evaluated again."""

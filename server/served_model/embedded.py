@@ -5,7 +5,6 @@ from functools import partial
 
 from engine.chat_template import Message
 from server.config import LiveConfig
-from server.http import WorkThread
 from server.prompt import PreparedRequest, TokenCounter, compaction, volatile
 from server.prompt_comparison import PromptComparisons
 from server.served_model.interface import ModelCard, check_name
@@ -13,6 +12,7 @@ from server.served_model.model import RENDERINGS, LoadedModel, ServedModel
 from server.served_model.prompt_tokens import PromptTokens
 from server.served_model.token_prompt import TokenPrompt
 from server.store import AsyncStore
+from server.work_thread import WorkThread
 
 
 class ModelDetails(LoadedModel, frozen=True):

@@ -14,7 +14,6 @@ from engine.gguf import FileFacts
 from engine.job import Lane, SamplingParams
 from server.config import LiveConfig
 from server.generation import GeneratorJob
-from server.http import WorkThread
 from server.postprocessing import Processor
 from server.prompt import ItemText, PreparedRequest
 from server.prompt_comparison import Compared
@@ -23,6 +22,7 @@ from server.protocol.request import Request
 from server.served_model.output_constraints import UNCONSTRAINED, OutputConstraints
 from server.store import AsyncStore
 from server.tools import NO_TOOLS, Toolbox
+from server.work_thread import WorkThread
 
 
 class ModelCard(Struct, frozen=True, kw_only=True):

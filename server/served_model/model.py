@@ -14,12 +14,12 @@ from engine.gguf import FileFacts
 from engine.model import ModelInfo
 from engine.structured_output import CompileCache, K, V
 from engine.tokenizer import TokenBound, Vocabulary, no_bound
-from server.http import Check, WorkThread
 from server.prompt import PreparedRequest, TokenCounter, options, truncation
 from server.protocol.errors import InvalidRequest
 from server.protocol.request import Request
 from server.served_model.constraint_builder import ConstraintBuilder
 from server.served_model.output_constraints import UNCONSTRAINED, OutputConstraints, constraint_spec
+from server.work_thread import Check, WorkThread
 
 RENDERINGS = 8
 """Approximate number of renderings that truncating a conversation takes."""

@@ -1,6 +1,7 @@
 """WebSocket mode of the Responses API: requests of one connection, answered in lanes.
 
-Imports `access`, `generation`, `http`, `postprocessing`, `preprocessing`, `prompt`, `protocol` and `websocket`.
+Imports `access`, `generation`, `http`, `postprocessing`, `preprocessing`, `prompt`, `protocol`, `websocket` and
+`work_thread`.
 """
 
 from server.session.client_events import STREAM_ID

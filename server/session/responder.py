@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from server.access import Header, reads_open_names
 from server.generation import Generation, Generations, GenerationSpec
-from server.http import ITEM_BYTES, Bodies, WorkThread
+from server.http import Bodies
 from server.postprocessing import SummaryProcessor
 from server.preprocessing import DecodedBody, RequestReader, SpecBuilder, lane_of
 from server.prompt import Past
@@ -22,6 +22,7 @@ from server.session.client_events import Create
 from server.session.memory import Remembered, ResponseMemory
 from server.session.steering import check_outputs
 from server.session.turn import SessionTurn
+from server.work_thread import ITEM_BYTES, WorkThread
 
 
 class Order(Struct, frozen=True):

@@ -4,7 +4,6 @@ from collections.abc import Collection, Sequence
 
 from engine.chat_template import Message
 from server.config import LiveConfig
-from server.http import WorkThread
 from server.prompt import PreparedRequest
 from server.served_model import AnsweringModel, ModelCard, OutputConstraints, Prompt
 from server.store import AsyncStore
@@ -12,6 +11,7 @@ from server.upstream.chat import OPENAI_DEFAULTS
 from server.upstream.discovery import DEFAULT_CONTEXT
 from server.upstream.registry import UpstreamRegistry
 from server.upstream.transport import faults
+from server.work_thread import WorkThread
 
 
 class LiveModel:

@@ -10,7 +10,6 @@ from engine.chat_template import ChatTemplate
 from engine.loader import read_tokenizer
 from engine.tokenizer import Vocabulary
 from server.config import Config, ConfigError, LiveConfig, credential, read_secret
-from server.http import WorkThread
 from server.store import AsyncStore
 from server.upstream.discovery import DiscoveredModel
 from server.upstream.forms import ChatForm, TokenForm, UpstreamForm
@@ -18,6 +17,7 @@ from server.upstream.generator import INTERVALS, CheckIntervals, UpstreamGenerat
 from server.upstream.live_model import LiveModel
 from server.upstream.registry import UpstreamRegistry
 from server.upstream.transport import Address, ClientTimeouts, MissingFields, UpstreamClient
+from server.work_thread import WorkThread
 
 KEY_CREDENTIAL = "upstream-key"
 """Name of systemd's credential with the key for the upstreams."""

@@ -51,6 +51,7 @@ DRAWN = {
     "server.systemd": "engine.wording",
     "server.verification": "engine.wording",
     "server.version": "",
+    "server.work_thread": "",
     "server.access": "protocol",
     "server.stream.completions": "protocol",
     "server.websocket": "protocol",
@@ -67,43 +68,45 @@ DRAWN = {
     "server.listening": "access config",
     "server.prompt.items": "engine.chat_template protocol stream tools",
     "server.prompt": "engine.chat_template engine.job prompt.items protocol stream tools",
-    "server.http": "access listening protocol websocket",
+    "server.http": "access listening protocol websocket work_thread",
     "server.page": "http",
     "server.prompt_comparison": (
-        "engine.prefix_cache engine.tokenizer engine.wording generation http prompt protocol store"
+        "engine.prefix_cache engine.tokenizer engine.wording generation prompt protocol store work_thread"
     ),
     "server.upstream.transport": "access engine.job http postprocessing protocol",
     "server.served_model": (
-        "config engine.chat_template engine.constraint engine.gguf engine.job engine.json_schema "
-        "engine.model engine.notations engine.structured_output engine.tokenizer generation http "
-        "postprocessing prompt prompt_comparison protocol store tools"
+        "config engine.chat_template engine.constraint engine.gguf engine.job engine.json_schema engine.model "
+        "engine.notations engine.structured_output engine.tokenizer generation postprocessing prompt "
+        "prompt_comparison protocol store tools work_thread"
     ),
     "server.monitoring": "engine.job engine.scheduler generation http protocol served_model store",
     "server.preprocessing": (
-        "access config engine.chat_template engine.job engine.platform generation http mcp "
-        "postprocessing prompt prompt.items prompt_comparison protocol served_model store stream"
+        "access config engine.chat_template engine.job engine.platform generation http mcp postprocessing prompt "
+        "prompt.items prompt_comparison protocol served_model store stream work_thread"
     ),
     "server.relay": "access engine.platform generation http protocol served_model store stream",
     "server.upstream.tokens": (
         "config engine.chat_template engine.constraint engine.grammar.ebnf engine.job engine.model "
-        "engine.structured_output engine.tokenizer http postprocessing prompt prompt_comparison served_model store "
-        "stream upstream.transport"
+        "engine.structured_output engine.tokenizer postprocessing prompt prompt_comparison served_model store stream "
+        "upstream.transport work_thread"
     ),
     "server.live_view": "config monitoring",
-    "server.session": "access generation http postprocessing preprocessing prompt prompt.items protocol websocket",
+    "server.session": (
+        "access generation http postprocessing preprocessing prompt prompt.items protocol websocket work_thread"
+    ),
     "server.openapi": "protocol session stream.completions",
     "server.upstream.chat": (
-        "config engine.chat_template engine.constraint engine.job http postprocessing prompt prompt_comparison "
-        "protocol served_model store stream tools upstream.transport verification"
+        "config engine.chat_template engine.constraint engine.job postprocessing prompt prompt_comparison protocol "
+        "served_model store stream tools upstream.transport verification work_thread"
     ),
     "server.upstream": (
-        "config engine.chat_template engine.job engine.loader engine.runtime engine.scheduler "
-        "engine.tokenizer generation http postprocessing prompt protocol served_model store "
-        "upstream.chat upstream.tokens upstream.transport"
+        "config engine.chat_template engine.job engine.loader engine.runtime engine.scheduler engine.tokenizer "
+        "generation postprocessing prompt protocol served_model store upstream.chat upstream.tokens "
+        "upstream.transport work_thread"
     ),
     "server.api": (
         "access config engine.job generation http mcp monitoring openapi page preprocessing prompt prompt.items "
-        "protocol relay served_model session store stream.completions websocket"
+        "protocol relay served_model session store stream.completions websocket work_thread"
     ),
     "server.daemon": "api config engine.job engine.wording generation http listening protocol systemd",
     "server.cli": (
@@ -169,6 +172,7 @@ TRIO = {
     "server.upstream.tokens",
     "server.upstream.transport",
     "server.websocket",
+    "server.work_thread",
 }
 """Folders whose modules import trio, besides the command and `server.served_model`."""
 

@@ -12,7 +12,6 @@ from msgspec import Struct
 from engine.chat_template import Message
 from engine.job import SamplingParams
 from server.config import LiveConfig
-from server.http import WorkThread
 from server.prompt import PreparedRequest, compaction, jobs, truncation, volatile
 from server.prompt_comparison import Compared
 from server.protocol.errors import InvalidRequest
@@ -23,6 +22,7 @@ from server.upstream.chat import output_checks
 from server.upstream.chat.body import chat_fields
 from server.upstream.chat.job import ChatJob, ChatProcessor
 from server.upstream.transport import faults
+from server.work_thread import WorkThread
 
 OPENAI_DEFAULTS = SamplingParams(temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, repeat_penalty=1.0)
 """Settings to echo for a request that has none: the upstream applies its own."""

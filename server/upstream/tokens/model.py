@@ -9,13 +9,13 @@ from engine.chat_template import ChatTemplate
 from engine.model import ModelInfo
 from engine.tokenizer import Vocabulary
 from server.config import LiveConfig
-from server.http import WorkThread
 from server.prompt import PreparedRequest
 from server.prompt_comparison import PromptComparisons
 from server.served_model import EmbeddedModel, JobParams, LoadedModel, ServedModel, TokenPrompt
 from server.store import AsyncStore
 from server.upstream.tokens.processor import TokenProcessor
 from server.upstream.tokens.servers import wanted_fields
+from server.work_thread import WorkThread
 
 
 class TokenModelSource(Struct, frozen=True, kw_only=True):

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.http.bodies import Bodies, clean
-from server.http.work_thread import WorkThread
 from server.protocol.errors import InvalidRequest
+from server.work_thread.work_thread import WorkThread
 from tests.support.helpers import Client, encode, exchange, post, request, served
 
 SURROGATES = [

@@ -14,12 +14,13 @@ from server.access import ANYBODY
 from server.config.config import Config
 from server.config.live import LiveConfig
 from server.generation import ActivityCount, AdmissionControl, Generations, GenerationSummary, Origin, Timeouts
-from server.http import Exchange, WorkThread
+from server.http import Exchange
 from server.preprocessing.generation_specs import SpecBuilder
 from server.preprocessing.reasoning_seal import ReasoningSeal
 from server.prompt import Past, prepare
 from server.protocol import request as wire
 from server.served_model.embedded import ModelDetails
+from server.work_thread import WorkThread
 from tests.support.helpers import NAME
 
 

@@ -1,4 +1,4 @@
-"""`server.http.work_thread`: long work leaves the loop free, runs one at a time, and ends when it is cancelled."""
+"""`server.work_thread`: long work leaves the loop free, runs one at a time, and ends when it is cancelled."""
 
 import threading
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import trio
 
-from server.http.work_thread import LARGE, Check, WorkThread
+from server.work_thread.work_thread import LARGE, Check, WorkThread
 from tests.support.helpers import PATIENCE
 
 
