@@ -2,6 +2,7 @@
 
 import logging
 import time
+from functools import partial
 from os import urandom
 from pathlib import Path
 
@@ -146,7 +147,7 @@ class App:
     async def _exchange(self, exchange: Exchange) -> None:
         self._services.busy.begin()
         try:
-            await exchange.serve(self._answer)
+            await exchange.watch.serve(partial(self._answer, exchange))
         finally:
             self._services.busy.end()
         if not exchange.status:

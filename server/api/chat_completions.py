@@ -27,7 +27,7 @@ class ChatCompletionsHandler:
         body = await self._bodies.read(exchange, _decode)
         self._specs.limits.check_items(body.request.messages, "messages")
         self._specs.limits.check_tools(body.request.tools)
-        with exchange.while_connected():
+        with exchange.watch.while_connected():
             prepared = await self._work.run(body.size, _prepare, body.request, body.unknown)
             exchange.skipped = prepared.skipped
             self._generations.check(exchange.caller, lane_of(prepared.request, exchange.caller))

@@ -28,7 +28,7 @@ class CompactHandler:
         """Answer with the compacted conversation. A conversation beyond the context is summarized part by part."""
         self._generations.check(exchange.caller)
         body = await self._reader.body(exchange)
-        with exchange.while_connected():
+        with exchange.watch.while_connected():
             prepared = await self._reader.read(exchange, body, executes=False)
         if prepared.request.model is None:  # required here (openai-python 3.57, `response_compact_params.py`)
             raise InvalidRequest("`model` is missing: name the model that writes the summary.", param="model")
@@ -38,7 +38,7 @@ class CompactHandler:
         left = prepared.messages
         usages: list[Usage] = []
         while True:
-            with exchange.while_connected():
+            with exchange.watch.while_connected():
                 count, prompt = await self._model.summary_prompt(left)
                 spec = await self._specs.build(summary, prompt, exchange)
             with self._generations.make(spec, skip_admission=bool(usages)) as generation:

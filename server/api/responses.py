@@ -33,7 +33,7 @@ class ResponsesHandler:
         request = body.request
         self._check_background(request)
         self._generations.check(exchange.caller, lane_of(request, exchange.caller))
-        with nullcontext() if request.background else exchange.while_connected():
+        with nullcontext() if request.background else exchange.watch.while_connected():
             prepared = await self._reader.read(exchange, body)
             spec = await self._specs.specify(prepared, exchange, repeats=exchange.is_codex)
         with self._generations.make(spec) as generation:

@@ -155,7 +155,7 @@ class StoredResponsesHandler:
             frames = await trio.to_thread.run_sync(replayed, stored, number, encode)
         else:
             frames = replayed(stored, number, encode)
-        with exchange.until_disconnect():
+        with exchange.watch.until_disconnect():
             await exchange.start_stream(lambda error: sse.DONE)
             await exchange.send(frames)
         await exchange.close(sse.DONE)

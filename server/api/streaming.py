@@ -44,7 +44,7 @@ async def run_to_end(exchange: Exchange, generations: Generations, generation: G
 
     Raises ClientDisconnected, and ApiError for a response that failed.
     """
-    with generation.reading(exchange), exchange.until_disconnect():
+    with generation.reading(exchange), exchange.watch.until_disconnect():
         generations.start(generation)
         exchange.starts_generation = True
         await generation.ended.wait()
@@ -85,7 +85,7 @@ async def stream_events(
         return encode(generation.error_events(error)) + sse.DONE
 
     last = None
-    with generation.reading(exchange), exchange.until_disconnect():
+    with generation.reading(exchange), exchange.watch.until_disconnect():
         await exchange.start_stream(error_frames)
         if generation.has_nothing_after(number):
             await exchange.send(b"")

@@ -90,7 +90,7 @@ class TextCompletionsHandler:
         prepared = PreparedRequest(
             request=to_request(request), field="prompt", plain_text=True, skipped=exchange.skipped
         )
-        with exchange.while_connected():
+        with exchange.watch.while_connected():
             prompt = await self._model.text_prompt(request.prompt or "")
             spec = await self._specs.build(prepared, prompt, exchange)
         with self._generations.make(spec) as generation:

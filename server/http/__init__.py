@@ -3,12 +3,11 @@
 from server.http.bodies import Bodies
 from server.http.client import Headers, OutgoingConnection, TLSFailed, connect
 from server.http.drain import Drain
-from server.http.exchange import CLIENT_DISCONNECTED, ClientDisconnected, Exchange, Receive, Scope, Send
+from server.http.exchange import ClientDisconnected, Exchange, Receive, Scope, Send
 from server.http.json_depth import is_deeper
 from server.http.router import Handlers, Router
 
 __all__ = [
-    "CLIENT_DISCONNECTED",
     "Bodies",
     "ClientDisconnected",
     "Drain",

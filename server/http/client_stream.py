@@ -9,8 +9,8 @@ from typing import TypeAlias
 import trio
 
 from server.access import Refusal
+from server.http.disconnect_watch import CLIENT_DISCONNECTED
 from server.http.drain import Drain
-from server.http.exchange import CLIENT_DISCONNECTED
 from server.http.sockets import peer_of, write_available
 from server.listening import HTTPOptions
 

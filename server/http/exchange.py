@@ -1,12 +1,7 @@
-"""One HTTP request and its response, over ASGI's receive and send: the only caller of both.
-
-Only a task that waits in `receive()` notices a disconnect; `send()` does not report one. A frame passed to one `send`
-arrives in one piece.
-"""
+"""One HTTP request and its response, over ASGI. A frame passed to one `send` arrives in one piece."""
 
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from hashlib import sha256
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
@@ -14,6 +9,7 @@ from urllib.parse import parse_qsl
 import trio
 
 from server.access import ANYBODY, FRONTS, fronts, trace_id
+from server.http.disconnect_watch import DisconnectWatch
 from server.protocol.errors import (
     ApiError,
     BodyTimeout,
@@ -42,7 +38,6 @@ EVENT_STREAM: Headers = [
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),  # otherwise nginx buffers frames up to 4 kB
 ]
-CLIENT_DISCONNECTED = "client disconnected"
 
 
 class ClientDisconnected(Exception):
@@ -87,12 +82,7 @@ class Exchange:
         self._body_ended = False
         self._extra: Headers = []
         self._error_frames: Callable[[ApiError], bytes] | None = None
-        self._nursery: trio.Nursery | None = None
-        self._watched = self._disconnected = False
-        self.disconnect_reason = CLIENT_DISCONNECTED
-        """Reason of the disconnect, for the log."""
-        self._scopes: list[trio.CancelScope] = []
-        """Scopes to cancel when the client disconnects."""
+        self.watch = DisconnectWatch(receive)
 
     @property
     def client(self) -> str:
@@ -110,6 +100,11 @@ class Exchange:
     def client_name(self) -> str:
         """Name of the client for the log: of its API key, or its address."""
         return self.caller.name or (self._scope.get("client") or ("-",))[0]
+
+    @property
+    def disconnect_reason(self) -> str:
+        """Reason of the disconnect, for the log."""
+        return self.watch.reason
 
     @property
     def trace_id(self) -> str:
@@ -196,35 +191,6 @@ class Exchange:
             return await self.close(self._error_frames(error))
         return await self.answer(error.status, error.body(), [*JSON, *_error_headers(error)])
 
-    async def serve(self, handler: "Callable[[Exchange], Awaitable[None]]") -> None:
-        """Call the handler, beside the task that notices a disconnect."""
-        async with trio.open_nursery() as self._nursery:
-            await handler(self)
-            self._nursery.cancel_scope.cancel()
-
-    @contextmanager
-    def until_disconnect(self) -> Iterator[None]:
-        """Cancel the block when the client disconnects. The body must have been read.
-
-        Call `close` after the block: a client that disconnects on its last frame must not cancel that frame.
-        """
-        with trio.CancelScope() as scope:
-            self._cancel_at_disconnect(scope)
-            try:
-                yield
-            finally:
-                self._scopes.remove(scope)
-
-    @contextmanager
-    def while_connected(self) -> Iterator[None]:
-        """Cancel the handler when the client disconnects during the block. The body must have been read."""
-        scope = self._serving.cancel_scope
-        self._cancel_at_disconnect(scope)
-        try:
-            yield
-        finally:
-            self._scopes.remove(scope)
-
     async def start_stream(self, error_frames: Callable[[ApiError], bytes]) -> None:
         """Begin a stream; its head leaves with the first `send`. `error_frames` makes the frames of `send_error`."""
         self._error_frames = error_frames
@@ -262,28 +228,6 @@ class Exchange:
         self._body_ended = not message.get("more_body", False)
         chunk: bytes = message.get("body", b"")
         return chunk
-
-    def _cancel_at_disconnect(self, scope: trio.CancelScope) -> None:
-        """Cancel the scope when the client disconnects, or at once if it has."""
-        if not self._watched:
-            self._watched = True
-            self._serving.start_soon(self._watch)
-        self._scopes.append(scope)
-        if self._disconnected:
-            scope.cancel()
-
-    @property
-    def _serving(self) -> trio.Nursery:
-        assert self._nursery is not None, "`serve` runs"
-        return self._nursery
-
-    async def _watch(self) -> None:
-        while (message := await self._receive())["type"] != "http.disconnect":
-            pass
-        self._disconnected = True
-        self.disconnect_reason = message["reason"]
-        for scope in self._scopes:
-            scope.cancel()
 
 
 def _error_headers(error: ApiError) -> Headers:

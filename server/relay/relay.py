@@ -81,7 +81,7 @@ class Relay:
         _check_not_relayed(exchange, running)
         frames = FrameReader(number)
         exchange.outcome = "relayed"
-        with exchange.until_disconnect(), self._until_stop():
+        with exchange.watch.until_disconnect(), self._until_stop():
             await exchange.start_stream(lambda error: _end(running.stored, frames.number, error.message, encode))
             await exchange.send(b"")
             await self._pass_on(exchange, running, frames, encode)

@@ -106,7 +106,7 @@ class Session:
                 while True:
                     await self._read(nursery, *await self._socket.receive(self.responder.bodies))
         except SocketClosed as end:
-            self._handshake.disconnect_reason = self._socket.transport.disconnect_reason
+            self._handshake.watch.reason = self._socket.transport.disconnect_reason
             return end
         return await self._idle_end()
 
