@@ -78,7 +78,7 @@ class Generation:
     def ended(self) -> trio.Event:
         return self._events.log.ended
 
-    def reading(self, reader: Reader | None = None) -> AbstractContextManager[None]:
+    def reading(self, reader: Reader) -> AbstractContextManager[None]:
         """Count a reader. After the last one, stored streams run on for a while, background responses to their end."""
         return self._readers.reading(self._seconds_without_reader, reader)
 

@@ -7,8 +7,6 @@ from typing import Protocol
 
 import trio
 
-CLIENT_DISCONNECTED = "client disconnected"
-
 
 class Reader(Protocol):
     """Request that reads a generation."""
@@ -23,11 +21,11 @@ class Readers:
         """`scope` gets a finite deadline while there is no reader."""
         self._scope = scope
         self._count = 0
-        self.reason = CLIENT_DISCONNECTED
+        self.reason = ""
         """Reason for which the last reader left."""
 
     @contextmanager
-    def reading(self, window: Callable[[], float], reader: Reader | None = None) -> Iterator[None]:
+    def reading(self, window: Callable[[], float], reader: Reader) -> Iterator[None]:
         """Count a reader. `window` returns the seconds from the last one's end to the deadline."""
         self._count += 1
         self._scope.deadline = math.inf
@@ -35,7 +33,7 @@ class Readers:
             yield
         finally:
             self._count -= 1
-            self.reason = CLIENT_DISCONNECTED if reader is None else reader.disconnect_reason
+            self.reason = reader.disconnect_reason
             if not self._count:
                 self._scope.deadline = trio.current_time() + window()
 

@@ -53,7 +53,7 @@ async def test_pipeline_of_plain_request_gives_its_events() -> None:
         prompt = await served.prompt(prepared)  # render and tokenize the prompt
         spec = await specs.build(prepared, prompt, exchange, constraints)
         generations.check(ANYBODY)  # admit
-        with generations.make(spec) as generation, generation.reading():
+        with generations.make(spec) as generation, generation.reading(exchange):
             generations.start(generation)  # generate
             await generation.ended.wait()
             events = await generation.after(-1)  # stream
