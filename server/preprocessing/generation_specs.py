@@ -122,13 +122,12 @@ class SpecBuilder:
         prompt: Prompt,
         requester: Requester,
         constraints: OutputConstraints = UNCONSTRAINED,
-        repeats: bool = False,
     ) -> GenerationSpec:
-        """Return the specification of the generation that continues a prompt. `repeats`: see GenerationSpec.
+        """Return the specification of the generation that continues a prompt.
 
         Raises InvalidRequest if the prompt leaves no space for an answer, or if a bias is for an unknown token.
         """
-        spec, _ = await self._built(prepared, prompt, requester, constraints, repeats)
+        spec, _ = await self._built(prepared, prompt, requester, constraints, repeats=False)
         return spec
 
     async def _built(
