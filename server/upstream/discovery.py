@@ -10,7 +10,7 @@ import trio
 from msgspec import Struct
 from msgspec.structs import replace
 
-from server.upstream.chat import Probe, UpstreamModel
+from server.upstream.chat import UpstreamModel
 from server.upstream.model_list import VERSIONS, ListedModel, ListedModels, ServerProperties, SglangSettings
 from server.upstream.transport import MissingFields, UpstreamClient, UpstreamFault, faults, lacking_anywhere, shallow
 
@@ -54,12 +54,8 @@ ProbeUpstream: TypeAlias = Callable[[UpstreamClient, DiscoveredModel], Awaitable
 """Finds out which fields an upstream lacks. Raises UpstreamFault if it cannot be used."""
 
 
-async def probe_chat(client: UpstreamClient, found: DiscoveredModel) -> MissingFields:
-    return await Probe(client, found.model, found.unsafe).run()
-
-
 async def find_models(
-    clients: Sequence[UpstreamClient], model: str | None, probe: ProbeUpstream = probe_chat
+    clients: Sequence[UpstreamClient], model: str | None, probe: ProbeUpstream
 ) -> list[DiscoveredModel]:
     """Ask all upstreams for their model at once. `model`: name that they must have; None for the first one."""
     found: dict[str, DiscoveredModel] = {}
@@ -75,7 +71,7 @@ async def find_models(
 
 
 async def find_model(
-    client: UpstreamClient, model: str | None, probe: ProbeUpstream = probe_chat, known: DiscoveredModel | None = None
+    client: UpstreamClient, model: str | None, probe: ProbeUpstream, known: DiscoveredModel | None = None
 ) -> DiscoveredModel:
     """Ask an upstream for its model, and probe it unless it is the `known` one."""
     url = client.address.url

@@ -12,17 +12,13 @@ from engine.job import Lane
 from engine.runtime import EngineStopped
 from engine.scheduler import Counters, EngineStats
 from server.generation import GeneratingServer
-from server.upstream import chat
 from server.upstream.attempts import Attempts
 from server.upstream.replicas import Replica
 from server.upstream.slots import Slots
-from server.upstream.transport import Ask, UpstreamFault, UpstreamJob
+from server.upstream.transport import Ask, UpstreamJob
 
-MODELS = "/models"
 OUTPUTS = 256
 """Outputs that may wait for the generation."""
-CHECK_SECONDS = 5.0
-"""Seconds for the answer to a check."""
 
 log = logging.getLogger("responsed.upstream")
 
@@ -44,14 +40,14 @@ class UpstreamGenerator:
         self,
         replicas: Sequence[Replica],
         n_slots: int,
-        ask: Ask = chat.ask,
-        check: Callable[[Replica], Awaitable[bool]] | None = None,
+        ask: Ask,
+        check: Callable[[Replica], Awaitable[bool]],
         intervals: CheckIntervals = INTERVALS,
     ) -> None:
-        """`ask`: the form of the API in which they are asked. `check`: see `answers`, which is the default."""
+        """`ask`: the form of the API in which they are asked. `check` returns whether an upstream answers."""
         self.replicas = replicas
         self._ask = ask
-        self._check = check or answers
+        self._check = check
         self._intervals = intervals
         self._slots = Slots(n_slots)
         self._nursery: trio.Nursery | None = None
@@ -130,15 +126,3 @@ class UpstreamGenerator:
             if healthy != replica.healthy:
                 log.warning("upstream %s %s", replica.url, "works again" if healthy else "does not answer")
             replica.healthy = healthy
-
-
-async def answers(replica: Replica) -> bool:
-    """Return whether an upstream answers a request for its models."""
-    try:
-        with trio.move_on_after(CHECK_SECONDS):
-            async with replica.client.request("GET", replica.client.address.path + MODELS) as answer:
-                await answer.drain()
-            return True
-    except UpstreamFault as fault:
-        return fault.kind in ("http_404", "http_405")  # it has no such list, and answers
-    return False

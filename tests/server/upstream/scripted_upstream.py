@@ -20,11 +20,13 @@ from server.listening.sockets import listening_sockets
 from server.monitoring.metrics import PrometheusMetrics
 from server.served_model import ModelSource
 from server.store.async_store import AsyncStore
+from server.upstream import chat
 from server.upstream.chat.model import UpstreamModel
 from server.upstream.generator import UpstreamGenerator
 from server.upstream.replicas import Replica
 from server.upstream.tokens import TokenModelSource, TokenUpstreams, kind_of
 from server.upstream.transport.address import Address
+from server.upstream.transport.attempt import Ask
 from server.upstream.transport.client import ClientTimeouts, UpstreamClient
 from tests.support.helpers import PATIENCE, Ready, open_store
 
@@ -228,6 +230,11 @@ def token_form(
     return source, form
 
 
+async def works(replica: Replica) -> bool:
+    """Return True: these upstreams are checked by their answers only."""
+    return True
+
+
 @asynccontextmanager
 async def fronted(
     *answers: Play,
@@ -266,10 +273,11 @@ async def fronted(
             model: ModelSource = UpstreamModel(
                 name="m", created=0, n_ctx=n_ctx, n_slots=n_slots, refused=refused, ignored=ignored
             )
-            generator = UpstreamGenerator(replicas, n_slots)
+            ask: Ask = chat.ask
             if tokens:
                 model, form = token_form(replicas, n_ctx, n_slots, refused, ignored, has_grammars)
-                generator = UpstreamGenerator(replicas, n_slots, form.ask)
+                ask = form.ask
+            generator = UpstreamGenerator(replicas, n_slots, ask, works)
             app = App(config, generator, model, AsyncStore(store) if store else None, metrics=metrics)
             nursery.start_soon(daemon.run, config, listening, generator, app, ready)
             with trio.fail_after(PATIENCE):

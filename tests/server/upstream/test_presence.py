@@ -20,6 +20,7 @@ from server.config.config import Config
 from server.listening.sockets import listening_sockets
 from server.store.async_store import AsyncStore
 from server.upstream.discovery import find_models
+from server.upstream.forms import ChatForm
 from server.upstream.generator import CheckIntervals
 from server.upstream.transport import Address, UpstreamClient
 from server.upstream.upstreams import NoUpstream, connect
@@ -257,7 +258,7 @@ async def test_upstream_that_does_not_describe_its_model_is_away() -> None:
     async with trio.open_nursery() as nursery:
         server = Undescribed([answers()], models())
         await nursery.start(server.serve)
-        (found,) = await find_models([UpstreamClient(Address.of(server.url), TIMEOUTS)], None)
+        (found,) = await find_models([UpstreamClient(Address.of(server.url), TIMEOUTS)], None, ChatForm().probe)
         nursery.cancel_scope.cancel()
     assert (found.error, found.away) == (f"The upstream {server.url} has not described its model for 5 s.", True)
 

@@ -10,6 +10,7 @@ import trio
 from server.upstream.chat.model import UpstreamModel
 from server.upstream.chat.probe import HARMLESS
 from server.upstream.discovery import DiscoveredModel, find_models, upstream_model
+from server.upstream.forms import ChatForm
 from server.upstream.transport.address import Address
 from server.upstream.transport.client import UpstreamClient
 from server.upstream.transport.missing_fields import MissingFields
@@ -73,7 +74,7 @@ async def found(play: Play, models: object = None, info: object = None) -> Disco
     async with trio.open_nursery() as nursery:
         upstream = ScriptedUpstream([play], models, info=info)
         await nursery.start(upstream.serve)
-        (one,) = await find_models([UpstreamClient(Address.of(upstream.url), TIMEOUTS)], None)
+        (one,) = await find_models([UpstreamClient(Address.of(upstream.url), TIMEOUTS)], None, ChatForm().probe)
         nursery.cancel_scope.cancel()
     return one
 
@@ -128,7 +129,7 @@ async def test_probe_asks_for_each_field_only_if_all_together_are_refused() -> N
     async with trio.open_nursery() as nursery:
         upstream = ScriptedUpstream([answers(capable)])
         await nursery.start(upstream.serve)
-        await find_models([UpstreamClient(Address.of(upstream.url), TIMEOUTS)], None)
+        await find_models([UpstreamClient(Address.of(upstream.url), TIMEOUTS)], None, ChatForm().probe)
         nursery.cancel_scope.cancel()
     fields = [sorted(each.body.keys() - {"model", "messages", "max_tokens", "temperature"}) for each in upstream.asked]
     assert fields == [

@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from server.upstream.discovery import find_models
+from server.upstream.forms import ChatForm
 from server.upstream.transport import Address, ClientTimeouts, UpstreamClient, UpstreamFault
 from tests.server.upstream.scripted_upstream import HEAD, TIMEOUTS, chunked
 from tests.support.certificates import Certificate, certificate
@@ -87,7 +88,9 @@ async def test_certificate_is_verified_and_a_failure_named(
 async def test_http_url_for_tls_is_named(tmp_path: Path) -> None:
     """The server closes the connection without an alert."""
     async with encrypted(certificate(tmp_path), answer) as port:
-        (found,) = await find_models([UpstreamClient(Address.of(f"http://localhost:{port}"), TIMEOUTS)], None)
+        (found,) = await find_models(
+            [UpstreamClient(Address.of(f"http://localhost:{port}"), TIMEOUTS)], None, ChatForm().probe
+        )
     assert found.error.endswith("). If it speaks TLS, use an https URL.")
     assert found.away, "an upstream that starts may close connections too"
 
