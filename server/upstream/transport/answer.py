@@ -92,7 +92,7 @@ class UpstreamAnswer:
         with trio.move_on_after(min(DRAIN_SECONDS, self._idle)), suppress(UpstreamFault):
             while len(body) < MAX_ERROR_BYTES and (data := await self.data()):
                 body += data
-        return "" if self.is_encoded else faults.message_of(body[:MAX_ERROR_BYTES].decode(errors="replace"))
+        return "" if self.is_encoded else faults.message_of(body[:MAX_ERROR_BYTES])
 
     async def drain(self) -> None:
         """Read the rest of the body if it is there soon, so that the connection can be used again."""

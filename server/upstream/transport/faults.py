@@ -176,12 +176,14 @@ def _is_too_long(message: str) -> bool:
     return any(words in message.lower() for words in ("context size", "context length", "maximum context"))
 
 
-def message_of(body: str) -> str:
+def message_of(body: bytes) -> str:
     """Return the message of an error object; the text itself if it is none."""
+    text = body.decode(errors="replace")
     try:
-        return error_message(msgspec.json.decode(shallow(body.encode())))
+        shallow(body)
+        return error_message(msgspec.json.decode(text))
     except DECODING_ERRORS:
-        return body.strip()
+        return text.strip()
 
 
 def error_message(value: Any) -> str:
