@@ -14,7 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from engine.constraint import GrammarError
-from engine.job import Finished, FinishReason, Job, SamplingParams, Token
+from engine.job import Finished, FinishReason, Job, Token
 from server.upstream.tokens.answer_tokens import AnswerTokens
 from server.upstream.tokens.gate import bias
 from server.upstream.tokens.masks import Masks
@@ -87,7 +87,7 @@ class TokenAnswer:
     async def _answer(self) -> None:
         tokens = self._tokens
         if not self._job.max_tokens:  # a prompt to evaluate in advance
-            async with self._asked(1, self._job.sampling, streams=False) as parts:
+            async with self._asked(1, streams=False) as parts:
                 await self._read_numbers(parts)
             tokens.finish(FinishReason.LENGTH)
             return
@@ -114,7 +114,7 @@ class TokenAnswer:
         """Read a stream of tokens until it ends or departs from the grammar."""
         self._tokens.begin_stream()
         count, most = 0, self._tokens.left
-        async with self._asked(most, self._job.sampling, self._streams) as parts:
+        async with self._asked(most, self._streams) as parts:
             while (part := await parts.next()) is not None:
                 count += len(part.tokens)
                 await self._outputs.note(part)
@@ -179,7 +179,7 @@ class TokenAnswer:
         most = tokens.left if allowed == self._choice and self._streams else 1
         self._choice = allowed
         begun = len(tokens.all)
-        async with self._asked(most, self._job.sampling, most > 1, allowed) as parts:
+        async with self._asked(most, most > 1, allowed) as parts:
             while (part := await parts.next()) is not None:
                 goes_on = await self._take_chosen(part, begun)
                 await self._send()
@@ -215,12 +215,10 @@ class TokenAnswer:
             raise OutputMismatch("The upstream ends its output where the grammar forbids that.")
 
     @asynccontextmanager
-    async def _asked(
-        self, max_tokens: int, sampling: SamplingParams, streams: bool, allowed: Sequence[int] = ()
-    ) -> AsyncIterator[AnswerParts]:
+    async def _asked(self, max_tokens: int, streams: bool, allowed: Sequence[int] = ()) -> AsyncIterator[AnswerParts]:
         """Ask for the next tokens, and yield the parts of the answer. `allowed`: to choose from; all if empty."""
         address, job = self._client.address, self._job
-        sampling = continued(sampling, self._tokens.answer, self._server.sampling)
+        sampling = continued(job.sampling, self._tokens.answer, self._server.sampling)
         if allowed and self._server.choice == "logit_bias":
             biases = bias(allowed, self._upstreams.n_vocab, sampling.logit_bias)
             sampling, allowed = replace(sampling, logit_bias=biases), ()
