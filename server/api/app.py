@@ -193,6 +193,7 @@ class App:
             exchange.outcome = exchange.outcome or exchange.disconnect_reason
         except Exception as failure:
             await self._refuse(exchange, as_api_error(failure, exchange.id))
+            failure.with_traceback(None)  # its frames have the generation, which has this error
         finally:
             self._services.bodies.release(exchange)
 

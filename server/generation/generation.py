@@ -211,7 +211,7 @@ class Generation:
         except EngineStopped:
             self.error = stopping()
         except ApiError as error:
-            self.error = error
+            self.error = error.with_traceback(None)  # which would refer to this generation
         except Exception:
             log.exception("%s failed", self.response.id)
             self.error = ApiError(INTERNAL_ERROR)

@@ -48,9 +48,10 @@ def garbage() -> Iterator[list[Any]]:
         gc.enable()
 
 
-async def test_answered_requests_leave_no_garbage(tmp_path: Path) -> None:
+@pytest.mark.parametrize("settings", [{}, {"answer_timeout_seconds": 0.0}], ids=["completed", "failed"])
+async def test_answered_requests_leave_no_garbage(tmp_path: Path, settings: dict[str, Any]) -> None:
     left = {}
-    async with served(state=tmp_path) as running:
+    async with served(state=tmp_path, **settings) as running:
         for method, path, body in REQUESTS.values():  # what is made once may stay
             await exchange(running, method, path, None if body is None else encode(**body))
         gc.collect()
