@@ -27,9 +27,9 @@ class CompactHandler:
     async def create(self, exchange: Exchange) -> None:
         """Answer with the compacted conversation. A conversation beyond the context is summarized part by part."""
         self._generations.check(exchange.caller)
-        body = await self._reader.body(exchange)
+        body = await self._reader.read_body(exchange)
         with exchange.watch.while_connected():
-            prepared = await self._reader.read(exchange, body, executes=False)
+            prepared = await self._reader.load_and_prepare(exchange, body, executes=False)
         if prepared.request.model is None:  # required here (openai-python 3.57, `response_compact_params.py`)
             raise InvalidRequest("`model` is missing: name the model that writes the summary.", param="model")
         _check_cache_options(prepared.request)

@@ -23,8 +23,8 @@ class InputTokensHandler:
 
     async def count(self, exchange: Exchange) -> None:
         """Answer with the count, even if it is larger than the context: clients call this to find that out."""
-        body = await self._reader.body(exchange)
+        body = await self._reader.read_body(exchange)
         with exchange.watch.while_connected():
-            prepared = await self._reader.read(exchange, body, executes=False)
+            prepared = await self._reader.load_and_prepare(exchange, body, executes=False)
             prompt = await self._model.prompt(prepared, COUNTED_BYTES)
         await exchange.answer(200, msgspec.json.encode(InputTokens(len(prompt))))

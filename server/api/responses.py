@@ -29,12 +29,12 @@ class ResponsesHandler:
 
     async def create(self, exchange: Exchange) -> None:
         self._generations.check(exchange.caller)
-        body = await self._reader.body(exchange)
+        body = await self._reader.read_body(exchange)
         request = body.request
         self._check_background(request)
         self._generations.check(exchange.caller, lane_of(request, exchange.caller))
         with nullcontext() if request.background else exchange.watch.while_connected():
-            prepared = await self._reader.read(exchange, body)
+            prepared = await self._reader.load_and_prepare(exchange, body)
             spec = await self._specs.specify(prepared, exchange, repeats=exchange.is_codex)
         with self._generations.make(spec) as generation:
             if request.background:

@@ -45,21 +45,23 @@ class RequestReader:
         self._mcp = mcp
         self._work = work
 
-    async def body(self, exchange: Exchange) -> DecodedBody[Request]:
+    async def read_body(self, exchange: Exchange) -> DecodedBody[Request]:
         """Return the request of an exchange, before anything else is read. Raises ApiError."""
         return self._checked(await self._bodies.read(exchange, _decode))
 
-    async def read(self, exchange: Exchange, body: DecodedBody[Request], executes: bool = True) -> PreparedRequest:
+    async def load_and_prepare(
+        self, exchange: Exchange, body: DecodedBody[Request], executes: bool = True
+    ) -> PreparedRequest:
         """Return the prepared request of an exchange, and note what has no effect. See `prepare`."""
-        prepared = await self.prepare(body, await self.past(body.request), executes)
+        prepared = await self.prepare(body, await self.load_past(body.request), executes)
         exchange.skipped = prepared.skipped
         return prepared
 
-    async def decode(self, message: bytes) -> DecodedBody[Request]:
+    async def decode_message(self, message: bytes) -> DecodedBody[Request]:
         """Return the request of a message of a WebSocket. Raises ApiError."""
         return self._checked(await self._bodies.decode(message, _decode_message))
 
-    async def past(self, request: Request) -> Past:
+    async def load_past(self, request: Request) -> Past:
         """Return the stored items before the request. Raises ApiError, StoreError."""
         return await self._history.before(request)
 

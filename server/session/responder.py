@@ -90,7 +90,7 @@ class Responder:
 
     async def order(self, create: Create) -> Order:
         """Read the request of a client event. Raises ApiError."""
-        order = Order(await self._reader.decode(create.body), create.generate)
+        order = Order(await self._reader.decode_message(create.body), create.generate)
         if order.request.background:
             raise InvalidRequest("A WebSocket has no background responses: use POST.", param="background")
         return order.with_request(replace(order.request, stream=None))  # every event is a message anyway
@@ -103,7 +103,7 @@ class Responder:
             request = replace(request, prompt_cache_options=options)
         past = None if request.conversation_id else self.memory.find(connection, request.previous_response_id)
         if past is None:
-            past = await self._reader.past(request)
+            past = await self._reader.load_past(request)
         if request.previous_response_id is not None:
             await self._work.run(len(past.items) * ITEM_BYTES, check_outputs, past.items, request.input)
         self.generations.check(turn.caller, lane_of(request, turn.caller))
