@@ -3,7 +3,6 @@
 import logging
 import time
 from functools import partial
-from os import urandom
 from pathlib import Path
 
 import trio
@@ -16,7 +15,7 @@ from server.api.routes import Services, routes
 from server.api.websocket import WebSocketHandler
 from server.config import Config
 from server.generation import GenerationSummary, Generator, GeneratorJob, as_api_error, stopping
-from server.http import ClientDisconnected, Exchange, Receive, Scope, Send
+from server.http import ClientDisconnected, Exchange, Receive, Scope, Send, new_request_id
 from server.monitoring import Metrics, StatusHandler
 from server.prompt import Past, prepare
 from server.protocol import request as wire
@@ -84,7 +83,7 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         match scope["type"]:
             case "http":
-                await self._exchange(Exchange(scope, receive, send, f"req_{urandom(16).hex()}"))
+                await self._exchange(Exchange(scope, receive, send, new_request_id()))
             case "lifespan":  # hypercorn waits for these answers before it starts
                 await receive()
                 await send({"type": "lifespan.startup.complete"})

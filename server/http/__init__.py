@@ -3,7 +3,7 @@
 from server.http.bodies import Bodies
 from server.http.client import Headers, OutgoingConnection, TLSFailed, connect
 from server.http.drain import Drain
-from server.http.exchange import ClientDisconnected, Exchange, Receive, Scope, Send
+from server.http.exchange import ClientDisconnected, Exchange, Receive, Scope, Send, new_request_id
 from server.http.json_depth import is_deeper
 from server.http.router import Handlers, Router
 
@@ -22,4 +22,5 @@ __all__ = [
     "TLSFailed",
     "connect",
     "is_deeper",
+    "new_request_id",
 ]

@@ -8,14 +8,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
-from os import urandom
 
 import trio
 from msgspec.structs import replace
 
 from server.access import Refusal, RefusalCounts
 from server.http.connection import Application
-from server.http.exchange import Exchange, Receive, Scope, Send
+from server.http.exchange import Exchange, Receive, Scope, Send, new_request_id
 from server.listening import HTTPOptions
 from server.protocol.errors import Unavailable
 
@@ -119,7 +118,7 @@ class OverloadedApp:
         if scope["type"] == "http" and scope["path"] in PROBES:
             return await self._app(scope, receive, send)
         self._refusals[Refusal.CONNECTION_LIMIT] += 1
-        exchange = Exchange(scope, receive, send, f"req_{urandom(16).hex()}")
+        exchange = Exchange(scope, receive, send, new_request_id())
         return await exchange.send_error(
             Unavailable("Too many connections are open; try again in a second, or raise --max-connections.")
         )

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from hashlib import sha256
+from os import urandom
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
@@ -228,6 +229,11 @@ class Exchange:
         self._body_ended = not message.get("more_body", False)
         chunk: bytes = message.get("body", b"")
         return chunk
+
+
+def new_request_id() -> str:
+    """Return the id of a request, for the log and `x-request-id`."""
+    return f"req_{urandom(16).hex()}"
 
 
 def _error_headers(error: ApiError) -> Headers:

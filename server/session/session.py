@@ -7,12 +7,11 @@ the other. A client that names no lane has only one.
 import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
-from os import urandom
 
 import trio
 
 from server.generation import as_api_error
-from server.http import Exchange
+from server.http import Exchange, new_request_id
 from server.protocol.errors import InvalidRequest, ServerBusy
 from server.protocol.events import Event
 from server.session.client_events import Create, Steer, decode
@@ -88,7 +87,7 @@ class Session:
         await self._socket.send(messages)
 
     def begin_turn(self) -> SessionTurn:
-        return SessionTurn(self._handshake, f"req_{urandom(16).hex()}")
+        return SessionTurn(self._handshake, new_request_id())
 
     def end_turn(self, turn: SessionTurn) -> None:
         self._record(turn, turn.began)
