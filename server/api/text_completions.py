@@ -9,7 +9,7 @@ from server.preprocessing import BodyReader, SpecBuilder
 from server.prompt import PreparedRequest, options
 from server.protocol import decoding, fields
 from server.protocol import request as schema
-from server.protocol.chat_request import ChatStreamOptions, includes_usage
+from server.protocol.chat_request import MEMBERS, ChatStreamOptions, includes_usage
 from server.protocol.errors import InvalidRequest
 from server.protocol.response import Response
 from server.served_model import AnsweringModel
@@ -101,7 +101,7 @@ class TextCompletionsHandler:
 
 def _decode(body: bytes) -> tuple[CompletionRequest, list[str]]:
     """Return the request, and the names of its unknown fields."""
-    return decode(body), sorted(fields.unknown_fields(body, KNOWN))
+    return decode(body), sorted(fields.unknown_fields(body, KNOWN, MEMBERS))
 
 
 def _render(response: Response) -> bytes:

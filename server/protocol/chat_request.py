@@ -13,7 +13,10 @@ from server.protocol.request import Metadata
 
 
 class ChatStreamOptions(Struct, frozen=True):
+    """Field `stream_options` of Chat Completions and completions. For obfuscation see `StreamOptions`."""
+
     include_usage: bool | None = None
+    include_obfuscation: bool | None = None
 
 
 def includes_usage(options: ChatStreamOptions | None) -> bool:
@@ -152,6 +155,8 @@ class ChatRequest(schema.RequestBody, frozen=True):
 
 _request = msgspec.json.Decoder(ChatRequest)
 KNOWN = frozenset(ChatRequest.__struct_fields__)
+MEMBERS = {"stream_options": frozenset(ChatStreamOptions.__struct_fields__)}
+"""Field -> known members of its object."""
 
 
 REFUSED = {
@@ -172,4 +177,4 @@ def decode(body: bytes) -> ChatRequest:
 
 
 def unknown_fields(body: bytes) -> set[str]:
-    return fields.unknown_fields(body, KNOWN)
+    return fields.unknown_fields(body, KNOWN, MEMBERS)

@@ -283,3 +283,13 @@ async def test_stream_of_an_older_api_names_the_skipped_fields() -> None:
     chunks = [json.loads(line[6:]) for line in answer.body.splitlines() if line.startswith(b"data: {")]
     named = [(chunk["choices"][0]["finish_reason"], chunk["responsed"]) for chunk in chunks if "responsed" in chunk]
     assert named == [("stop", {"skipped": ["web_search_options"]})]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("chat/completions", {"messages": MESSAGES}), ("completions", {"prompt": "Is it?"})], ids=str
+)
+async def test_unknown_member_in_an_older_api_is_named(path: str, body: dict[str, Any]) -> None:
+    sent = encode(**body, stream_options={"include_obfuscation": True, "newest": 1})
+    async with served(thinker(), template=THINKS) as running:
+        answer = await exchange(running, "POST", f"/v1/{path}", sent)
+    assert answer.json["responsed"] == {"skipped": ["stream_options.newest"]}
