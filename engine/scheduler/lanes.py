@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from engine.job import Lane
 from engine.scheduler.queue import FairQueue
-from engine.scheduler.slots import Key, RunningSequence, Slot, running_sequence
+from engine.scheduler.slots import Key, Slot, TokenSequence, running_sequence
 
 MAX_DEBT_SECONDS = 60.0
 """Seconds of interactive steps, less those of batch steps, until a batch job becomes interactive."""
@@ -40,20 +40,20 @@ class Lanes:
             return Lane.INTERACTIVE
         return Lane.BATCH if self._batch_queue else None
 
-    def add(self, running: RunningSequence) -> None:
+    def add(self, sequence: TokenSequence) -> None:
         """Add a job to the queue of its lane."""
-        self._queue(running.is_batch).add(running)
+        self._queue(sequence.is_batch).add(sequence)
 
-    def put_back(self, running: RunningSequence) -> None:
+    def put_back(self, sequence: TokenSequence) -> None:
         """Make a job that has left its slot the next one of its lane."""
-        self._queue(running.is_batch).put_back(running)
+        self._queue(sequence.is_batch).put_back(sequence)
 
     def cancel(self, key: Key) -> None:
         """Remove a waiting job; ignore a job that does not wait."""
         self._interactive_queue.cancel(key)
         self._batch_queue.cancel(key)
 
-    def next(self, lane: Lane) -> RunningSequence:
+    def next(self, lane: Lane) -> TokenSequence:
         """Remove and return the next job of a lane in which one waits."""
         return self._queue(lane is Lane.BATCH).next()
 
@@ -85,9 +85,9 @@ class Lanes:
         if batch := self._batch():
             running_sequence(batch[0]).is_batch = False
         elif self._batch_queue:
-            running = self._batch_queue.next()
-            running.is_batch = False
-            self._interactive_queue.add(running)
+            sequence = self._batch_queue.next()
+            sequence.is_batch = False
+            self._interactive_queue.add(sequence)
 
     def _queue(self, is_batch: bool) -> FairQueue:
         return self._batch_queue if is_batch else self._interactive_queue

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from engine.model import ModelInfo
 from engine.prefix_cache import Match, PrefixTree
-from engine.scheduler.slots import RunningSequence, Slot, common_prefix_length, running_sequence
+from engine.scheduler.slots import Slot, TokenSequence, common_prefix_length, running_sequence
 from engine.scheduler.step import PrefixCopy, PrefixRestore, PrefixSave, Transfer
 
 MIN_PREFIX_COPY_TOKENS = 16
@@ -36,7 +36,7 @@ class PrefixReuse:
         """Numbers of tokens in the slots that have some."""
         return [len(slot.cached_tokens) for slot in self._slots if slot.cached_tokens]
 
-    def choose_slot(self, free: Sequence[Slot], running: RunningSequence) -> Slot:
+    def choose_slot(self, free: Sequence[Slot], running: TokenSequence) -> Slot:
         """Return the slot whose tokens the prompt continues.
 
         If there is none and prefixes can be copied, return the slot of the job's affinity group, or the least recently
@@ -55,7 +55,7 @@ class PrefixReuse:
             )
         return max(free, key=lambda slot: (self.reusable_tokens(slot, prompt), -slot.last_used))
 
-    def keep_until(self, running: RunningSequence) -> float:
+    def keep_until(self, running: TokenSequence) -> float:
         """Return the time until which a job's tokens should remain in the tree; 0 without a lifetime."""
         return self._tree.now + running.cache_seconds if self._tree is not None and running.cache_seconds else 0.0
 
@@ -65,7 +65,7 @@ class PrefixReuse:
         n = common_prefix_length(slot.cached_tokens, prompt)
         return n if n == len(slot.cached_tokens) or (self._info.truncates and n >= slot.min_tokens) else 0
 
-    def checkpoints(self, slot: Slot, running: RunningSequence) -> tuple[int, ...]:
+    def checkpoints(self, slot: Slot, running: TokenSequence) -> tuple[int, ...]:
         """Return where to save the state of a prompt if states cannot be cut: at its own checkpoints, at those of the
         tokens that it continues, and where it parts from cached tokens, since others will part there too."""
         if self._info.cuts_state or self._tree is None:
@@ -124,7 +124,7 @@ class PrefixReuse:
                 running.donor = None
                 yield from self.find(slot, running)
 
-    def find(self, slot: Slot, running: RunningSequence) -> Iterator[Transfer]:
+    def find(self, slot: Slot, running: TokenSequence) -> Iterator[Transfer]:
         """Find a slot that contains, or soon will contain, more of the prompt's beginning than the job's own slot, or
         saved states of it."""
         min_length = len(slot.cached_tokens) + MIN_PREFIX_COPY_TOKENS
@@ -147,13 +147,13 @@ class PrefixReuse:
             savable = len(slot.cached_tokens) if running.savable else 0
             self._tree.record_use(slot.cached_tokens, running.affinity, savable, keep_until=self.keep_until(running))
 
-    def _longest(self, slot: Slot, running: RunningSequence) -> tuple[int, Slot]:
+    def _longest(self, slot: Slot, running: TokenSequence) -> tuple[int, Slot]:
         """Return another slot with the longest prefix to copy, with its length."""
         others = [other for other in self._slots if other is not slot] if self._info.copies_prefixes else []
         found = ((self.reusable_tokens(other, running.tokens), other) for other in others)
         return max(found, key=_first, default=(0, slot))
 
-    def _donor(self, slot: Slot, running: RunningSequence, min_length: int) -> tuple[RunningSequence, int] | None:
+    def _donor(self, slot: Slot, running: TokenSequence, min_length: int) -> tuple[TokenSequence, int] | None:
         """Return an earlier job that evaluates the same prefix, with the prefix's length.
 
         Only jobs that were admitted earlier can be donors, and no batch job to an interactive one, so the first active
@@ -179,13 +179,13 @@ class PrefixReuse:
         return max((position for position in donor.checkpoints if cached <= position <= n), default=0)
 
 
-def _take(slot: Slot, running: RunningSequence, n: int, tokens: Sequence[int]) -> None:
+def _take(slot: Slot, running: TokenSequence, n: int, tokens: Sequence[int]) -> None:
     """Record that the slot gets a prefix of `n` tokens."""
     slot.cached_tokens[:] = tokens[:n]
     running.reused_tokens = n
 
 
-def _is_set_aside(donor: RunningSequence, running: RunningSequence) -> bool:
+def _is_set_aside(donor: TokenSequence, running: TokenSequence) -> bool:
     """True if the donor has no step while the other job runs."""
     return donor.is_batch and not running.is_batch
 

@@ -14,7 +14,7 @@ from engine.prefix_cache import PrefixTree
 from engine.scheduler.lanes import Lanes
 from engine.scheduler.prefix_reuse import PrefixReuse
 from engine.scheduler.prompt_planner import PromptPlanner
-from engine.scheduler.slots import Key, RunningSequence, Slot, next_entry, running_sequence
+from engine.scheduler.slots import Key, Slot, TokenSequence, next_entry, running_sequence
 from engine.scheduler.stats import Counters
 from engine.scheduler.step import PrefixSave, Step, Transfer
 from engine.scheduler.step_budget import StepBudget
@@ -64,7 +64,7 @@ class Scheduler:
 
     def add(self, key: Key, job: Job) -> None:
         """Add a job, which waits for a slot."""
-        self._lanes.add(RunningSequence(key, job))
+        self._lanes.add(TokenSequence(key, job))
 
     def cancel(self, key: Key) -> None:
         """Remove a job, waiting or running. Ignore a job that has ended: the two events may cross."""
@@ -231,7 +231,7 @@ class Scheduler:
         self._prompts.measure(streams, tokens, seconds)
 
     def _advance(
-        self, slot: Slot, running: RunningSequence, tokens: Sequence[Token], forced: Sequence[int]
+        self, slot: Slot, running: TokenSequence, tokens: Sequence[Token], forced: Sequence[int]
     ) -> Iterator[tuple[Key, EngineOutput]]:
         if running.generates_nothing:
             yield running.key, Finished(FinishReason.LENGTH)
@@ -265,7 +265,7 @@ class Scheduler:
         return self._clock
 
 
-def _savable_tokens(slot: Slot, running: RunningSequence) -> int:
+def _savable_tokens(slot: Slot, running: TokenSequence) -> int:
     """Return the number of first tokens that may be written to a disk from a slot that a job takes.
 
     Tokens of another affinity group may not: the slot would not show whose they are, once that group is dropped.

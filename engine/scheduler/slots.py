@@ -11,8 +11,8 @@ from engine.scheduler.ngram_drafter import NgramDrafter
 Key: TypeAlias = int
 
 
-class RunningSequence:
-    """A job that has a slot, or waits for one. `tokens` are the prompt and all tokens delivered so far."""
+class TokenSequence:
+    """The prompt of a job and all tokens delivered so far, with the job's state. It has a slot, or waits for one."""
 
     def __init__(self, key: Key, job: Job) -> None:
         self.key = key
@@ -26,7 +26,7 @@ class RunningSequence:
         """Prompt tokens that the KV cache already contained."""
         self.reported_tokens = -1
         """Evaluated prompt tokens that `Started` and `Progress` have reported; -1 before `Started`."""
-        self.donor: tuple[RunningSequence, int] | None = None
+        self.donor: tuple[TokenSequence, int] | None = None
         """The job that is evaluating the same prefix, with the prefix's length: wait for it, then copy."""
         self.affinity = job.affinity
         self.savable = job.savable
@@ -79,7 +79,7 @@ class Slot:
         them."""
         self.checkpoints: tuple[int, ...] = ()
         """Places in the tokens where other prompts may part from them, in ascending order; see `Job`."""
-        self.running: RunningSequence | None = None
+        self.running: TokenSequence | None = None
         self.savable_tokens = 0
         """Number of first tokens that may be written to a disk. If all may, it is at least `len(cached_tokens)`."""
         self.affinity = ""
@@ -115,7 +115,7 @@ def common_prefix_length(cached: list[int], prompt: list[int]) -> int:
     return min(common_length(cached, prompt), max(len(prompt) - 1, 0))
 
 
-def running_sequence(slot: Slot) -> RunningSequence:
+def running_sequence(slot: Slot) -> TokenSequence:
     """Return the sequence of a slot that has one."""
     assert slot.running is not None, "only running slots are planned"
     return slot.running

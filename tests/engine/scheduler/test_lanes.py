@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from engine.job import EngineOutput, Job, Lane, Progress, Started, Token
 from engine.scheduler import lanes
 from engine.scheduler.scheduler import Scheduler
-from engine.scheduler.slots import RunningSequence, Slot
+from engine.scheduler.slots import Slot, TokenSequence
 from engine.scheduler.stats import Counters
 from tests.engine.scheduler.test_batching import GREEDY, Naive, expected, forced_tokens, info, sampled, tree_of
 
@@ -20,8 +20,8 @@ def job(lane: Lane, *prompt: int, n: int = 5, client: str = "") -> Job:
     return Job(prompt, n, GREEDY, client, lane=lane)
 
 
-def sequence(key: int, lane: Lane) -> RunningSequence:
-    return RunningSequence(key, job(lane, 1))
+def sequence(key: int, lane: Lane) -> TokenSequence:
+    return TokenSequence(key, job(lane, 1))
 
 
 class LanePlay:
