@@ -30,7 +30,7 @@ def sampling(request: Request, default: SamplingParams) -> SamplingParams:
         settings["repeat_penalty"] = request.repetition_penalty
     if settings["top_k"] == -1:
         settings["top_k"] = 0
-    return msgspec.structs.replace(default, **{k: v for k, v in settings.items() if v is not None})
+    return replace(default, **{k: v for k, v in settings.items() if v is not None})
 
 
 def effort(request: Request) -> str | None:

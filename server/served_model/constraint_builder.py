@@ -158,7 +158,7 @@ class ConstraintBuilder:
                     function = Function(tool.tool.name, schema)
                     self._assembler.check_call(self._template.tool_dialect, function)
                     return _Callable(function, unenforced or (tool.place,))
-        return _with_any_object(tool, _Callable(Function(tool.tool.name, ANY_OBJECT)))
+        return _any_object(tool)
 
 
 def _unchanged(tool: ToolSpec, checked: _Callable) -> _Callable:
@@ -171,7 +171,11 @@ def _with_skeleton(tool: ToolSpec, checked: _Callable) -> _Callable:
 
 
 def _with_any_object(tool: ToolSpec, checked: _Callable) -> _Callable:
-    return checked if tool.strict else _Callable(Function(tool.tool.name, ANY_OBJECT), (tool.place,))
+    return checked if tool.strict else _any_object(tool)
+
+
+def _any_object(tool: ToolSpec) -> _Callable:
+    return _Callable(Function(tool.tool.name, ANY_OBJECT), (tool.place,))
 
 
 def _marked(grammars: OutputGrammars, spec: ConstraintSpec, tools: Mapping[str, _Callable]) -> OutputConstraints:
