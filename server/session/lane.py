@@ -7,7 +7,7 @@ from os import urandom
 from typing import Protocol
 
 import trio
-from msgspec import Struct
+from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
 from server.generation import Generation, as_api_error
@@ -120,9 +120,9 @@ class SessionLane:
         return await self._send(SteerAccepted(self._host.next_steer_number(), reference))
 
     async def refuse(self, steer: Steer, code: str, message: str, pending: PendingSteer | None = None) -> None:
-        rejected = RejectedSteer(steer.input, steer.previous_response_id)
-        if pending is not None:
-            rejected = RejectedSteer(steer.input, steer.previous_response_id, pending.id)
+        """Return input to the client, with its id if it was accepted as `pending`."""
+        id_ = UNSET if pending is None else pending.id
+        rejected = RejectedSteer(steer.input, steer.previous_response_id, id_)
         await self._send(SteerFailed(self._host.next_steer_number(), SteerError(code, message), rejected))
 
     async def send_error(self, error: ApiError) -> None:

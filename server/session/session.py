@@ -160,7 +160,7 @@ class Session:
         for lane in self._lanes.values():
             if lane.response_id == steer.previous_response_id:
                 return await lane.steer(steer)
-        lane = SessionLane(None, self)
+        lane = self._lane(None)
         if self.responder.memory.find(self, steer.previous_response_id) is not None:
             return await lane.refuse(steer, "response_already_completed", "The response has ended: create another one.")
         return await lane.refuse(steer, "response_not_found", "This connection has no such response in progress.")
