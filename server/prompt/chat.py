@@ -17,6 +17,7 @@ from server.prompt.items import (
     InputReader,
     ItemPlace,
     Output,
+    PlacedEntry,
     PromptEntry,
     ReasoningEntry,
     id_text,
@@ -117,10 +118,10 @@ def messages_of(chat: ChatRequest, toolbox: Toolbox = NO_TOOLS) -> PromptMessage
         raise InvalidRequest("`messages` is missing: send the conversation so far.", param="messages")
     reader = InputReader()
     users = [index for index, message in enumerate(chat.messages) if message.role == "user"]
-    entries: list[PromptEntry] = []
+    entries: list[PlacedEntry] = []
     for index, message in enumerate(chat.messages):
-        entries += _entries(message, f"messages[{index}]", reader, newest=index == max(users, default=-1))
-        reader.places += [ItemPlace("messages", index, "message")] * (len(entries) - len(reader.places))
+        found = _entries(message, f"messages[{index}]", reader, newest=index == max(users, default=-1))
+        entries += [PlacedEntry(entry, ItemPlace("messages", index, "message")) for entry in found]
     return prompt_messages(entries, reader, name="messages", note=format_note(_format(chat), toolbox))
 
 

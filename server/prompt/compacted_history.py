@@ -8,37 +8,34 @@ and of the system stay, and answers, reasoning, calls and outputs go.
 from collections.abc import Sequence
 
 from engine.chat_template import Message
-from server.prompt.items import ItemPlace, PromptEntry
+from server.prompt.items import PlacedEntry
 
 MAX_USER_MESSAGES, MAX_USER_CHARACTERS = 8, 4000
 """Number of the user's last messages that stay unchanged in a chain, and their characters in total."""
 
 
-def without_compacted(
-    entries: Sequence[PromptEntry], places: Sequence[ItemPlace]
-) -> tuple[list[PromptEntry], list[ItemPlace]]:
-    """Return the entries and their places without those that the last summary stands for."""
-    last = max((index for index, place in enumerate(places) if place.type == "compaction"), default=0)
-    users = _past_users(entries[:last], places[:last])
-    kept = [index for index in range(len(entries)) if index >= last or _stays(index, entries, places, users)]
-    return [entries[index] for index in kept], [places[index] for index in kept]
+def without_compacted(entries: Sequence[PlacedEntry]) -> list[PlacedEntry]:
+    """Return the entries without those that the last summary stands for."""
+    last = max((index for index, each in enumerate(entries) if each.place.type == "compaction"), default=0)
+    users = _past_users(entries[:last])
+    return [each for index, each in enumerate(entries) if index >= last or _stays(each, index in users)]
 
 
-def _stays(index: int, entries: Sequence[PromptEntry], places: Sequence[ItemPlace], users: set[int]) -> bool:
-    """True if an entry before the last summary stays. `users`: see `_past_users`."""
-    entry, place = entries[index], places[index]
+def _stays(placed: PlacedEntry, is_last_of_user: bool) -> bool:
+    """True if an entry before the last summary stays. `is_last_of_user`: see `_past_users`."""
+    entry, place = placed.entry, placed.place
     if not isinstance(entry, Message) or entry.role == "assistant" or place.type == "compaction":
         return False
-    return entry.role == "system" or place.field == "input" or index in users
+    return entry.role == "system" or place.field == "input" or is_last_of_user
 
 
-def _past_users(entries: Sequence[PromptEntry], places: Sequence[ItemPlace]) -> set[int]:
+def _past_users(entries: Sequence[PlacedEntry]) -> set[int]:
     """Return the indexes of the user's last messages in earlier turns, up to the limits."""
     found: set[int] = set()
     left = MAX_USER_CHARACTERS
     for index in reversed(range(len(entries))):
-        entry, place = entries[index], places[index]
-        if not isinstance(entry, Message) or entry.role != "user" or place.type == "compaction":
+        entry = entries[index].entry
+        if not isinstance(entry, Message) or entry.role != "user" or entries[index].place.type == "compaction":
             continue
         left -= len(entry.content)
         if left < 0 or len(found) == MAX_USER_MESSAGES:

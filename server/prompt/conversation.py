@@ -8,7 +8,7 @@ from msgspec import Struct
 from engine.chat_template import Message
 from server.prompt.compacted_history import without_compacted
 from server.prompt.compaction import is_triggered
-from server.prompt.items import InputReader, ItemPlace, ItemText, PromptEntry, ReasoningEntry, item_texts
+from server.prompt.items import InputReader, ItemPlace, ItemText, PlacedEntry, ReasoningEntry, item_texts
 from server.prompt.messages import merge_system_messages, to_messages
 from server.prompt.options import past_field
 from server.protocol import formats
@@ -48,21 +48,18 @@ def messages_of(request: Request, past: Sequence[msgspec.Raw] = (), toolbox: Too
     new = list(_input_entries(request.input, reader))
     if request.input or not past:
         _require_content([*earlier, *new] if is_triggered(request) else new, reader.skipped, "input")
-    entries, reader.places = without_compacted([*earlier, *new], reader.places)
+    entries = without_compacted([*earlier, *new])
     if request.reasoning is not None and request.reasoning.context == "current_turn":
-        entries, reader.places = _without_earlier_reasoning(entries, reader.places)
+        entries = _without_earlier_reasoning(entries)
     note = format_note(request.format, toolbox)
     return prompt_messages(entries, reader, request.instructions, note=note)
 
 
-def _without_earlier_reasoning(
-    entries: Sequence[PromptEntry], places: Sequence[ItemPlace]
-) -> tuple[list[PromptEntry], list[ItemPlace]]:
-    """Return the entries and their places without the reasoning before the user's last message."""
-    users = [index for index, entry in enumerate(entries) if isinstance(entry, Message) and entry.role == "user"]
+def _without_earlier_reasoning(entries: Sequence[PlacedEntry]) -> list[PlacedEntry]:
+    """Return the entries without the reasoning before the user's last message."""
+    users = [i for i, each in enumerate(entries) if isinstance(each.entry, Message) and each.entry.role == "user"]
     last = users[-1] if users else 0
-    kept = [i for i, entry in enumerate(entries) if i > last or not isinstance(entry, ReasoningEntry)]
-    return [entries[i] for i in kept], [places[i] for i in kept]
+    return [each for i, each in enumerate(entries) if i > last or not isinstance(each.entry, ReasoningEntry)]
 
 
 def _is_beginning(request: Request, past: Sequence[msgspec.Raw], toolbox: Toolbox) -> bool:
@@ -84,7 +81,7 @@ def format_note(format_: Format, toolbox: Toolbox) -> str:
 
 
 def prompt_messages(
-    entries: Sequence[PromptEntry],
+    entries: Sequence[PlacedEntry],
     reader: InputReader,
     instructions: str | None = None,
     name: str = "input",
@@ -96,23 +93,22 @@ def prompt_messages(
     """
     _require_content(entries, reader.skipped, name)
     leading = [Message("system", instructions)] if instructions else []
-    messages = merge_system_messages([*leading, *to_messages(entries)], note)
+    messages = merge_system_messages([*leading, *to_messages([each.entry for each in entries])], note)
     first = [ItemText(INSTRUCTIONS, instructions)] if instructions else []
-    items = (*first, *item_texts(entries, reader.places, reader.content.breakpoints))
+    items = (*first, *item_texts(entries, reader.content.breakpoints))
     return PromptMessages(tuple(messages), tuple(reader.skipped), items=items)
 
 
-def _input_entries(input_: str | list[msgspec.Raw] | None, reader: InputReader) -> Iterator[PromptEntry]:
+def _input_entries(input_: str | list[msgspec.Raw] | None, reader: InputReader) -> Iterator[PlacedEntry]:
     if isinstance(input_, list):
         yield from reader.entries(input_, "input")
     elif input_:
-        reader.places.append(ItemPlace("input", None, "message"))
-        yield Message("user", input_)
+        yield PlacedEntry(Message("user", input_), ItemPlace("input", None, "message"))
 
 
-def _require_content(entries: Sequence[PromptEntry], skipped: Sequence[str], name: str) -> None:
+def _require_content(entries: Sequence[PlacedEntry], skipped: Sequence[str], name: str) -> None:
     """Raise InvalidRequest if no entry is more than reasoning."""
-    if all(isinstance(entry, ReasoningEntry) for entry in entries):
+    if all(isinstance(each.entry, ReasoningEntry) for each in entries):
         because = f"; skipped: {', '.join(dict.fromkeys(skipped))}" if skipped else ""
         advice = " Send the MCP tool of the approval in `tools` again." if APPROVAL in skipped else ""
         raise InvalidRequest(f"`{name}` has no text for the model to answer{because}.{advice}", param=name)

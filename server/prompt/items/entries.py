@@ -34,6 +34,13 @@ class ItemPlace(Struct, frozen=True):
     type: str
 
 
+class PlacedEntry(Struct, frozen=True):
+    """Entry with the place of its item."""
+
+    entry: PromptEntry
+    place: ItemPlace
+
+
 def id_text(call_id: str | int | None) -> str:
     """Return the id of a call as text: some clients send a number."""
     return "" if call_id is None else str(call_id)

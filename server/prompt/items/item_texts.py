@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from msgspec import Struct
 
 from engine.chat_template import Call, Message
-from server.prompt.items.entries import ItemPlace, Output, PromptEntry
+from server.prompt.items.entries import ItemPlace, Output, PlacedEntry, ReasoningEntry
 
 
 class ItemText(Struct, frozen=True):
@@ -17,15 +17,13 @@ class ItemText(Struct, frozen=True):
     """Characters of the text before each breakpoint."""
 
 
-def item_texts(
-    entries: Sequence[PromptEntry], places: Sequence[ItemPlace], breakpoints: Mapping[str, tuple[int, ...]]
-) -> Iterator[ItemText]:
-    """Yield the text of each entry, which comes from the item at that place. `breakpoints`: see ContentReader."""
-    for entry, place in zip(entries, places, strict=True):
-        match entry:
+def item_texts(entries: Sequence[PlacedEntry], breakpoints: Mapping[str, tuple[int, ...]]) -> Iterator[ItemText]:
+    """Yield the text of each entry. `breakpoints`: see ContentReader."""
+    for placed in entries:
+        match placed.entry:
             case Message(_, text) | Output(_, text):
-                yield ItemText(place, text, breakpoints.get(text, ()))
+                yield ItemText(placed.place, text, breakpoints.get(text, ()))
             case Call(_, _, arguments):
-                yield ItemText(place, arguments)
-            case _:
-                yield ItemText(place, entry.text)
+                yield ItemText(placed.place, arguments)
+            case ReasoningEntry(text):
+                yield ItemText(placed.place, text)

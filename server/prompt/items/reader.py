@@ -12,7 +12,7 @@ import msgspec
 from engine.chat_template import Call, Message
 from server.prompt.items import hosted_items, summary
 from server.prompt.items.content import ContentReader
-from server.prompt.items.entries import ItemPlace, Output, PromptEntry, ReasoningEntry, id_text
+from server.prompt.items.entries import ItemPlace, Output, PlacedEntry, PromptEntry, ReasoningEntry, id_text
 from server.prompt.items.references import kind_of, newest_of_user
 from server.protocol.decoding import part
 from server.protocol.errors import InvalidRequest
@@ -41,12 +41,10 @@ class InputReader:
         """`found`: see `hosted_items.entries`."""
         self._found = found or {}
         self.skipped: list[str] = []
-        self.places: list[ItemPlace] = []
-        """Places of the items that the entries come from."""
         self.content = ContentReader(self.skipped)
         self._in_newest_message = False
 
-    def entries(self, raws: Sequence[msgspec.Raw], name: str, past: bool = False) -> Iterator[PromptEntry]:
+    def entries(self, raws: Sequence[msgspec.Raw], name: str, past: bool = False) -> Iterator[PlacedEntry]:
         """Yield the entries of items. Raises InvalidRequest.
 
         `name`: field of the list, for errors. `past`: True if the items were answered before.
@@ -57,8 +55,7 @@ class InputReader:
             place = f"{name}[{index}]"
             kind = kind_of(part(raw, TypeAndRole, place))
             for entry in self._entry(raw, kind, place):
-                self.places.append(ItemPlace(name, index, kind))
-                yield entry
+                yield PlacedEntry(entry, ItemPlace(name, index, kind))
 
     def _entry(self, raw: msgspec.Raw, kind: str, place: str) -> Iterator[PromptEntry]:
         if (reader := READERS.get(kind)) is not None:
