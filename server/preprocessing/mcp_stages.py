@@ -2,7 +2,8 @@
 output."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeAlias
+from functools import partial
+from typing import TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Raw
@@ -18,6 +19,7 @@ from server.protocol.response import Response
 from server.stream import McpCallFinished, McpListStarted, StreamInput
 from server.work_thread import WorkThread
 
+T = TypeVar("T")
 MAX_CALLS = 32
 """Calls of a response if the request has no `max_tool_calls`."""
 TOO_LONG = McpHTTPError(413, "The tool's output is too long for the model's context: ask the tool for less.")
@@ -51,14 +53,8 @@ class McpStages:
             return None
         self._left -= 1
         self._written += self._processor.output_tokens
-        result = await self._prepared.mcp.call(call, response)
-        try:
-            stage = await self._stage(response, call, result)
-        except InvalidRequest as error:
-            if error.code != "context_length_exceeded":
-                raise
-            result = McpCallFinished(None, TOO_LONG)
-            stage = await self._stage(response, call, result)
+        called = await self._prepared.mcp.call(call, response)
+        result, stage = await _fitting(called, partial(self._stage, response, call))
         self._processor = stage.processor
         return replace(stage, inputs=(result,), adds_usage=True, follow=self.follow)
 
@@ -126,15 +122,8 @@ class ApprovedStages:
         assert call, "these stages begin with a call"
         assert self._prepared.mcp, "a request with a call has servers"
         self._made += 1
-        result = await self._prepared.mcp.call(call, response)
-        try:
-            prepared, stage = await self._stage(call, result)
-        except InvalidRequest as error:
-            if error.code != "context_length_exceeded":
-                raise
-            result = McpCallFinished(None, TOO_LONG)
-            prepared, stage = await self._stage(call, result)
-        self._prepared = prepared
+        called = await self._prepared.mcp.call(call, response)
+        result, (self._prepared, stage) = await _fitting(called, partial(self._stage, call))
         return replace(stage, inputs=(result, *stage.inputs))
 
     async def _stage(self, call: McpCall, result: McpCallFinished) -> tuple[PreparedRequest, Stage]:
@@ -147,6 +136,19 @@ class ApprovedStages:
         if session.approved:  # the stage has shown that the result fits
             stage = replace(stage, inputs=session.approved[0], runs=False, follow=self.follow)
         return prepared, stage
+
+
+async def _fitting(
+    result: McpCallFinished, stage: Callable[[McpCallFinished], Awaitable[T]]
+) -> tuple[McpCallFinished, T]:
+    """Return the result of a call, or an error in its place if it is too long, and its stage."""
+    try:
+        return result, await stage(result)
+    except InvalidRequest as error:
+        if error.code != "context_length_exceeded":
+            raise
+    result = McpCallFinished(None, TOO_LONG)
+    return result, await stage(result)
 
 
 async def _continued(work: WorkThread, prepared: PreparedRequest, items: Sequence[Raw]) -> PreparedRequest:
