@@ -4,9 +4,10 @@ import msgspec
 from msgspec.structs import replace
 
 from server.api.streaming import deliver
+from server.config import LiveConfig
 from server.generation import Generations
 from server.http import Exchange
-from server.preprocessing import BodyReader, SpecBuilder, lane_of
+from server.preprocessing import BodyReader, EntryLimits, SpecBuilder, lane_of
 from server.prompt import PreparedRequest, chat, options
 from server.protocol import chat_request, prompt_cache
 from server.protocol.chat_request import ChatRequest, includes_usage
@@ -16,7 +17,10 @@ from server.work_thread import WorkThread
 
 
 class ChatCompletionsHandler:
-    def __init__(self, bodies: BodyReader, specs: SpecBuilder, generations: Generations, work: WorkThread) -> None:
+    def __init__(
+        self, config: LiveConfig, bodies: BodyReader, specs: SpecBuilder, generations: Generations, work: WorkThread
+    ) -> None:
+        self._config = config
         self._bodies = bodies
         self._specs = specs
         self._generations = generations
@@ -25,8 +29,9 @@ class ChatCompletionsHandler:
     async def create(self, exchange: Exchange) -> None:
         self._generations.check(exchange.caller)
         body = await self._bodies.read(exchange, _decode)
-        self._specs.limits.check_items(body.request.messages, "messages")
-        self._specs.limits.check_tools(body.request.tools)
+        limits = EntryLimits.of(self._config.now)
+        limits.check_items(body.request.messages, "messages")
+        limits.check_tools(body.request.tools)
         with exchange.watch.while_connected():
             prepared = await self._work.run(body.size, _prepare, body.request, body.unknown)
             exchange.skipped = prepared.skipped

@@ -112,7 +112,7 @@ def routes(services: Services, metrics: Metrics | None, status: StatusHandler, w
 def _generation_routes(services: Services, websockets: WebSocketHandler) -> dict[str, Handlers]:
     reader, specs, generations, model = services.reader, services.specs, services.generations, services.model
     responses = ResponsesHandler(services.live.now, reader, specs, generations, stores=services.store is not None)
-    chat_completions = ChatCompletionsHandler(services.body_reader, specs, generations, services.work)
+    chat_completions = ChatCompletionsHandler(services.live, services.body_reader, specs, generations, services.work)
     text_completions = TextCompletionsHandler(model, services.body_reader, specs, generations)
     return {
         "/v1/responses": {"POST": responses.create, "GET": websockets.connect},

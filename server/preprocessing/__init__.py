@@ -5,6 +5,7 @@ Imports `access`, `config`, `generation`, `http`, `mcp`, `postprocessing`, `prom
 """
 
 from server.preprocessing.body_reader import BodyReader, DecodedBody
+from server.preprocessing.entry_limits import EntryLimits
 from server.preprocessing.generation_specs import SpecBuilder
 from server.preprocessing.history import History, conversation_not_found
 from server.preprocessing.lanes import lane_of
@@ -17,6 +18,7 @@ __all__ = [
     "KEY_NAME",
     "BodyReader",
     "DecodedBody",
+    "EntryLimits",
     "History",
     "ReasoningSeal",
     "References",

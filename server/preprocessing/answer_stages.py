@@ -22,13 +22,9 @@ class AnswerStages:
         self._model = model
         self._work = work
 
-    @property
-    def limits(self) -> EntryLimits:
-        return EntryLimits.of(self._config.now)
-
     async def constraints(self, prepared: PreparedRequest) -> OutputConstraints:
         """Return the compiled constraints of the answer. Raises InvalidRequest for what cannot be enforced."""
-        self.limits.check_schemas(prepared)
+        EntryLimits.of(self._config.now).check_schemas(prepared)
         return await self._model.constraints(prepared)
 
     async def summarized_or_prompt(self, prepared: PreparedRequest) -> tuple[int, Prompt | None]:

@@ -9,7 +9,6 @@ from server.config import Config, LiveConfig
 from server.generation import GenerationSpec, Generator, Stage
 from server.postprocessing import ReasoningSealer
 from server.preprocessing.answer_stages import AnswerStages
-from server.preprocessing.entry_limits import EntryLimits
 from server.preprocessing.initial_response import initial_response
 from server.preprocessing.lanes import lane_of
 from server.preprocessing.mcp_stages import ApprovedStages, ListStages
@@ -48,10 +47,6 @@ class SpecBuilder:
     @property
     def _config(self) -> Config:
         return self._live.now
-
-    @property
-    def limits(self) -> EntryLimits:
-        return self.stages.limits
 
     async def specify(self, prepared: PreparedRequest, requester: Requester, repeats: bool = False) -> GenerationSpec:
         """Return the specification of the generation that answers the request. Raises as `build` does."""
