@@ -194,7 +194,7 @@ class App:
             await self._refuse(exchange, as_api_error(failure, exchange.id))
             failure.with_traceback(None)  # its frames have the generation, which has this error
         finally:
-            self._services.bodies.release(exchange)
+            self._services.bodies.free(exchange.reserved)
 
     async def _handle(self, exchange: Exchange) -> None:
         if exchange.path not in PUBLIC:

@@ -41,17 +41,13 @@ class Bodies:
         """Bytes of the bodies in memory."""
 
     async def read(self, exchange: Exchange) -> bytes:
-        """Return the cleaned body. Its bytes count as occupied until `release`. Raises ApiError."""
+        """Return the cleaned body. Its bytes count as occupied until `free`. Raises ApiError."""
         body = await exchange.body(self.limit, self._gap_seconds, self._total_seconds, self._reserve)
         return await self._work.run(len(body), clean, body, self._max_depth)
 
     def reload(self, limit: int, total_seconds: float, max_depth: int) -> None:
         """Apply other limits to the next bodies."""
         self.limit, self._total_seconds, self._max_depth = limit, total_seconds, max_depth
-
-    def release(self, exchange: Exchange) -> None:
-        """Free the bytes that the exchange reserved for its body."""
-        self.free(exchange.reserved)
 
     async def cleaned(self, message: bytes) -> bytes:
         """Return the cleaned message of a WebSocket. Raises InvalidRequest."""
