@@ -56,9 +56,9 @@ class Services:
         references = References(live, store, work)
         self.body_reader = BodyReader(live, self.bodies, self.model, work)
         seal = ReasoningSeal(state_dir and state_dir / KEY_NAME, work, store)
-        self.mcp = McpAccess(*_mcp_servers(config))
-        mcp = McpSessions(self.mcp, ApprovedCalls(store))
-        self.reader = RequestReader(live, self.body_reader, history, references, seal, mcp, work)
+        self.mcp_access = McpAccess(*_mcp_servers(config))
+        mcp_sessions = McpSessions(self.mcp_access, ApprovedCalls(store))
+        self.reader = RequestReader(live, self.body_reader, history, references, seal, mcp_sessions, work)
         self.specs = SpecBuilder(live, engine, self.model, store, seal, work)
 
     def reload(self, config: Config) -> None:
@@ -68,7 +68,7 @@ class Services:
         self.admission.queue = config.queue
         self.bodies.reload(config.max_body_bytes, config.body_timeout_seconds, config.max_json_depth)
         self.generations.timeouts = _timeouts(config)
-        self.mcp.reload(*_mcp_servers(config))
+        self.mcp_access.reload(*_mcp_servers(config))
         self.engine.limit_steps(config.max_step_ms / 1e3)
         if self.store is not None:
             self.store.responses.limit(store_limits(config))

@@ -250,7 +250,7 @@ async def test_alias_and_allowed_mcp_server_that_are_reloaded_are_accepted(tmp_p
         statuses = [(await post(running, input="Hi", model="gpt")).status]
         found.reload(alias=["gpt"], allow_mcp=["https://tools.example/other"])
         statuses.append((await post(running, input="Hi", model="gpt")).status)
-        access = running.app._services.mcp
+        access = running.app._services.mcp_access
         assert access._allows("https://tools.example/other")
     assert (refused.status, statuses) == (400, [404, 200])
 
