@@ -88,10 +88,15 @@ class GrammarAssembler:
     def tag(self, grammars: OutputGrammars, reasoning: ReasoningSpec | None, dialect: Dialect) -> StructuralTag:
         """Return the constraint that selects the grammar for each part of the output. Raises GrammarError."""
         after = grammars.after if grammars.triggers else self._after_reasoning(dialect)
-        reasoning = reasoning and replace(reasoning, after=after)
-        prefix = dialect.generation_prefix
-        constraints = (grammars.answer, grammars.triggers, reasoning, grammars.bare_calls)
-        return StructuralTag(self._vocabulary, *constraints, prefix, grammars.forbidden)
+        return StructuralTag(
+            self._vocabulary,
+            grammars.answer,
+            grammars.triggers,
+            reasoning and replace(reasoning, after=after),
+            grammars.bare_calls,
+            dialect.generation_prefix,
+            grammars.forbidden,
+        )
 
     def check_call(self, dialect: Dialect, function: Function) -> None:
         """Compile a call of the function alone. Raises GrammarError."""
