@@ -6,7 +6,7 @@ summarized in parts from its beginning: each prompt starts with the summary of t
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
@@ -16,7 +16,7 @@ from engine.chat_template import Message
 from server.prompt import truncation
 from server.prompt.compacted_history import MAX_USER_CHARACTERS, MAX_USER_MESSAGES
 from server.prompt.items import stored_items, summary
-from server.prompt.truncation import TokenCounter
+from server.prompt.truncation import P
 from server.protocol.decoding import part
 from server.protocol.errors import ApiError, InvalidRequest
 from server.protocol.output_items import CompactionItem, OutputMessage
@@ -118,7 +118,9 @@ def with_summary(messages: Sequence[Message], count: int, text: str) -> tuple[Me
     return (*_leading(messages), *users, summary.render_summary(text), *messages[count:])
 
 
-def next_part(messages: Sequence[Message], tokens: TokenCounter, n_ctx: int, max_bytes: int) -> tuple[int, list[int]]:
+def next_part(
+    messages: Sequence[Message], tokens: Callable[[Sequence[Message]], P], n_ctx: int, max_bytes: int
+) -> tuple[int, P]:
     """Return the number of messages, from the first, to summarize next, and the prompt that requests the summary.
 
     The part has at least one turn after the summary of the earlier ones. Raises InvalidRequest if that is too long.
@@ -128,7 +130,7 @@ def next_part(messages: Sequence[Message], tokens: TokenCounter, n_ctx: int, max
     done = leading + any(map(summary.is_summary, messages[leading : leading + 1]))
     messages = truncation.first_within(messages, max_bytes, done)
 
-    def prompt_of(part: Sequence[Message]) -> list[int]:
+    def prompt_of(part: Sequence[Message]) -> P:
         return tokens(with_summary_prompt(part))
 
     count, prompt = truncation.fit_first_turns(messages, prompt_of, max_tokens, done)

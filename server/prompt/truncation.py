@@ -6,13 +6,15 @@ message and find their prefix in the KV cache; otherwise each turn would evaluat
 
 import itertools
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Sequence, Sized
+from typing import TypeAlias, TypeVar
 
 from engine.chat_template import Message
 
 TokenCounter: TypeAlias = Callable[[Sequence[Message]], list[int]]
 """Function that returns the prompt (tokens) of a conversation."""
+P = TypeVar("P", bound=Sized)
+"""Prompt whose length is its number of tokens."""
 
 DEFAULT_ANSWER_TOKENS = 256
 """Tokens reserved for an answer without `max_output_tokens`."""
@@ -25,7 +27,7 @@ def reserved_tokens(max_output_tokens: int | None, n_ctx: int) -> int:
     return min(max_output_tokens or DEFAULT_ANSWER_TOKENS, n_ctx // 4)
 
 
-def fit_last_turns(messages: Sequence[Message], tokens: TokenCounter, max_tokens: int) -> list[int]:
+def fit_last_turns(messages: Sequence[Message], tokens: Callable[[Sequence[Message]], P], max_tokens: int) -> P:
     """Return the prompt of as many of the last turns as fit `max_tokens`, or of the last turn alone if it does not fit.
 
     System messages at the beginning stay. A binary search renders a long conversation a few times, not once a turn.
@@ -48,8 +50,8 @@ def fit_last_turns(messages: Sequence[Message], tokens: TokenCounter, max_tokens
 
 
 def fit_first_turns(
-    messages: Sequence[Message], tokens: TokenCounter, max_tokens: int, done: int
-) -> tuple[int, list[int]]:
+    messages: Sequence[Message], tokens: Callable[[Sequence[Message]], P], max_tokens: int, done: int
+) -> tuple[int, P]:
     """Return the number of messages in as many of the first turns as fit `max_tokens`, and their prompt.
 
     The number is larger than `done`, even if the prompt does not fit.

@@ -93,9 +93,7 @@ class ChatModel:
         messages: Sequence[Message] = volatile.moved(prepared.messages, self._volatile)
         most = jobs.max_prompt_tokens(prepared.request, self.card.n_ctx, limit)
         if most is not None:
-            fitted = truncation.fit_last_turns(messages, partial(Estimate, prepared.toolbox), most)
-            assert isinstance(fitted, Estimate), "the prompt is one of those that were rendered"
-            messages = fitted.messages
+            messages = truncation.fit_last_turns(messages, partial(Estimate, prepared.toolbox), most).messages
         prompt = ChatPrompt(self._upstream, messages, prepared.toolbox)
         if limit and not least_bytes:
             jobs.refuse_more(len(prompt), max(self.card.n_ctx, len(prompt)), prepared.field, limit)
@@ -171,12 +169,15 @@ class ChatPrompt:
         return Compared()
 
 
-class Estimate(list[int]):
-    """A prompt whose tokens are unknown, with about as many zeros."""
+class Estimate:
+    """A prompt whose tokens are unknown, of about that length."""
 
     def __init__(self, toolbox: Toolbox, messages: Sequence[Message]) -> None:
-        super().__init__([0] * estimated_tokens(messages, toolbox))
         self.messages = messages
+        self._length = estimated_tokens(messages, toolbox)
+
+    def __len__(self) -> int:
+        return self._length
 
 
 def estimated_tokens(messages: Sequence[Message], toolbox: Toolbox) -> int:
