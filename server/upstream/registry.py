@@ -95,7 +95,7 @@ class UpstreamRegistry:
         if not config.context and not any(each.n_ctx for each in self.found):
             log.warning("no upstream names its context: %d tokens are assumed (--context)", model.n_ctx)
         source, self._ask = self._form.open(model, self.found)
-        if source != self.source:
+        if source != self.source:  # otherwise `LiveModel` goes on with the model that it has opened
             self.source = source
 
     def log_facts(self, found: Sequence[DiscoveredModel]) -> None:
