@@ -50,7 +50,7 @@ class ConversationsHandler:
         self._references = References(config, store, work)
 
     async def create(self, exchange: Exchange) -> None:
-        body = await self._body(exchange) or b"{}"
+        body = await self._bodies.read(exchange) or b"{}"
         creation = await self._work.run(len(body), decoding.read, body, _creation)
         if self._store is None:
             raise InvalidRequest("This server stores no conversations: start it with --store PATH.")
@@ -64,7 +64,7 @@ class ConversationsHandler:
         await exchange.answer(200, _encode(await self._conversation(conversation_id)))
 
     async def update(self, exchange: Exchange, conversation_id: str) -> None:
-        change = decoding.read(await self._body(exchange), _change)
+        change = decoding.read(await self._bodies.read(exchange), _change)
         if change.metadata is UNSET:
             raise InvalidRequest("`metadata` is missing: send the new metadata.", param="metadata")
         metadata = msgspec.json.encode(change.metadata or {})
@@ -82,7 +82,7 @@ class ConversationsHandler:
         await exchange.answer(200, msgspec.json.encode(Deleted(conversation_id, "conversation.deleted")))
 
     async def add_items(self, exchange: Exchange, conversation_id: str) -> None:
-        body = await self._body(exchange)
+        body = await self._bodies.read(exchange)
         addition = await self._work.run(len(body), decoding.read, body, _addition)
         if not addition.items:
             raise InvalidRequest("`items` is missing or empty: send the items to add.", param="items")
@@ -122,9 +122,6 @@ class ConversationsHandler:
             raise await self._no_item(conversation_id, item_id)
         await self._forgetting.forget(Deletion(conversation_id, conversation_id))
         await self.retrieve(exchange, conversation_id)
-
-    async def _body(self, exchange: Exchange) -> bytes:
-        return await self._bodies.read(exchange)
 
     def _required(self, conversation_id: str) -> AsyncStore:
         """Return the store. Raises NotFound if the server has none."""
