@@ -85,18 +85,15 @@ class SQLiteDatabase(Database):
             return self._connection.execute(sql, values).fetchall()
 
     def each(self, sql: str, *values: object) -> Iterator[Row]:
-        """Yield the rows one by one, for callers that may stop early."""
         with translated(self._path):
             yield from self._connection.execute(sql, values)
 
     def change(self, sql: str, *values: object) -> int:
-        """Execute a change and return the number of changed rows."""
         with translated(self._path):
             return self._connection.execute(sql, values).rowcount
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Commit the block's changes together, or none of them."""
         self._write_failed, was_failed = True, self._write_failed
         with translated(self._path):
             self._connection.execute("BEGIN IMMEDIATE")
