@@ -44,6 +44,8 @@ class McpTool(Struct, frozen=True):
     headers: dict[str, str] | None = None
     allowed_tools: list[str] | ToolFilter | None = None
     require_approval: Literal["always", "never"] | ApprovalFilter | None = None
+    defer_loading: bool | None = None
+    allowed_callers: list[str] | None = None
 
     def allows(self, tool: McpListedTool) -> bool:
         match self.allowed_tools:

@@ -172,6 +172,8 @@ def _with_functions(tool: McpTool, listed: Sequence[McpListedTool] | None) -> Ra
         "server_description": tool.server_description,
         "allowed_tools": tool.allowed_tools,
         "require_approval": tool.require_approval,
+        "defer_loading": tool.defer_loading,
+        "allowed_callers": tool.allowed_callers,
         "functions": functions,
         "listed": listed is not None,
     }

@@ -76,7 +76,7 @@ class ToolReader:
         if kind == "namespace":
             return self._namespace(part(raw, NamespaceParam, place), place)
         if kind == "mcp" and not (self._nested or self._replaces):
-            return self._mcp(part(raw, McpParam, place), place)
+            return self._mcp(raw, place)
         if not self._nested and (builtin := builtin_tool(raw, kind, place)) is not None:
             self._skip_members(raw, builtin.kind, place)
             return self._builtin(builtin, place)
@@ -86,11 +86,13 @@ class ToolReader:
         inner = [self._tool(each, f"{place}.tools[{n}]", space.name) for n, each in enumerate(space.tools)]
         return NamespaceTool(space.name, space.description or "", tuple(filter(None, inner)))
 
-    def _mcp(self, server: McpParam, place: str) -> McpServerTool | None:
+    def _mcp(self, raw: Raw, place: str) -> McpServerTool | None:
         """Return the echo of an MCP server; None if it was not asked for its tools."""
+        server = part(raw, McpParam, place)
         if server.functions is None:
             self.skipped["tool mcp"] = None
             return None
+        self._skip_members(raw, "mcp", place)
         for function in server.functions if server.listed else (McpFunction(ANY_TOOL),):
             name = self._name(function.name, place, server.server_label)
             schema = read_schema(function.parameters, place)

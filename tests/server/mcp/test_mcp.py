@@ -209,6 +209,16 @@ async def test_only_allowed_tools_are_offered(mcp_url: str) -> None:
     assert "calc__add" not in prompt
 
 
+async def test_members_without_effect_are_named(mcp_url: str) -> None:
+    unused = {"defer_loading": True, "allowed_callers": ["programmatic"]}
+    usual = {"defer_loading": False, "allowed_callers": ["direct"]}
+    async with served(ScriptedModel(calculator), template=HERMES, allow_mcp=(mcp_url,)) as running:
+        named = await post(running, input="2+3?", tools=[tool(mcp_url, **unused)])
+        plain = await post(running, input="2+3?", tools=[tool(mcp_url, **usual)])
+    assert named.json["responsed"]["skipped"] == ["tool mcp.defer_loading", "tool mcp.allowed_callers"]
+    assert "responsed" not in plain.json
+
+
 async def test_redirect_is_not_followed() -> None:
     """A server that the operator allows must not send us to another one."""
     asked: list[bytes] = []
