@@ -3,6 +3,7 @@
 from contextlib import nullcontext
 
 import msgspec
+from msgspec.structs import replace
 
 from server.access import reads_open_names
 from server.api.streaming import deliver, stream_events
@@ -35,7 +36,8 @@ class ResponsesHandler:
         self._generations.check(exchange.caller, lane_of(request, exchange.caller))
         with nullcontext() if request.background else exchange.watch.while_connected():
             prepared = await self._reader.load_and_prepare(exchange, body)
-            spec = await self._specs.specify(prepared, exchange, repeats=exchange.is_codex)
+            spec = await self._specs.specify(prepared, exchange)
+            spec = replace(spec, event_heartbeats=exchange.is_codex)
         with self._generations.make(spec) as generation:
             if request.background:
                 await self._run_in_background(exchange, generation, bool(request.stream))

@@ -44,7 +44,7 @@ class Generation:
         self._recorder = Recorder(store, spec.first, spec.items)
         self._resume_window = timeouts.resume_window
         self._comment_seconds = timeouts.heartbeat
-        self._has_event_heartbeats = spec.repeats or spec.reports_progress
+        self._has_event_heartbeats = spec.event_heartbeats or spec.reports_progress
         """True if heartbeats before the first item are events, not comments."""
         seconds = timeouts.heartbeat if self._has_event_heartbeats else 0
         heartbeat = Heartbeat(seconds, spec.reports_progress, trio.current_time())

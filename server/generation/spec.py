@@ -60,7 +60,7 @@ class GenerationSpec(Struct, frozen=True, kw_only=True):
     opening: tuple[StreamInput, ...] = ()
     """First inputs of the stream, which begin a list of tools or a call of an MCP server. With them, `job` does not
     run: it is like those of the next stages."""
-    repeats: bool = False
+    event_heartbeats: bool = False
     """True if heartbeats are `response.in_progress` events; otherwise they are SSE comments."""
     sealer: ReasoningSealer | None = None
     """Adds the sealed text of reasoning items, if the request asks for it."""

@@ -48,19 +48,19 @@ class SpecBuilder:
     def _config(self) -> Config:
         return self._live.now
 
-    async def specify(self, prepared: PreparedRequest, requester: Requester, repeats: bool = False) -> GenerationSpec:
+    async def specify(self, prepared: PreparedRequest, requester: Requester) -> GenerationSpec:
         """Return the specification of the generation that answers the request. Raises as `build` does."""
         if prepared.compacts:
             request = compaction.summary_request(self._model.card.n_ctx, prepared.request)
             prepared = replace(prepared, request=request)
-            spec, _ = await self._with_summary(prepared, UNCONSTRAINED, requester, repeats)
+            spec, _ = await self._with_summary(prepared, UNCONSTRAINED, requester)
             return spec
         constraints = await self.stages.constraints(prepared)
         count, prompt = await self.stages.summarized_or_prompt(prepared)
         if prompt is None:
-            spec, params = await self._with_summary(prepared, constraints, requester, repeats, count)
+            spec, params = await self._with_summary(prepared, constraints, requester, count)
         else:
-            spec, params = await self._built(prepared, prompt, requester, constraints, repeats)
+            spec, params = await self._built(prepared, prompt, requester, constraints)
             spec = replace(spec, follow=self.stages.after_calls(prepared, params, spec.processor))
         return self._with_opening(spec, params, prepared)
 
@@ -99,7 +99,6 @@ class SpecBuilder:
         prepared: PreparedRequest,
         constraints: OutputConstraints,
         requester: Requester,
-        repeats: bool,
         count: int | None = None,
     ) -> tuple[GenerationSpec, JobParams]:
         """Return the specification of a generation that summarizes the first `count` messages, and then answers.
@@ -107,7 +106,7 @@ class SpecBuilder:
         Without `count`, the summary of all messages is the answer.
         """
         part = await self._model.summary_prompt(prepared.messages[:count], prepared)
-        spec, params = await self._built(prepared, part[1], requester, constraints, repeats)
+        spec, params = await self._built(prepared, part[1], requester, constraints)
         stage = await self.stages.summary(prepared, constraints, params, count, part)
         return replace(spec, job=stage.job, processor=stage.processor, follow=stage.follow), params
 
@@ -122,7 +121,7 @@ class SpecBuilder:
 
         Raises InvalidRequest if the prompt leaves no space for an answer, or if a bias is for an unknown token.
         """
-        spec, _ = await self._built(prepared, prompt, requester, constraints, repeats=False)
+        spec, _ = await self._built(prepared, prompt, requester, constraints)
         return spec
 
     async def _built(
@@ -131,7 +130,6 @@ class SpecBuilder:
         prompt: Prompt,
         requester: Requester,
         constraints: OutputConstraints,
-        repeats: bool,
     ) -> tuple[GenerationSpec, JobParams]:
         """Return the specification, and the parameters of its job."""
         request, client = prepared.request, requester.client
@@ -172,7 +170,6 @@ class SpecBuilder:
             streamed=bool(request.stream),
             reports_progress=bool(request.return_progress),
             earlier=compared.earlier,
-            repeats=repeats,
             sealer=await self._sealer(request),
             timed_since=requester.began if request.return_token_times else None,
         )

@@ -37,7 +37,7 @@ class Host(Protocol):
     """Connection of the lane."""
 
     responder: Responder
-    repeats: bool
+    event_heartbeats: bool
     """True if heartbeats are `response.in_progress` events."""
 
     def encode(self, events: Iterable[Event]) -> list[bytes]:
@@ -205,7 +205,7 @@ class SessionLane:
         """Create a response and send its events. Raises ApiError, StoreError."""
         generations = self._responder.generations
         generations.check(turn.caller)
-        specified = await self._responder.specify(turn, order, self._host, self._host.repeats)
+        specified = await self._responder.specify(turn, order, self._host, self._host.event_heartbeats)
         with generations.make(specified.spec) as generation:
             running = self._running = _Running(order, generation, [], specified.steerable)
             try:

@@ -49,7 +49,7 @@ class Session:
         `record` logs a turn that began at a time.
         """
         self.responder = responder
-        self.repeats = handshake.is_codex
+        self.event_heartbeats = handshake.is_codex
         self._encode = responder.encoder(handshake.header)
         self.authorize = authorize
         self._socket = socket
