@@ -27,7 +27,7 @@ class ChatCompletionsHandler:
         self._work = work
 
     async def create(self, exchange: Exchange) -> None:
-        self._generations.check(exchange.caller)
+        self._generations.check_admission(exchange.caller)
         body = await self._bodies.read(exchange, _decode)
         limits = EntryLimits.of(self._config.now)
         limits.check_items(body.request.messages, "messages")
@@ -35,9 +35,9 @@ class ChatCompletionsHandler:
         with exchange.watch.while_connected():
             prepared = await self._work.run(body.size, _prepare, body.request, body.unknown)
             exchange.skipped = prepared.skipped
-            self._generations.check(exchange.caller, lane_of(prepared.request, exchange.caller))
+            self._generations.check_admission(exchange.caller, lane_of(prepared.request, exchange.caller))
             spec = await self._specs.specify(prepared, exchange)
-        with self._generations.make(spec) as generation:
+        with self._generations.admit(spec) as generation:
             usage = includes_usage(body.request.stream_options)
             encode = ChatChunkEncoder(spec.first, include_usage=usage).encode if body.request.stream else None
             await deliver(exchange, self._generations, generation, encode=encode, render=_render)

@@ -26,7 +26,7 @@ class CompactHandler:
 
     async def create(self, exchange: Exchange) -> None:
         """Answer with the compacted conversation. A conversation beyond the context is summarized part by part."""
-        self._generations.check(exchange.caller)
+        self._generations.check_admission(exchange.caller)
         body = await self._reader.read_body(exchange)
         with exchange.watch.while_connected():
             prepared = await self._reader.load_and_prepare(exchange, body, executes=False)
@@ -41,7 +41,7 @@ class CompactHandler:
             with exchange.watch.while_connected():
                 count, prompt = await self._model.summary_prompt(left)
                 spec = await self._specs.build(summary, prompt, exchange)
-            with self._generations.make(spec, skip_admission=bool(usages)) as generation:
+            with self._generations.admit(spec, skip_admission=bool(usages)) as generation:
                 response = await run_to_end(exchange, self._generations, generation)
             text = compaction.summary_text(response)
             assert response.usage is not None, "a completed response has its usage"

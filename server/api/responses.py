@@ -29,16 +29,16 @@ class ResponsesHandler:
         self._reasoning_events = config.reasoning_events
 
     async def create(self, exchange: Exchange) -> None:
-        self._generations.check(exchange.caller)
+        self._generations.check_admission(exchange.caller)
         body = await self._reader.read_body(exchange)
         request = body.request
         self._check_background(request)
-        self._generations.check(exchange.caller, lane_of(request, exchange.caller))
+        self._generations.check_admission(exchange.caller, lane_of(request, exchange.caller))
         with nullcontext() if request.background else exchange.watch.while_connected():
             prepared = await self._reader.load_and_prepare(exchange, body)
             spec = await self._specs.specify(prepared, exchange)
             spec = replace(spec, event_heartbeats=exchange.is_codex)
-        with self._generations.make(spec) as generation:
+        with self._generations.admit(spec) as generation:
             if request.background:
                 await self._run_in_background(exchange, generation, bool(request.stream))
             else:

@@ -83,7 +83,7 @@ class TextCompletionsHandler:
         self._generations = generations
 
     async def create(self, exchange: Exchange) -> None:
-        self._generations.check(exchange.caller)
+        self._generations.check_admission(exchange.caller)
         body = await self._bodies.read(exchange, _decode)
         request = body.request
         exchange.skipped = tuple(body.unknown)
@@ -93,7 +93,7 @@ class TextCompletionsHandler:
         with exchange.watch.while_connected():
             prompt = await self._model.text_prompt(request.prompt or "")
             spec = await self._specs.build(prepared, prompt, exchange)
-        with self._generations.make(spec) as generation:
+        with self._generations.admit(spec) as generation:
             usage = includes_usage(request.stream_options)
             encode = TextChunkEncoder(spec.first, include_usage=usage).encode if request.stream else None
             await deliver(exchange, self._generations, generation, encode=encode, render=_render)

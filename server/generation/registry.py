@@ -117,7 +117,7 @@ class Generations:
         """Remove an unstored response; return False if there is none with this id."""
         return self._unstored.pop(response_id, None) is not None
 
-    def check(self, caller: Caller, lane: Lane | None = None) -> None:
+    def check_admission(self, caller: Caller, lane: Lane | None = None) -> None:
         """Raise Unavailable if no further generation of the caller is admitted to a lane; None: to any lane."""
         if self._stopping or not self._engine.running:
             raise stopping()
@@ -128,13 +128,13 @@ class Generations:
             raise refusals[0]
 
     @contextmanager
-    def make(self, spec: GenerationSpec, *, skip_admission: bool = False) -> Iterator[Generation]:
+    def admit(self, spec: GenerationSpec, *, skip_admission: bool = False) -> Iterator[Generation]:
         """Admit a generation and yield it with its first events. It loses its place unless the block calls `start`.
 
         `skip_admission` admits a further step of a request that was admitted before. Raises Unavailable.
         """
         if not skip_admission:
-            self.check(spec.caller, spec.job.lane)
+            self.check_admission(spec.caller, spec.job.lane)
         self._make_room(spec.caller, spec.job.lane)
         generation = Generation(spec, self._engine, self._store, self.timeouts)
         self._active[generation] = None

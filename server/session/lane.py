@@ -204,9 +204,9 @@ class SessionLane:
     async def _respond(self, turn: SessionTurn, order: Order) -> _Ended:
         """Create a response and send its events. Raises ApiError, StoreError."""
         generations = self._responder.generations
-        generations.check(turn.caller)
+        generations.check_admission(turn.caller)
         specified = await self._responder.specify(turn, order, self._host, self._host.event_heartbeats)
-        with generations.make(specified.spec) as generation:
+        with generations.admit(specified.spec) as generation:
             running = self._running = _Running(order, generation, [], specified.steerable)
             try:
                 await self._stream(turn, generation, specified)

@@ -106,7 +106,7 @@ class Responder:
             past = await self._reader.load_past(request)
         if request.previous_response_id is not None:
             await self._work.run(len(past.items) * ITEM_BYTES, check_outputs, past.items, request.input)
-        self.generations.check(turn.caller, lane_of(request, turn.caller))
+        self.generations.check_admission(turn.caller, lane_of(request, turn.caller))
         prepared = await self._reader.prepare(replace(order.body, request=request), past)
         turn.skipped = prepared.skipped
         spec = await self._specs.specify(prepared, turn)

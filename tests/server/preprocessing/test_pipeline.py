@@ -52,8 +52,8 @@ async def test_pipeline_of_plain_request_gives_its_events() -> None:
         constraints = await specs.stages.constraints(prepared)  # compile constraints
         prompt = await served.prompt(prepared)  # render and tokenize the prompt
         spec = await specs.build(prepared, prompt, exchange, constraints)
-        generations.check(ANYBODY)  # admit
-        with generations.make(spec) as generation, generation.reading(exchange):
+        generations.check_admission(ANYBODY)  # admit
+        with generations.admit(spec) as generation, generation.reading(exchange):
             generations.start(generation)  # generate
             await generation.ended.wait()
             events = await generation.after(-1)  # stream
