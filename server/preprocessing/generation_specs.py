@@ -84,7 +84,7 @@ class SpecBuilder:
                 stage = replace(stage, follow=self.stages.after_calls(prepared, params, stage.processor, made))
                 if lists and not made:
                     items = replace(prepared, items=params.texts or ())
-                    found = await prompt.compared(items, spec.first.id, params.client, params.affinity)
+                    found = await prompt.compare(items, spec.first.id, params.client, params.affinity)
                     return replace(stage, inputs=(prompt_made(constraints, found),), earlier=found.earlier)
             return replace(stage, inputs=(prompt_made(constraints),)) if lists else stage
 
@@ -158,7 +158,7 @@ class SpecBuilder:
         job = await prompt.job(params)
         compared = NOT_COMPARED
         if not prepared.lists_tools:  # otherwise the model gets another prompt
-            compared = await prompt.compared(replace(prepared, items=texts), first.id, client, group)
+            compared = await prompt.compare(replace(prepared, items=texts), first.id, client, group)
         spec = GenerationSpec(
             first=_with_lacking(compared.added_to(first), prompt.lacking(params)),
             job=job,

@@ -93,7 +93,7 @@ class Prompt(Protocol):
         """Return the processor of the output of one job. `stops`: strings that end the output."""
         ...
 
-    async def compared(self, prepared: PreparedRequest, response_id: str, client: str, group: str) -> Compared:
+    async def compare(self, prepared: PreparedRequest, response_id: str, client: str, group: str) -> Compared:
         """Return the comparison with an earlier prompt, and remember this one."""
         ...
 

@@ -59,7 +59,7 @@ class TokenPrompt:
     def processor(self, prepared: PreparedRequest, stops: Sequence[str]) -> OutputProcessor:
         return OutputProcessor(self._model.loaded.vocabulary, len(self.tokens), stops, self._tool_calls(prepared))
 
-    async def compared(self, prepared: PreparedRequest, response_id: str, client: str, group: str) -> Compared:
+    async def compare(self, prepared: PreparedRequest, response_id: str, client: str, group: str) -> Compared:
         return await self._comparisons.compare(prepared, self.tokens, response_id, client, group)
 
     def _checkpoints(self, texts: Sequence[ItemText]) -> tuple[int, ...]:

@@ -165,7 +165,7 @@ class ChatPrompt:
     def processor(self, prepared: PreparedRequest, stops: Sequence[str]) -> ChatProcessor:
         return ChatProcessor(self._tokens)
 
-    async def compared(self, prepared: PreparedRequest, response_id: str, client: str, group: str) -> Compared:
+    async def compare(self, prepared: PreparedRequest, response_id: str, client: str, group: str) -> Compared:
         return Compared()
 
 
