@@ -104,7 +104,7 @@ class _File:
         self._meanwhile = meanwhile
         self._probe_cache = ProbeCache(cache / "ledger.json")
         self._chat_template = sources.located(options.chat_template) if options.chat_template else ""
-        self._identity = _identity(path)
+        self._identity = identity(path)
         self.header = model_file.read_header(path)
         self._texts: tuple[Vocabulary, ChatTemplate] | None = None
         if not (self._chat_template or (self.header.text("tokenizer.chat_template") or "").strip()):
@@ -220,17 +220,9 @@ class _File:
 
     def _check_identity(self) -> None:
         """Raise ModelError if the file is no longer the one whose header was read."""
-        if _identity(self._path) != self._identity:
+        if identity(self._path) != self._identity:
             raise ModelError(f"{self._path.name} was replaced while it was loaded; start again")
 
     def _read_meanwhile(self) -> None:
         self.texts()
         self._meanwhile()
-
-
-def _identity(path: Path) -> str:
-    """Return the identity of a file; empty if it does not exist."""
-    try:
-        return identity(path)
-    except OSError:
-        return ""

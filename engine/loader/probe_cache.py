@@ -14,8 +14,11 @@ from engine.platform import atomic_write
 
 
 def identity(path: Path) -> str:
-    """Return a text that differs for a file that replaces another one. Raises OSError."""
-    stat = path.stat()
+    """Return a text that differs for a file that replaces another one; empty if there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return ""
     name = os.fsencode(path.resolve()).decode(errors="backslashreplace")  # JSON must be UTF-8, a file name need not
     return f"{name}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ino}"
 
