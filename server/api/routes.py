@@ -126,7 +126,9 @@ def _generation_routes(services: Services, websockets: WebSocketHandler) -> dict
 def _stored_response_routes(services: Services) -> dict[str, Handlers]:
     """Return routes whose pattern matches some of the others, which come first."""
     names = services.live.now.reasoning_events
-    stored = StoredResponsesHandler(services.generations, services.store, services.relay, services.forgetting, names)
+    stored = StoredResponsesHandler(
+        services.generations, services.store, services.relay, services.forgetting, services.work, names
+    )
     return {
         "/v1/responses/{id}": {"GET": stored.retrieve, "DELETE": stored.delete},
         "/v1/responses/{id}/cancel": {"POST": stored.cancel},

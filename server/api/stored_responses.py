@@ -4,7 +4,6 @@ import re
 import time
 
 import msgspec
-import trio
 from msgspec import Raw, Struct
 
 from server.access import reads_open_names
@@ -19,11 +18,10 @@ from server.protocol.sse import Encode
 from server.protocol.stored_objects import Deleted
 from server.relay import Forgetting, Relay, RunningElsewhere, replayed
 from server.store import AsyncStore, Deletion, Missing, Stored
+from server.work_thread import WorkThread
 
 RESPONSE_ID = re.compile(r"resp_[0-9A-Za-z_-]+")
 """Id of a response, made by this or another server."""
-LONG_BYTES = 1 << 16
-"""Bytes of stored stream inputs. A longer stream is rebuilt in a thread, since that takes more than a few ms."""
 
 
 class _Background(Struct):
@@ -46,6 +44,7 @@ class StoredResponsesHandler:
         store: AsyncStore | None,
         relay: Relay,
         forgetting: Forgetting,
+        work: WorkThread,
         reasoning_events: str,
     ) -> None:
         self._generations = generations
@@ -53,6 +52,7 @@ class StoredResponsesHandler:
         self._forgetting = forgetting
         self._reasoning_events = reasoning_events
         self._relay = relay
+        self._work = work
 
     async def retrieve(self, exchange: Exchange, response_id: str) -> None:
         retrieval = decoding.query(exchange.query, Retrieval)
@@ -150,11 +150,7 @@ class StoredResponsesHandler:
         return sse.encoder(reads_open_names(self._reasoning_events, exchange.header))
 
     async def _replay(self, exchange: Exchange, stored: Stored, number: int) -> None:
-        encode = self._encoder(exchange)
-        if len(stored.inputs) > LONG_BYTES:
-            frames = await trio.to_thread.run_sync(replayed, stored, number, encode)
-        else:
-            frames = replayed(stored, number, encode)
+        frames = await self._work.run(len(stored.inputs), replayed, stored, number, self._encoder(exchange))
         with exchange.watch.until_disconnect():
             await exchange.start_stream(lambda error: sse.DONE)
             await exchange.send(frames)
