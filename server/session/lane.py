@@ -205,8 +205,9 @@ class SessionLane:
         """Create a response and send its events. Raises ApiError, StoreError."""
         generations = self._responder.generations
         generations.check_admission(turn.caller)
-        specified = await self._responder.specify(turn, order, self._host, self._host.event_heartbeats)
-        with generations.admit(specified.spec) as generation:
+        specified = await self._responder.specify(turn, order, self._host)
+        spec = replace(specified.spec, event_heartbeats=self._host.event_heartbeats)
+        with generations.admit(spec) as generation:
             running = self._running = _Running(order, generation, [], specified.steerable)
             try:
                 await self._stream(turn, generation, specified)

@@ -95,7 +95,7 @@ class Responder:
             raise InvalidRequest("A WebSocket has no background responses: use POST.", param="background")
         return order.with_request(replace(order.request, stream=None))  # every event is a message anyway
 
-    async def specify(self, turn: SessionTurn, order: Order, connection: object, event_heartbeats: bool) -> Specified:
+    async def specify(self, turn: SessionTurn, order: Order, connection: object) -> Specified:
         """Return the specification of the order's generation. Raises ApiError, StoreError."""
         request = order.request
         if not order.generate:
@@ -109,8 +109,7 @@ class Responder:
         self.generations.check_admission(turn.caller, lane_of(request, turn.caller))
         prepared = await self._reader.prepare(replace(order.body, request=request), past)
         turn.skipped = prepared.skipped
-        spec = await self._specs.specify(prepared, turn)
-        return Specified(replace(spec, event_heartbeats=event_heartbeats), prepared.request, past)
+        return Specified(await self._specs.specify(prepared, turn), prepared.request, past)
 
     async def remember(
         self, connection: object, lane: str | None, specified: Specified, generation: Generation
