@@ -101,7 +101,7 @@ class ConstraintBuilder:
             (_with_skeleton, self._brief),
             (_with_any_object, self._brief),
         ):
-            tools = {tool.tool.name: weakened(tool, self._function(tool)) for tool in spec.all_tools}
+            tools = {tool.name: weakened(tool, self._function(tool)) for tool in spec.all_tools}
             try:
                 return _marked(self._grammars(spec, tools, assembler), spec, tools)
             except GrammarError as error:
@@ -114,7 +114,7 @@ class ConstraintBuilder:
         self, spec: ConstraintSpec, tools: Mapping[str, _Callable], assembler: GrammarAssembler
     ) -> OutputGrammars:
         """Raise GrammarError if the grammar of all tools together is too large."""
-        functions = [tools[tool.tool.name].function for tool in spec.specs]
+        functions = [tools[tool.name].function for tool in spec.specs]
         dialect = self._template.tool_dialect if functions else self._template.dialect
         if spec.must_call:
             return assembler.answer(dialect, functions, spec.max_calls)
@@ -124,7 +124,7 @@ class ConstraintBuilder:
                 return assembler.formatted(schema)
             return assembler.answer(dialect, functions, spec.max_calls, schema)
         if functions:
-            names = {name: tools[tool.tool.name].function for name, tool in by_name(spec.specs).items()}
+            names = {name: tools[tool.name].function for name, tool in by_name(spec.specs).items()}
             return assembler.calls(dialect, functions, names, spec.max_calls)
         if spec.uncallable is not None:
             return assembler.no_calls(self._template.tool_dialect, spec.uncallable)
@@ -142,7 +142,7 @@ class ConstraintBuilder:
     def _exact(self, tool: ToolSpec) -> _Callable:
         """Raise GrammarError if a part of the schema or grammar cannot be enforced."""
         schema = arguments_schema(tool)
-        function = Function(tool.tool.name, schema, _lark(tool.input))
+        function = Function(tool.name, schema, _lark(tool.input))
         if isinstance(tool.input, GrammarInput):
             self._assembler.check_text(tool.input.syntax, tool.input.definition, function)
         self._assembler.compiler.json_schema(schema)
@@ -155,7 +155,7 @@ class ConstraintBuilder:
             places = tuple(".".join(filter(None, [tool.place, place])) for place in checked.unenforced)
             for schema, unenforced in ((checked.schema, places), (skeleton(checked.schema), (tool.place,))):
                 with suppress(GrammarError):
-                    function = Function(tool.tool.name, schema)
+                    function = Function(tool.name, schema)
                     self._assembler.check_call(self._template.tool_dialect, function)
                     return _Callable(function, unenforced or (tool.place,))
         return _any_object(tool)
@@ -175,14 +175,14 @@ def _with_any_object(tool: ToolSpec, checked: _Callable) -> _Callable:
 
 
 def _any_object(tool: ToolSpec) -> _Callable:
-    return _Callable(Function(tool.tool.name, ANY_OBJECT), (tool.place,))
+    return _Callable(Function(tool.name, ANY_OBJECT), (tool.place,))
 
 
 def _marked(grammars: OutputGrammars, spec: ConstraintSpec, tools: Mapping[str, _Callable]) -> OutputConstraints:
     """Return the constraints with the names of the functions, and of the keywords that are not enforced."""
-    names = tuple(tool.tool.name for tool in spec.specs)
+    names = tuple(tool.name for tool in spec.specs)
     loose = frozenset(name for name, checked in tools.items() if checked.unenforced)
-    unenforced = tuple(place for tool in spec.specs for place in tools[tool.tool.name].unenforced)
+    unenforced = tuple(place for tool in spec.specs for place in tools[tool.name].unenforced)
     return OutputConstraints(grammars, loose, unenforced, names)
 
 

@@ -48,7 +48,7 @@ def constraint_spec(format_: Format, field: str, toolbox: Toolbox, called: Itera
     """Return what a request asks for. `called`: functions in the conversation's past calls."""
     names = None
     if not toolbox.specs:
-        found = sorted({*called, *(spec.tool.name for spec in toolbox.all_tools)})
+        found = sorted({*called, *(spec.name for spec in toolbox.all_tools)})
         names = tuple(found) if found or toolbox.choice == "none" else None
     return ConstraintSpec(
         _schema(format_), field, toolbox.all_tools, toolbox.specs, toolbox.must_call, toolbox.max_calls, names

@@ -99,8 +99,8 @@ def _read_allowed_tools(choice: _Choice, specs: tuple[ToolSpec, ...], place: str
             if key not in named:
                 named[key] = _named_tools(tool, index, tool_place)
             echo.append(raw)
-    names = {spec.tool.name for each in named.values() for spec in each}
-    allowed = tuple(spec for spec in specs if spec.tool.name in names)
+    names = {spec.name for each in named.values() for spec in each}
+    allowed = tuple(spec for spec in specs if spec.name in names)
     if choice.mode == "required":
         return _require_call(AllowedTools("required", tuple(echo)), allowed)
     return AllowedTools("auto", tuple(echo)), allowed

@@ -159,10 +159,10 @@ class ToolReader:
         return name
 
     def _add(self, spec: ToolSpec) -> None:
-        earlier = self.specs.get(spec.tool.name)
+        earlier = self.specs.get(spec.name)
         if self._found and (earlier is None or earlier.found or earlier.tool != spec.tool):
             spec = replace(spec, found=True)
-        self.specs[spec.tool.name] = spec
+        self.specs[spec.name] = spec
 
     def _left(self, entry: ToolEcho, index: int) -> ToolEcho | None:
         """Return what is left of an entry; None for nothing."""

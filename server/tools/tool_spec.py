@@ -45,6 +45,11 @@ class ToolSpec(Struct, frozen=True):
     """True if the prompt has it in the output of the search that has found it."""
 
     @property
+    def name(self) -> str:
+        """Name by which the model calls the function."""
+        return self.tool.name
+
+    @property
     def kind(self) -> str:
         """Type by which the client names the tool."""
         return self.call.builtin or ("custom" if self.call.custom else "function")
@@ -57,7 +62,7 @@ def by_name(specs: Sequence[ToolSpec]) -> dict[str, ToolSpec]:
     """
     uses = Counter(spec.call.name for spec in specs)
     short = {spec.call.name: spec for spec in specs if uses[spec.call.name] == 1}
-    return short | {spec.tool.name: spec for spec in specs}
+    return short | {spec.name: spec for spec in specs}
 
 
 def qualified_name(name: str, namespace: str | None) -> str:

@@ -75,7 +75,7 @@ def _tools(toolbox: Toolbox) -> dict[str, Any]:
 
 def _tool(spec: ToolSpec) -> dict[str, Any]:
     """Return a function. A strict one has the schema that is verified, with the regex of a custom tool's input."""
-    function: dict[str, Any] = {"name": spec.tool.name, "description": spec.tool.description}
+    function: dict[str, Any] = {"name": spec.name, "description": spec.tool.description}
     if spec.strict:
         function |= {"parameters": arguments_schema(spec), "strict": True}
     else:

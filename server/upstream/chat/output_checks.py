@@ -34,7 +34,7 @@ class OutputChecks(Struct, frozen=True):
 def output_checks(request: Request, toolbox: Toolbox) -> OutputChecks:
     """Return the checks of an answer; `constraints` has accepted the schemas."""
     text = None if toolbox.must_call else _text_schema(request.format)
-    strict = {spec.tool.name: VerifiedSchema(arguments_schema(spec)) for spec in toolbox.specs if spec.strict}
+    strict = {spec.name: VerifiedSchema(arguments_schema(spec)) for spec in toolbox.specs if spec.strict}
     return OutputChecks(text, strict, toolbox.must_call, request.stop is not None)
 
 
@@ -51,9 +51,9 @@ def constraints(wanted: Format, field: str, toolbox: Toolbox) -> OutputConstrain
             _require_verified(_read(partial(_arguments, spec), kind, spec.place), kind, spec.place)
     loose = [spec for spec in toolbox.specs if not spec.strict]
     return OutputConstraints(
-        loose=frozenset(spec.tool.name for spec in loose),
+        loose=frozenset(spec.name for spec in loose),
         unenforced=tuple(spec.place for spec in loose),
-        names=tuple(spec.tool.name for spec in toolbox.specs),
+        names=tuple(spec.name for spec in toolbox.specs),
     )
 
 
