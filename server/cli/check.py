@@ -8,13 +8,14 @@ from pathlib import Path
 
 from engine.loader import catalog, inspect
 from engine.wording import counted
+from server.cli import models
 from server.cli.console import ExitStatus
 from server.cli.errors import STATUS_BY_ERROR, exit_status
 from server.cli.serve import check_database, check_mcp, check_writable, options
 from server.cli.store import store_place
-from server.config import Config, api_keys, check_upstream_settings, settings
+from server.config import Config, ConfigError, api_keys, check_upstream_settings, read_prewarm_files, settings
 from server.listening import http_options, listening_sockets
-from server.store import NewerStore, OlderStore, StoreError, open_inventory
+from server.store import NewerStore, OlderStore, StoreError, check_openable, open_inventory
 from server.upstream import ask, tokenizer
 
 
@@ -43,6 +44,11 @@ def check(flags: argparse.Namespace) -> int:
     return status
 
 
+def _prewarm(config: Config) -> Iterator[str]:
+    files = read_prewarm_files(config.prewarm)
+    yield f"{counted(len(files), 'file')} readable" if files else "no prompt is evaluated before the first request"
+
+
 def _keys(config: Config) -> Iterator[str]:
     keys = api_keys(config)
     yield "there are none, so anybody who reaches the address may call" if keys is None else counted(len(keys), "key")
@@ -61,9 +67,17 @@ def _mcp(config: Config) -> Iterator[str]:
 
 def _address(config: Config) -> Iterator[str]:
     with listening_sockets(config.hosts, config.port, {}) as listening:
-        if api_keys(config) is None and not config.insecure:
+        if not config.insecure and _is_open(config):
             listening.check_exposure()
     yield f"{', '.join(config.hosts)} port {config.port} is free"
+
+
+def _is_open(config: Config) -> bool:
+    """True if requests need no key. Wrong keys are a finding of `_keys`."""
+    try:
+        return api_keys(config) is None
+    except ConfigError:
+        return False
 
 
 def _upstreams(config: Config) -> Iterator[str]:
@@ -80,13 +94,14 @@ def _model(config: Config) -> Iterator[str]:
     if config.upstreams:
         yield from _upstreams(config)
         return
-    path = catalog.find(config.model, catalog.cache_folder(os.environ))
+    folder = catalog.cache_folder(os.environ)
+    path = catalog.find(config.model, folder)
     if path is None and config.model in catalog.CATALOG:
         yield f"{config.model} is not here; `serve` downloads it"
         return
     if path is None:
-        raise catalog.CatalogError(f"there is no file and no model {config.model!r}; `responsed models` lists them")
-    yield from inspect(path, options(config), catalog.cache_folder(os.environ).parent)
+        raise catalog.CatalogError(models.not_found(config.model, folder))
+    yield from inspect(path, options(config), folder.parent)
 
 
 def _state(config: Config) -> Iterator[str]:
@@ -113,29 +128,31 @@ def _store(config: Config) -> Iterator[str]:
     check_database(config)
     if place is None:
         yield "responses are not stored"
-    elif isinstance(place, Path) and not place.exists():
-        yield f"{place} would be created"
-    else:
-        try:
-            with open_inventory(place) as inventory:
-                yield f"{place} has {counted(len(inventory.entries()), 'entry', 'entries')}"
-        except OlderStore as error:  # `serve` makes the tables
-            yield str(error)
-        except NewerStore:
+        return
+    try:
+        if isinstance(place, Path) and not check_openable(place):
+            yield f"{place} would be created"
+            return
+        with open_inventory(place) as inventory:
+            yield f"{place} has {counted(len(inventory.entries()), 'entry', 'entries')}"
+    except OlderStore as error:  # `serve` makes the tables
+        yield str(error)
+    except NewerStore:
+        raise
+    except StoreError as error:
+        if not isinstance(place, Path):
             raise
-        except StoreError as error:
-            if not isinstance(place, Path):
-                raise
-            yield str(error)  # `serve` logs it, and works without
+        yield Impairment(error)  # `serve` logs it, and works without
 
 
 PARTS: dict[str, Callable[[Config], Iterator[str]]] = {
+    "prewarm": _prewarm,
     "keys": _keys,
     "certificate": _certificate,
     "mcp": _mcp,
     "address": _address,
-    "model": _model,
     "state": _state,
+    "model": _model,
     "store": _store,
 }
 """Parts in the order in which `serve` needs them."""

@@ -84,10 +84,10 @@ def find_or_pull(model: str, folder: Path, report: Report | None = None) -> Path
         return path
     if (source := catalog.CATALOG.get(model)) is not None:
         return _pull(source, folder, report)
-    raise catalog.CatalogError(_not_found(model, folder))
+    raise catalog.CatalogError(not_found(model, folder))
 
 
-def _not_found(model: str, folder: Path) -> str:
+def not_found(model: str, folder: Path) -> str:
     """Return the error message for a name that is neither a model nor a GGUF file."""
     lists = "`responsed models` lists the available models"
     if model.lower().startswith("file:"):

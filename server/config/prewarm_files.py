@@ -26,7 +26,7 @@ def _body(path: Path) -> bytes:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"prewarm: {path} cannot be read: {error.strerror}") from error
+        raise ConfigError(f"--prewarm: {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"prewarm: {path} is not encoded in UTF-8") from error
+        raise ConfigError(f"--prewarm: {path} is not encoded in UTF-8") from error
     return text.encode() if path.suffix == ".json" else msgspec.json.encode({"instructions": text})

@@ -8,6 +8,7 @@ from server.store.errors import NewerStore, OlderStore, StoreError
 from server.store.eviction import Limits, Missing, StoreUsage
 from server.store.inventory import Entry, Inventory
 from server.store.locations import Place, PostgresURL, open_database, open_inventory
+from server.store.open_stores import check_openable
 from server.store.responses import Store, Stored
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "StoreUsage",
     "Stored",
     "StoredItem",
+    "check_openable",
     "open_database",
     "open_inventory",
     "split",

@@ -4,7 +4,9 @@ They are neither created, migrated nor renamed here.
 """
 
 import fcntl
+import os
 import sqlite3
+import tempfile
 from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
@@ -13,7 +15,7 @@ from server.store.database import Row, Schema
 from server.store.deletions import ALL, Deletions
 from server.store.errors import NewerStore, OlderStore, StoreError, translated
 from server.store.postgres import LIVING, PostgresDatabase
-from server.store.sqlite import APPLICATION_ID, BUSY_SECONDS
+from server.store.sqlite import BUSY_SECONDS, check_ours
 
 TABLES = "items, conversations, responses, entries"
 SIZE = """
@@ -92,15 +94,12 @@ class OpenSQLiteStore:
         self._connection.close()
 
     def _check(self, schema: Schema) -> None:
-        for pragma in ("foreign_keys = ON", "secure_delete = ON"):
-            self._connection.execute(f"PRAGMA {pragma}")
-        (application_id,), (version,) = (
-            self._connection.execute(f"PRAGMA {name}").fetchone() for name in ("application_id", "user_version")
-        )
         if not self._size():  # of a server whose disk was full
             raise OlderStore(f"{self._path} is empty; start the server, which makes its tables")
-        if application_id != APPLICATION_ID:
-            raise StoreError(f"{self._path} is not a file of responsed; see --state-dir and --store")
+        check_ours(self._connection, self._path)
+        for pragma in ("foreign_keys = ON", "secure_delete = ON"):
+            self._connection.execute(f"PRAGMA {pragma}")
+        ((version,),) = self._connection.execute("PRAGMA user_version")
         if version > schema.version:
             raise NewerStore(self._path, version, schema.version)
         if version < schema.version:
@@ -114,6 +113,17 @@ class OpenSQLiteStore:
         """Return the bytes of the file and of its log of changes."""
         log = self._path.with_name(f"{self._path.name}-wal")
         return self._path.stat().st_size + (log.stat().st_size if log.exists() else 0)
+
+
+def check_openable(path: Path) -> bool:
+    """Return True if the file exists, False if a server could create it. Raises StoreError if it may not be written."""
+    with translated(path):
+        if path.exists():
+            os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+            return True
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        tempfile.TemporaryFile(dir=path.parent).close()
+        return False
 
 
 class OpenPostgresStore:

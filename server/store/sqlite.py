@@ -11,12 +11,12 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from server.store.damaged_copies import put_aside
 from server.store.database import Database, Row, Schema
-from server.store.errors import ADVICE, DAMAGED, NewerStore, StoreError, code, translated
+from server.store.errors import ADVICE, DAMAGED, NewerStore, StoreError, code, foreign, translated
 
 LOCK_SECONDS = 1.0
 """Seconds to wait until another server unlocks the file."""
@@ -67,7 +67,7 @@ class SQLiteDatabase(Database):
         try:
             with translated(path):
                 if not self._prepare():
-                    self._check_ours()
+                    check_ours(self._connection, path)
                     self.close()
                     put_aside(path)
                     self._connection = self._connect()
@@ -174,8 +174,7 @@ class SQLiteDatabase(Database):
 
     def _migrate(self, version: int) -> bool:
         """Bring the tables to the version of this program; return False if they are damaged."""
-        if not self._is_ours():
-            self._check_ours()
+        check_ours(self._connection, self._path)
         if version > self._schema.version:
             raise NewerStore(self._path, version, self._schema.version)
         if version < 1 or list(self._connection.execute("PRAGMA quick_check(1)")) != [("ok",)]:
@@ -189,18 +188,19 @@ class SQLiteDatabase(Database):
         """Execute statements and set the version, in one transaction."""
         self._connection.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {version}; COMMIT;")
 
-    def _check_ours(self) -> None:
-        """Raise StoreError for a file of another program. An unreadable file is ours if it has our name."""
-        ours = self._path.name == NAME
-        with suppress(sqlite3.DatabaseError):
-            ours = self._is_ours()
-        if not ours:
-            raise StoreError(f"{self._path} is not a file of responsed; choose another file with --store")
 
-    def _is_ours(self) -> bool:
-        ((application_id,),) = self._connection.execute("PRAGMA application_id")
-        tables = {name for (name,) in self._connection.execute("SELECT name FROM sqlite_schema")}
-        return application_id == APPLICATION_ID or tables >= OLD_TABLES
+def check_ours(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise StoreError for a file of another program. An unreadable file is ours if it has our name."""
+    try:
+        ((application_id,),) = connection.execute("PRAGMA application_id")
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
+        ours = application_id == APPLICATION_ID or tables >= OLD_TABLES
+    except sqlite3.DatabaseError as error:
+        if code(error) not in DAMAGED:
+            raise
+        ours = path.name == NAME
+    if not ours:
+        raise foreign(path)
 
 
 def _locked(descriptor: int) -> bool:

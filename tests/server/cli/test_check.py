@@ -2,7 +2,8 @@
 
 import re
 import socket
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ from server.cli.store import store_place
 from server.config.config import Config
 from server.config.file import ConfigError
 from server.listening.sockets import listening_sockets
+from server.store.errors import StoreError
 from server.store.locations import PostgresURL, open_database
 from tests.server.store.cluster import Cluster
 from tests.support import model_files
@@ -42,6 +44,14 @@ FAULTS: list[tuple[list[str], ExitStatus, str]] = [
         "failed  store: postgresql://127.0.0.1:1/x: connection failed: ",
     ),
     (["--model", "/none.gguf"], ExitStatus.MODEL, "failed  model: there is no file and no model '/none.gguf'"),
+    (["--model", "/"], ExitStatus.MODEL, "failed  model: '/' is a folder; name a .gguf file in it (it has none)"),
+    (
+        ["--model", "/none.gguf", "--state-dir", "/proc/1/x"],
+        ExitStatus.RESOURCES,
+        "failed  model: there is no file and no model '/none.gguf'",
+    ),
+    (["--prewarm", "/none"], ExitStatus.USAGE, "failed  prewarm: --prewarm: /none cannot be read: No such file"),
+    (["--prewarm", __file__], ExitStatus.OK, "ok      prewarm: 1 file readable"),
     (["--chat-template", "/none"], ExitStatus.USAGE, "failed  model: --chat-template /none cannot be read (No such"),
     (["--threads", "1000"], ExitStatus.USAGE, "failed  model: 1000 threads on"),
     (["--state-dir", "/proc/1/x"], ExitStatus.RESOURCES, "failed  state: --state-dir /proc/1/x cannot be written"),
@@ -62,7 +72,10 @@ def test_check_names_each_fault_and_returns_the_status_of_serve(
     assert main(["check", *defaults, *flags]) == status
     lines = capsys.readouterr().out.splitlines()
     assert any(each.startswith(line) for each in lines), lines
-    assert all(re.match(r"(ok|failed)  +(keys|certificate|mcp|address|model|state|store): ", each) for each in lines)
+    assert all(
+        re.match(r"(ok|warning|failed) +(prewarm|keys|certificate|mcp|address|model|state|store): ", each)
+        for each in lines
+    )
 
 
 def test_check_of_a_default_state_folder_that_cannot_be_written_warns(
@@ -79,6 +92,53 @@ def test_check_of_a_default_state_folder_that_cannot_be_written_warns(
             "name a folder that you may write to"
         )
     ]
+
+
+def foreign(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE photos (name TEXT)")
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "prepare", "fault"),
+    [
+        ("photos.db", foreign, " is not a file of responsed; choose another file with --store"),
+        (
+            "letter.txt",
+            lambda path: path.write_text("Dear Ann"),
+            " is not a file of responsed; choose another file with --store",
+        ),
+        (
+            "folder",
+            Path.mkdir,
+            " (Is a directory) cannot be written; check the permissions, or choose another file with --store",
+        ),
+        (
+            "file/new.db",
+            lambda path: path.parent.write_text(""),
+            " (File exists) cannot be written; check the permissions, or choose another file with --store",
+        ),
+    ],
+)
+def test_check_of_a_file_with_which_serve_stores_nothing_warns(
+    name: str, prepare: Callable[[Path], object], fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, store = model_files.spm(tmp_path / "model.gguf"), tmp_path / name
+    prepare(store)
+    command = ["check", "--model", str(model), "--port", "0", "--state-dir", str(tmp_path), "--store", str(store)]
+    assert main(command) == ExitStatus.OK
+    lines = [each for each in capsys.readouterr().out.splitlines() if "store: " in each]
+    assert lines == [f"warning store: {store}{fault}"]
+    with pytest.raises(StoreError, match=re.escape(fault)):  # as `serve` does
+        open_database(store)
+
+
+def test_check_of_wrong_keys_names_the_fault_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = model_files.spm(tmp_path / "model.gguf")
+    command = ["check", "--model", str(model), "--port", "0", "--state-dir", str(tmp_path), "--api-key-file", "/none"]
+    assert main(command) == ExitStatus.USAGE
+    assert capsys.readouterr().out.count("failed  ") == 1
 
 
 def test_check_of_a_disk_with_less_room_than_the_limits_warns(

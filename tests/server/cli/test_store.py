@@ -187,7 +187,7 @@ REFUSED = [
     (lambda path: None, ["ls", "--store", "off"], ExitStatus.USAGE, "the settings turn the store off; name a file"),
     (lambda path: path.unlink(), ["ls"], ExitStatus.USAGE, "there is no store at {path} that you may read"),
     (newer, ["ls"], ExitStatus.USAGE, "{path} was written by a newer responsed (tables of version 99; this one reads"),
-    (theirs, ["purge", "--all"], ExitStatus.RESOURCES, "{path} is not a file of responsed; see --state-dir and"),
+    (theirs, ["purge", "--all"], ExitStatus.RESOURCES, "{path} is not a file of responsed; choose another file"),
     (lambda path: path.write_bytes(b""), ["ls"], ExitStatus.RESOURCES, "{path} is empty; start the server, which"),
     (
         lambda path: path.write_bytes(b"SQLite format 3\0" + bytes(5000)),

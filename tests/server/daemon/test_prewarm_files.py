@@ -45,10 +45,10 @@ async def test_prewarmed_files_are_cached_before_the_first_request(
 
 
 def test_read_files_of_missing_or_binary_file_names_it(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"^prewarm: .*/none cannot be read: No such file or directory$"):
+    with pytest.raises(ConfigError, match=r"^--prewarm: .*/none cannot be read: No such file or directory$"):
         read_prewarm_files([tmp_path / "none"])
     (tmp_path / "binary").write_bytes(b"\xff")
-    with pytest.raises(ConfigError, match=r"^prewarm: .*/binary is not encoded in UTF-8$"):
+    with pytest.raises(ConfigError, match=r"^--prewarm: .*/binary is not encoded in UTF-8$"):
         read_prewarm_files([tmp_path / "binary"])
 
 
