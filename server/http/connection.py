@@ -30,6 +30,7 @@ MAX_FAULT_CHARACTERS = 200
 
 TOO_LARGE = 431
 """Status of a request with a head that is too large (RFC 6585, 5)."""
+LARGE_HEAD = "The head is too large: send shorter headers, or start the server with a larger --max-header-kilobytes."
 
 DEFAULT_OPTIONS = HTTPOptions()
 
@@ -236,7 +237,10 @@ class Connection:
             return
         reason = str(fault)[:MAX_FAULT_CHARACTERS]
         log.info("unreadable request: %r", reason.partition(": ")[0])  # the rest quotes the input, perhaps a key
-        error = Malformed(f"The request is not valid HTTP/1.1: {reason}.", status=fault.error_status_hint)
+        message = (
+            LARGE_HEAD if fault.error_status_hint == TOO_LARGE else f"The request is not valid HTTP/1.1: {reason}."
+        )
+        error = Malformed(message, status=fault.error_status_hint)
         body = error.body()
         head = self._head(error.status, [*JSON, (b"content-length", b"%d" % len(body))])
         await self._stream.write(head if self._method == b"HEAD" else head + body)

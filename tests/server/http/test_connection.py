@@ -155,6 +155,13 @@ async def test_invalid_request_gets_an_error_with_the_reason() -> None:
         assert answer.headers["connection"] == "close"
 
 
+async def test_error_of_too_large_a_head_names_the_setting() -> None:
+    async with served() as running, await Client.to(running) as client:
+        await client.send(head("GET / HTTP/1.1", "Host: localhost", "x: " + "y" * 70_000))
+        answer = await client.answer()
+    assert "--max-header-kilobytes" in answer.json["error"]["message"]
+
+
 async def test_invalid_request_is_logged_without_its_content(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     async with served() as running:
