@@ -101,7 +101,7 @@ class ConstraintBuilder:
             (_with_skeleton, self._brief),
             (_with_any_object, self._brief),
         ):
-            tools = {tool.name: weakened(tool, self._function(tool)) for tool in spec.all_tools}
+            tools = {tool.name: weakened(tool, self._function(tool)) for tool in spec.all_specs}
             try:
                 return _marked(self._grammars(spec, tools, assembler), spec, tools)
             except GrammarError as error:

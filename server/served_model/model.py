@@ -128,7 +128,7 @@ class ServedModel:
         """Return the constraints of the answer to a request. Raises InvalidRequest."""
         called = {call.name for message in prepared.messages for call in message.calls}
         asked = constraint_spec(prepared.request.format, prepared.schema_field, prepared.toolbox, called)
-        if asked.format is None and not asked.all_tools and asked.uncallable is None:
+        if asked.format is None and not asked.all_specs and asked.uncallable is None:
             return UNCONSTRAINED
         return await self._compiled(self._constraints.build, asked)
 

@@ -32,7 +32,7 @@ class ConstraintSpec(Struct, frozen=True):
     """JSON schema of the answer."""
     field: str
     """Field of the request that has the schema, for errors."""
-    all_tools: tuple[ToolSpec, ...]
+    all_specs: tuple[ToolSpec, ...]
     """All tools of the request."""
     specs: tuple[ToolSpec, ...]
     """Tools that can be called."""
@@ -48,10 +48,10 @@ def constraint_spec(format_: Format, field: str, toolbox: Toolbox, called: Itera
     """Return what a request asks for. `called`: functions in the conversation's past calls."""
     names = None
     if not toolbox.specs:
-        found = sorted({*called, *(spec.name for spec in toolbox.all_tools)})
+        found = sorted({*called, *(spec.name for spec in toolbox.all_specs)})
         names = tuple(found) if found or toolbox.choice == "none" else None
     return ConstraintSpec(
-        _schema(format_), field, toolbox.all_tools, toolbox.specs, toolbox.must_call, toolbox.max_calls, names
+        _schema(format_), field, toolbox.all_specs, toolbox.specs, toolbox.must_call, toolbox.max_calls, names
     )
 
 
@@ -73,4 +73,4 @@ def tool_size(spec: ToolSpec) -> int:
 
 def constraints_size(spec: ConstraintSpec, made: OutputConstraints | None) -> int:
     """Return the approximate bytes of a spec and its constraints."""
-    return getsizeof(spec.format) + sum(map(tool_size, spec.all_tools)) + (0 if made is None else made.grammars.size)
+    return getsizeof(spec.format) + sum(map(tool_size, spec.all_specs)) + (0 if made is None else made.grammars.size)

@@ -29,7 +29,8 @@ from server.tools.tool_spec import ToolSpec, by_name, qualified_name
 class Toolbox(Struct, frozen=True):
     echo: tuple[ToolEcho, ...] = ()
     choice: ToolChoice = "auto"
-    all_tools: tuple[ToolSpec, ...] = ()
+    all_specs: tuple[ToolSpec, ...] = ()
+    """All functions of the request."""
     specs: tuple[ToolSpec, ...] = ()
     """Functions that `choice` allows."""
     skipped: tuple[str, ...] = ()
@@ -60,6 +61,7 @@ class Toolbox(Struct, frozen=True):
 
     @property
     def tools(self) -> tuple[Tool, ...]:
+        """Functions that `choice` allows, as the prompt has them."""
         return tuple(spec.tool for spec in self.specs)
 
     @property
@@ -70,8 +72,8 @@ class Toolbox(Struct, frozen=True):
     @property
     def found(self) -> dict[str, str]:
         """Description of each tool that a search has found, by its name for the model."""
-        found = [spec.tool for spec in self.all_tools if spec.found]
-        return {tool.name: _description(tool) for tool in found} if len(found) < len(self.all_tools) else {}
+        found = [spec.tool for spec in self.all_specs if spec.found]
+        return {tool.name: _description(tool) for tool in found} if len(found) < len(self.all_specs) else {}
 
     @property
     def calls(self) -> dict[str, ToolCallStarted]:
@@ -103,9 +105,9 @@ def toolbox(
     reader.read(raws)
     for item in additional:
         reader.read(item.tools, item.place, replaces=True, found=item.found)
-    all_tools = tuple(reader.specs.values())
-    effective, specs = read_choice(choice, all_tools, nested)
-    return Toolbox(reader.echo, effective, all_tools, specs, tuple(reader.skipped), parallel)
+    all_specs = tuple(reader.specs.values())
+    effective, specs = read_choice(choice, all_specs, nested)
+    return Toolbox(reader.echo, effective, all_specs, specs, tuple(reader.skipped), parallel)
 
 
 def _description(tool: Tool) -> str:
