@@ -143,7 +143,7 @@ class Snapshots:
         return [path for _, path in sorted(found, reverse=True)]
 
     def _lock_folder(self) -> bool:
-        """Mark the folder as used. Return True if no other server uses it."""
+        """Mark the folder as used. Return True if this process had not done so, and no other server uses it."""
         if self._lock is not None:
             return False
         self._lock = os.open(self._folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
