@@ -39,11 +39,11 @@ def messages_of(request: Request, past: Sequence[msgspec.Raw] = (), toolbox: Too
     The input may be empty or missing if there is a past. Raises InvalidRequest if the input has nothing that the model
     can read, or a part that a text model cannot read.
     """
+    reader, note = InputReader(toolbox.found), format_note(request.format, toolbox)
     if _is_beginning(request, past, toolbox):
-        return _beginning(request, toolbox)
+        return prompt_messages((), reader, request.instructions, note=note, open_ended=True)
     if request.input is None and not past:
         raise InvalidRequest("`input` is missing: send a text or a list of items.", param="input")
-    reader = InputReader(toolbox.found)
     earlier = list(reader.entries(past, past_field(request), past=True))
     new = list(_input_entries(request.input, reader))
     if request.input or not past:
@@ -51,7 +51,6 @@ def messages_of(request: Request, past: Sequence[msgspec.Raw] = (), toolbox: Too
     entries = without_compacted([*earlier, *new])
     if request.reasoning is not None and request.reasoning.context == "current_turn":
         entries = _without_earlier_reasoning(entries)
-    note = format_note(request.format, toolbox)
     return prompt_messages(entries, reader, request.instructions, note=note)
 
 
@@ -67,14 +66,6 @@ def _is_beginning(request: Request, past: Sequence[msgspec.Raw], toolbox: Toolbo
     return not (request.input or past) and request.prewarms and bool(request.instructions or toolbox.specs)
 
 
-def _beginning(request: Request, toolbox: Toolbox) -> PromptMessages:
-    """Return the messages before the user's first one, to prewarm them."""
-    leading = [Message("system", request.instructions)] if request.instructions else []
-    messages = merge_system_messages(leading, format_note(request.format, toolbox))
-    items = (ItemText(INSTRUCTIONS, request.instructions),) if request.instructions else ()
-    return PromptMessages(tuple(messages), (), open_ended=True, items=items)
-
-
 def format_note(format_: Format, toolbox: Toolbox) -> str:
     """Return the sentence that describes the format to the model; empty if its answer must be a call."""
     return "" if toolbox.must_call else formats.prompt_text(format_, with_calls=bool(toolbox.specs))
@@ -86,17 +77,20 @@ def prompt_messages(
     instructions: str | None = None,
     name: str = "input",
     note: str = "",
+    open_ended: bool = False,
 ) -> PromptMessages:
     """Return the messages of entries, which `reader` has read, with `note` after the instructions.
 
-    `name`: field of the request that the entries come from. Raises InvalidRequest if there is nothing to answer.
+    `name`: field of the request that the entries come from. Raises InvalidRequest if there is nothing to answer, unless
+    the prompt is `open_ended`.
     """
-    _require_content(entries, reader.skipped, name)
+    if not open_ended:
+        _require_content(entries, reader.skipped, name)
     leading = [Message("system", instructions)] if instructions else []
     messages = merge_system_messages([*leading, *to_messages([each.entry for each in entries])], note)
     first = [ItemText(INSTRUCTIONS, instructions)] if instructions else []
     items = (*first, *item_texts(entries, reader.content.breakpoints))
-    return PromptMessages(tuple(messages), tuple(reader.skipped), items=items)
+    return PromptMessages(tuple(messages), tuple(reader.skipped), open_ended, items)
 
 
 def _input_entries(input_: str | list[msgspec.Raw] | None, reader: InputReader) -> Iterator[PlacedEntry]:
