@@ -176,8 +176,9 @@ async def test_answers_of_gemma_3_after_reuse_equal_those_without(gemma3: Path) 
         second = turn(past, "And now name one thing that it does not own.")
         found = [await ask(second), await ask(first)]
     assert cold.cached_tokens == 0
-    assert len(past) - 1 <= min(following.cached_tokens, found[0].cached_tokens)
-    assert found[1].cached_tokens == first.checkpoints[-1]
+    assert following.cached_tokens == len(past) - 1
+    # The end of the answer is saved too if the thread was idle after it; it is too near to the checkpoint otherwise.
+    assert all(first.checkpoints[-1] <= answer.cached_tokens < len(past) for answer in found)
     assert_equal_but_for_near_ties(found[0], await fresh(model, second))
     assert_equal_but_for_near_ties(found[1], cold)
     model.close()
