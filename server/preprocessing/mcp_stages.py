@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from server.generation import GenerationSpec, NextStage, Stage
 from server.mcp import call_item
 from server.postprocessing import Processor
-from server.prompt import PreparedRequest
+from server.prompt import McpServers, PreparedRequest
 from server.protocol.builtin_calls import McpCall, McpHTTPError
 from server.protocol.errors import InvalidRequest
 from server.protocol.response import Response
@@ -39,7 +39,9 @@ class McpStages:
         made: int = 0,
     ) -> None:
         """`processor`: of the first job. `made`: calls that the response has made."""
+        assert prepared.mcp, "a request with a call has servers"
         self._prepared = prepared
+        self._session = prepared.mcp
         self._next_job = next_job
         self._work = work
         self._processor = processor
@@ -49,11 +51,11 @@ class McpStages:
 
     async def follow(self, response: Response, call: McpCall | None) -> Stage | None:
         """Execute the call, and return the stage that answers with its output; None if no call waits."""
-        if call is None or self._prepared.mcp is None:
+        if call is None:
             return None
         self._left -= 1
         self._written += self._processor.output_tokens
-        called = await self._prepared.mcp.call(call, response)
+        called = await self._session.call(call, response)
         result, stage = await _fitting(called, partial(self._stage, response, call))
         self._processor = stage.processor
         return replace(stage, inputs=(result,), adds_usage=True, follow=self.follow)
@@ -62,7 +64,7 @@ class McpStages:
         """Return the stage that answers with the result of a call. Raises InvalidRequest if that is too long."""
         items = [Raw(msgspec.json.encode(item)) for item in response.output]
         items.append(call_item(call.id, call.server_label, call.name, call.arguments, result))
-        prepared = await _continued(self._work, self._prepared, items)
+        prepared = await _continued(self._work, self._prepared, self._session, items)
         return await self._next_job(after_call(prepared, calls=self._left > 0), self._written)
 
 
@@ -91,14 +93,14 @@ class ListStages:
         The prompt is made in a further step, so that the list's end is sent before it, and whatever it raises.
         """
         if not self._session.unlisted:
-            return await self._behind_lists()
+            return await self._after_lists()
         listed = await self._session.list_tools()
         self._session = self._session.with_list(listed)
         return self._without_job((listed, *self.inputs), self.follow)
 
-    async def _behind_lists(self) -> Stage:
+    async def _after_lists(self) -> Stage:
         """Return the stage of the request that has all its tools. Raises InvalidRequest."""
-        prepared = await _continued(self._work, replace(self._prepared, mcp=self._session), ())
+        prepared = await _continued(self._work, self._prepared, self._session)
         if self._session.approved:
             calls = ApprovedStages(prepared, self._first_stage, self._work)
             return self._without_job(self._session.approved[0], calls.follow)
@@ -112,7 +114,9 @@ class ApprovedStages:
     """Stages of calls that the user has approved, one after another, before the model's first job."""
 
     def __init__(self, prepared: PreparedRequest, first_stage: FirstStage, work: WorkThread) -> None:
+        assert prepared.mcp, "a request with a call has servers"
         self._prepared = prepared
+        self._session = prepared.mcp
         self._first_stage = first_stage
         self._work = work
         self._made = 0
@@ -120,22 +124,20 @@ class ApprovedStages:
     async def follow(self, response: Response, call: McpCall | None) -> Stage:
         """Execute the call, and return the stage that follows it."""
         assert call, "these stages begin with a call"
-        assert self._prepared.mcp, "a request with a call has servers"
         self._made += 1
-        called = await self._prepared.mcp.call(call, response)
-        result, (self._prepared, stage) = await _fitting(called, partial(self._stage, call))
+        called = await self._session.call(call, response)
+        result, (self._session, stage) = await _fitting(called, partial(self._stage, call))
         return replace(stage, inputs=(result, *stage.inputs))
 
-    async def _stage(self, call: McpCall, result: McpCallFinished) -> tuple[PreparedRequest, Stage]:
-        """Return the request with the result of a call, and the stage after it. Raises InvalidRequest."""
-        assert self._prepared.mcp, "a request with a call has servers"
-        session = self._prepared.mcp.with_result(call, result)
-        prepared = await _continued(self._work, replace(self._prepared, mcp=session), ())
+    async def _stage(self, call: McpCall, result: McpCallFinished) -> tuple[McpServers, Stage]:
+        """Return the servers with the result of a call, and the stage after it. Raises InvalidRequest."""
+        session = self._session.with_result(call, result)
+        prepared = await _continued(self._work, self._prepared, session)
         limit = prepared.request.max_tool_calls or MAX_CALLS
         stage = await self._first_stage(after_call(prepared, calls=self._made < limit), self._made)
         if session.approved:  # the stage has shown that the result fits
             stage = replace(stage, inputs=session.approved[0], runs=False, follow=self.follow)
-        return prepared, stage
+        return session, stage
 
 
 async def _fitting(
@@ -151,12 +153,13 @@ async def _fitting(
     return result, await stage(result)
 
 
-async def _continued(work: WorkThread, prepared: PreparedRequest, items: Sequence[Raw]) -> PreparedRequest:
-    """Return the request with further items after its input."""
-    assert prepared.mcp, "a request with a call has servers"
+async def _continued(
+    work: WorkThread, prepared: PreparedRequest, session: McpServers, items: Sequence[Raw] = ()
+) -> PreparedRequest:
+    """Return the request with its servers at present, and with further items after its input."""
     assert prepared.continued, "a request with servers can go on"
     size = sum(len(message.content) for message in prepared.messages)
-    return await work.run(size, prepared.continued, prepared.mcp, items)
+    return await work.run(size, prepared.continued, session, items)
 
 
 def after_call(prepared: PreparedRequest, calls: bool) -> PreparedRequest:
