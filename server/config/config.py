@@ -171,7 +171,9 @@ class Config(Struct, frozen=True):
     ] = ()
 
     slots: Annotated[int, SLOTS, "Number of responses to generate at the same time (default: {})"] = 2
-    queue: Annotated[int, COUNT, "Number of requests that may wait for a slot; more get a 503 (default: {})"] = 16
+    queue: Annotated[
+        int, COUNT, "Number of requests of each lane that may wait for a slot; more get a 503 (default: {})"
+    ] = 16
     cache_megabytes: Annotated[
         int | None,
         MEGABYTES,
