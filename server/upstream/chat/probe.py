@@ -11,7 +11,7 @@ import msgspec
 import trio
 from msgspec import Struct
 
-from server.upstream.transport import REFUSALS, MissingFields, UpstreamClient, UpstreamFault, faults, shallow
+from server.upstream.transport import MissingFields, UpstreamClient, UpstreamFault, faults, shallow
 
 PROBE_SECONDS = 120.0
 """Seconds for all requests to one upstream. Fields that are left then count as present."""
@@ -152,7 +152,7 @@ class Probe:
         try:
             return await self._answer(max_tokens, **fields)
         except UpstreamFault as fault:
-            if fault.kind not in REFUSALS:
+            if not fault.refuses:
                 raise
             return None
 

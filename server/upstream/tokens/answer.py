@@ -21,7 +21,7 @@ from server.upstream.tokens.masks import Masks
 from server.upstream.tokens.outputs import AnswerOutputs
 from server.upstream.tokens.parts import AnswerParts
 from server.upstream.tokens.servers import AnswerPart, Continuation, TokenServer, continued, grammar_text
-from server.upstream.transport import REFUSALS, Attempt, OutputMismatch, UpstreamClient, UpstreamFault, faults
+from server.upstream.transport import Attempt, OutputMismatch, UpstreamClient, UpstreamFault, faults
 
 DRAIN_SECONDS = 1.0
 """Seconds for the numbers after the last token."""
@@ -105,7 +105,7 @@ class TokenAnswer:
         try:
             await self._stream()
         except UpstreamFault as fault:
-            if self._outputs.upstream_writes or fault.kind not in REFUSALS:
+            if self._outputs.upstream_writes or not fault.refuses:
                 raise
         finally:
             self._grammar, self._tokens.by_grammar = "", False

@@ -19,7 +19,7 @@ from server.upstream.tokens.parts import AnswerParts
 from server.upstream.tokens.servers import NEUTRAL, Continuation, Syntax, TokenServer
 from server.upstream.tokens.sglang import SglangServer
 from server.upstream.tokens.vllm import VllmServer
-from server.upstream.transport import REFUSALS, MissingFields, UpstreamClient, UpstreamFault, faults
+from server.upstream.transport import MissingFields, UpstreamClient, UpstreamFault, faults
 
 PROBE_SECONDS = 120.0
 """Seconds for all requests to one upstream. Fields that are left then count as present."""
@@ -158,7 +158,7 @@ class TokenProbe:
         try:
             return (await self._answer(max_tokens, sampling, **fields))[0]
         except UpstreamFault as fault:
-            if fault.kind not in REFUSALS:
+            if not fault.refuses:
                 raise
             return None
 

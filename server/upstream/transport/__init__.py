@@ -16,14 +16,13 @@ from server.upstream.transport.client import ClientTimeouts, UpstreamClient
 from server.upstream.transport.depth import shallow
 from server.upstream.transport.event_stream import DONE, EventData, EventTooLong
 from server.upstream.transport.faults import BROKEN_OFF, OutputMismatch, UpstreamFault
-from server.upstream.transport.missing_fields import MIN_TOP_P, REFUSALS, MissingFields, lacking_anywhere
+from server.upstream.transport.missing_fields import MIN_TOP_P, MissingFields, lacking_anywhere
 
 __all__ = [
     "BROKEN_OFF",
     "DONE",
     "EVENT_STREAM",
     "MIN_TOP_P",
-    "REFUSALS",
     "Address",
     "Ask",
     "Attempt",

@@ -14,6 +14,9 @@ DECODING_ERRORS = (ValueError, RecursionError, LookupError, OverflowError)
 BROKEN_OFF = ("abort", "error", "cancelled")
 """Values of `finish_reason` for answers that are not complete (vLLM, SGLang, OpenRouter)."""
 
+REFUSALS = ("http_400", "http_404", "http_415", "http_422", "http_500", "http_501")
+"""Kinds of faults that mean a refusal of the request's fields, if the request without them works."""
+
 HIDDEN = "[key]"
 MAX_QUOTED = 300
 """Characters of an upstream's own message in an error."""
@@ -94,6 +97,11 @@ class UpstreamFault(Exception):
         if secret:
             self.error.message = self.error.message.replace(secret, HIDDEN)
             self.args = (self.error.message,)
+
+    @property
+    def refuses(self) -> bool:
+        """True if the upstream refuses the request's fields, provided that the request without them works."""
+        return self.kind in REFUSALS
 
     @property
     def away(self) -> bool:

@@ -4,9 +4,6 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-REFUSALS = ("http_400", "http_404", "http_415", "http_422", "http_500", "http_501")
-"""Kinds of faults that mean a refusal of the request's fields, if the request without them works."""
-
 MIN_TOP_P = 1e-6
 """Instead of a `top_p` of 0, which vLLM and SGLang refuse: only the most likely token is left."""
 
