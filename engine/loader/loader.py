@@ -13,7 +13,7 @@ from engine.backends import BackendChoice
 from engine.backends.ctransformers import model as ctrans
 from engine.chat_template import ChatTemplate, sources
 from engine.gguf import FileFacts, GGUFError, file_facts, kinds
-from engine.loader import footprint, kv_cache, machine, memory_check, model_file
+from engine.loader import footprint, kv_cache, machine, memory_check, model_file, thread_check
 from engine.loader.options import Options, context, thread_counts
 from engine.loader.probe import PROBE_VERSION, probe
 from engine.loader.probe_cache import ProbeCache, identity
@@ -55,8 +55,8 @@ def nothing() -> None:
 
 
 def load(path: Path, options: Options, cache: Path, meanwhile: Callable[[], object] = nothing) -> Loaded:
-    """Load a model. Raises GGUFError, TemplateError, ModelError. `cache` is the folder for rewritten copies and probe
-    results.
+    """Load a model. Raises GGUFError, TemplateError, ModelError, OSError. `cache` is the folder for rewritten copies
+    and probe results.
 
     `meanwhile` runs in another thread while the engine opens the file, which takes most of the time and no Python.
     """
@@ -96,7 +96,7 @@ class _File:
     """A model file whose header was read and fits this machine."""
 
     def __init__(self, path: Path, options: Options, cache: Path, meanwhile: Callable[[], object] = nothing) -> None:
-        """Raises GGUFError, TemplateError, ModelError."""
+        """Raises GGUFError, TemplateError, ModelError, OSError."""
         process = machine.resident()
         self._path = path
         self._options = options
@@ -116,6 +116,7 @@ class _File:
             log.warning("%s: its %s is beyond its vocabulary and is ignored", path.name, key)
         self._n_ctx = context(self.header, options.n_ctx)
         self._threads = thread_counts(options.threads, options.threads_batch)
+        thread_check.check(max(self._threads.decode, self._threads.batch))
         kv_cache.check_type(self.header, options.backend_options)
         plan = footprint.LoadPlan(
             path, self.header, self._n_ctx, options.n_slots, options.backend_options, process, options.prefix_cache

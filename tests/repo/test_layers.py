@@ -150,7 +150,7 @@ ALONE = {
     },
     "minijinja": {"engine.chat_template.compiled_template"},
     "sqlite3": {"server.store.errors", "server.store.open_stores", "server.store.sqlite"},
-    "threading": {"server.systemd.notifier"},
+    "threading": {"engine.loader.thread_check", "server.systemd.notifier"},
     "tokenizers": {"engine.tokenizer.encoders"},
     "tomli_w": {"server.config.file"},
     "wsproto": {"server.websocket.handshake", "server.websocket.message", "server.websocket.socket"},
