@@ -2,7 +2,7 @@
 
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -54,8 +54,16 @@ class Compared(Struct, frozen=True):
 
 
 class PromptComparisons:
-    def __init__(self, vocabulary: Vocabulary, store: AsyncStore | None, work: WorkThread) -> None:
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        effort: Callable[[str | None], str | None],
+        store: AsyncStore | None,
+        work: WorkThread,
+    ) -> None:
+        """`effort`: returns the reasoning effort in effect."""
         self._bytes_of = vocabulary.bytes_of
+        self._effort = effort
         self._store = store
         self._work = work
         self._recent = RecentPrompts()
@@ -70,7 +78,7 @@ class PromptComparisons:
         asked = request.prompt_cache_options
         named = None if asked is None else asked.comparison_response_id
         old = self._earlier(named or request.previous_response_id, client, group)
-        new = NewPrompt(array("i", tokens), prepared.items, _settings(prepared))
+        new = NewPrompt(array("i", tokens), prepared.items, self._settings(prepared))
         self._recent.add(recent_prompt(response_id, client, group, new.tokens, prepared.items[-1].text, new.settings))
         if old is None:
             diagnostics = UNSET if named is None else await self._without_prompt(named)
@@ -93,6 +101,15 @@ class PromptComparisons:
         """Forget the prompts of an affinity group; None: of the deleted response's, or all if that is not known."""
         self._recent.forget(deleted_id, affinity)
 
+    def _settings(self, prepared: PreparedRequest) -> PromptSettings:
+        tools = [(tool.name, tool.description, tool.parameters) for tool in prepared.toolbox.rendered]
+        return PromptSettings(
+            hash(tuple(tools)),
+            hash(msgspec.json.encode(prepared.request.format)),
+            self._effort(options.effort(prepared.request)),
+            sum(item.place.type == "compaction" for item in prepared.items),
+        )
+
     async def _without_prompt(self, response_id: str) -> Diagnostics:
         if self._store is None:
             return ComparisonResponseNotFound()
@@ -108,16 +125,6 @@ def _earlier_prompt(found: CacheComparison, reusable: int, repeated: int) -> Ear
     if repeated < COSTLY_TOKENS:
         return EarlierPrompt(reusable, repeated)
     return EarlierPrompt(reusable, repeated, found.reason or "input_changed", _place(found), _note(found, repeated))
-
-
-def _settings(prepared: PreparedRequest) -> PromptSettings:
-    tools = [(tool.name, tool.description, tool.parameters) for tool in prepared.toolbox.rendered]
-    return PromptSettings(
-        hash(tuple(tools)),
-        hash(msgspec.json.encode(prepared.request.format)),
-        options.effort(prepared.request),
-        sum(item.place.type == "compaction" for item in prepared.items),
-    )
 
 
 def _repeated(old: "array[int]", new: "array[int]") -> int:

@@ -39,7 +39,7 @@ class EmbeddedModel:
         model = self._model = ServedModel(loaded, work)
         self.effort, self.constraints = model.effort, model.constraints
         self._tokens = PromptTokens(config, model)
-        self._comparisons = PromptComparisons(loaded.vocabulary, store, work)
+        self._comparisons = PromptComparisons(loaded.vocabulary, model.effort, store, work)
         self._volatile = volatile.patterns(config.now.volatile)
 
     def check_name(self, name: str | None) -> None:

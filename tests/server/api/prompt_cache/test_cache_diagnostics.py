@@ -65,6 +65,10 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "a format": (
         {"input": "Hello"}, {"input": "Hello"} | TEXT_FORMAT, {"type": "cache_miss", "reason": "text_format_changed"},
     ),
+    "an effort without effect, and a text": (
+        {"input": "Hello"}, {"input": "Holla", "reasoning": {"effort": "high"}},
+        {"type": "cache_miss", "reason": "input_changed"},
+    ),
     "a text": (
         {"input": "Hello"}, {"input": "Holla"}, {"type": "cache_miss", "reason": "input_changed"},
     ),
