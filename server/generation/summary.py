@@ -9,7 +9,7 @@ from msgspec import Raw, Struct
 from engine.job import Lane
 from server.generation.timings import Timings, output_rate
 from server.postprocessing import UpstreamTrace
-from server.protocol.response import Response, Usage
+from server.protocol.response import Extensions, Response, Usage
 from server.stream import evicted_tokens
 
 
@@ -187,7 +187,7 @@ def _upstream_note(trace: UpstreamTrace | None) -> str:
 
 def _outcome(response: Response, why: str) -> str:
     if not why and response.error is not None:
-        why = response.error.code
+        why = (isinstance(response.responsed, Extensions) and response.responsed.fault) or response.error.code
     if not why and response.incomplete_details is not None:
         why = response.incomplete_details.reason
     return f"{response.status} ({why})" if why and response.status != "completed" else str(response.status)

@@ -70,7 +70,7 @@ class Connection:
             log.exception("a connection failed by an internal error")
         if self._fault is not None:
             self._count(self._refusal_of(self._fault))
-            await self._send_fault(self._fault)
+            await self._send_fault(self._fault, client[0])
             await self._stream.finish()
 
     async def _serve_requests(self, client: tuple[str, int]) -> None:
@@ -231,12 +231,13 @@ class Connection:
             return Refusal.TRUNCATED
         return Refusal.HEAD_TOO_LARGE if fault.error_status_hint == TOO_LARGE else Refusal.MALFORMED
 
-    async def _send_fault(self, fault: h11.RemoteProtocolError) -> None:
+    async def _send_fault(self, fault: h11.RemoteProtocolError, client: str) -> None:
         """Send an error for an unreadable request, unless a response has begun."""
         if self._wire.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             return
         reason = str(fault)[:MAX_FAULT_CHARACTERS]
-        log.info("unreadable request: %r", reason.partition(": ")[0])  # the rest quotes the input, perhaps a key
+        # The part after the colon quotes the input, perhaps a key.
+        log.info("unreadable request from %s: %r", client, reason.partition(": ")[0])
         message = (
             LARGE_HEAD if fault.error_status_hint == TOO_LARGE else f"The request is not valid HTTP/1.1: {reason}."
         )

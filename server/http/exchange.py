@@ -165,9 +165,14 @@ class Exchange:
             self.reserved = len(body)
             if self._body_ended:
                 return bytes(body)
-            if (left := deadline - trio.current_time()) <= 0:
-                raise BodyTimeout("The body did not arrive in time; send it faster, or a smaller one.")
-            body += await self._more(min(gap_seconds, left))
+            try:
+                with trio.fail_at(deadline):
+                    body += await self._more(gap_seconds)
+            except trio.TooSlowError as error:
+                raise BodyTimeout(
+                    f"The body did not arrive within {total_seconds:g} s; send it faster, or a smaller one, or start "
+                    "the server with a larger --body-timeout."
+                ) from error
         raise BodyTooLarge(
             f"The body is larger than {limit} bytes; send a smaller one, or start the server with --max-body-megabytes."
         )

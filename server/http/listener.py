@@ -92,7 +92,8 @@ async def serve(
         address, _ = peer_of(stream.socket) or ("", 0)
         with count.admit(address) as admission:
             if admission is not Admission.ADMITTED:
-                refusals.warning("a connection from %s is refused: too many are open", address)
+                limit = "--max-connections" if admission is Admission.RESERVED else "--max-connections-per-address"
+                refusals.warning("a connection from %s is refused: too many are open (%s)", address, limit)
             if admission is Admission.RESERVED:
                 with reserve.enter():
                     await _serve_stream(overloaded, stream, drain, with_short_wait(options))

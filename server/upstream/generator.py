@@ -124,5 +124,5 @@ class UpstreamGenerator:
                 continue  # its answers show its health
             healthy = await self._check(replica)
             if healthy != replica.healthy:
-                log.warning("upstream %s %s", replica.url, "works again" if healthy else "does not answer")
+                log.warning("upstream %s %s", replica.url, "answers" if healthy else "does not answer")
             replica.healthy = healthy

@@ -16,7 +16,7 @@ from server.upstream.forms import ChatForm, TokenForm, UpstreamForm
 from server.upstream.generator import INTERVALS, CheckIntervals, UpstreamGenerator
 from server.upstream.live_model import LiveModel
 from server.upstream.registry import UpstreamRegistry
-from server.upstream.transport import Address, ClientTimeouts, MissingFields, UpstreamClient
+from server.upstream.transport import Address, ClientTimeouts, MissingFields, UpstreamClient, faults
 from server.work_thread import WorkThread
 
 KEY_CREDENTIAL = "upstream-key"
@@ -77,7 +77,9 @@ def _started(config: Config, lacking: MissingFields | None = None) -> UpstreamRe
     registry = UpstreamRegistry(config, _clients(config), _form(config), lacking)
     found = registry.start()
     if not any(each.away or not each.error for each in found):
-        raise NoUpstream(f"no upstream can be used: correct --upstream, or the upstreams. {' '.join(registry.causes)}")
+        raise NoUpstream(
+            f"no upstream can be used: correct --upstream, or the upstreams. {faults.sentences(registry.causes)}"
+        )
     return registry
 
 

@@ -113,8 +113,13 @@ class UpstreamFault(Exception):
 
 def none_usable(causes: Iterable[str]) -> UpstreamFault:
     """Return the fault if no upstream is known to have the model."""
-    error = UpstreamBusy(f"No upstream can be used now. {' '.join(causes)}", RETRY_SECONDS)
+    error = UpstreamBusy(f"No upstream can be used now. {sentences(causes)}", RETRY_SECONDS)
     return UpstreamFault("unusable", error, retries=False)
+
+
+def sentences(causes: Iterable[str]) -> str:
+    """Return causes as sentences. A cause that quotes an upstream may lack its period."""
+    return " ".join(f"{each.removesuffix('.')}." for each in causes)
 
 
 def unreachable(url: str, cause: str) -> UpstreamFault:

@@ -167,7 +167,7 @@ async def test_invalid_request_is_logged_without_its_content(caplog: pytest.LogC
     async with served() as running:
         sent = head("GET /health HTTP/1.1", "Host: localhost", "Authorization : Bearer sk-secret")
         assert await answers(running, sent) == ([400], CLOSED)
-    assert "unreadable request: 'illegal header line'" in caplog.messages
+    assert "unreadable request from 127.0.0.1: 'illegal header line'" in caplog.messages
     assert "secret" not in caplog.text
 
 

@@ -38,7 +38,7 @@ GONE = faults.unreachable("http://b", "refused")
         ({"a": [busy("a", 30)], "b": [GONE]}, "", [("a", 0), ("b", 0)], "The upstream a is busy (status 503)"),
         ({"a": [busy("a", 30)], "b": [None]}, "", [("a", 0), ("b", 0)], None),
         ({"a": [busy("a", 1)] * 3}, "b", [("a", 0), ("a", 1), ("a", 2)], "The upstream a is busy (status 503)"),
-        ({}, "ab", [], "No upstream can be used now. other model other model"),
+        ({}, "ab", [], "No upstream can be used now. other model. other model."),
     ],
 )
 async def test_upstream_is_asked_again_after_the_wait_that_it_asks_for(

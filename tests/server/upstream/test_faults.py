@@ -1,5 +1,6 @@
 """Faults of an upstream: each ends the response by one terminal event with the cause, or is repeated in time."""
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -132,8 +133,9 @@ async def test_fault_before_the_first_delta_is_repeated_if_that_may_help(
 
 @both_forms("rest, close, code", INSIDE, ONLY_INSIDE)
 async def test_fault_after_the_first_delta_fails_the_response(
-    rest: tuple[bytes, ...], close: bool, code: str, tokens: bool
+    rest: tuple[bytes, ...], close: bool, code: str, tokens: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     play = plays(HEAD, SO_TOKENS if tokens else SO, *rest, close=close)
     async with fronted(play, tokens=tokens) as front:
         response = (await post(front, model="m", input="Hi", stream=True)).events[-1]["response"]
@@ -142,6 +144,7 @@ async def test_fault_after_the_first_delta_fails_the_response(
     assert [item["status"] for item in response["output"]] == ["incomplete"]
     assert len(front.asked) == 2
     assert (whole.status, whole.json["error"]["code"]) == (503 if code == "upstream_busy" else 502, code)
+    assert [f" {mode} failed ({code}): " in caplog.text for mode in ("stream", "whole")] == [True, True]
 
 
 @pytest.mark.slow
