@@ -30,12 +30,10 @@ def events(first: bytes, inputs: bytes) -> Iterator[Event]:
 def events_after(events: Sequence[Event], number: int) -> list[Event]:
     """Return the events after `number` of a stream that has ended, at least the terminal one.
 
-    A reader may have read further than the stored stream goes, if a crash lost the rest. It gets the terminal event
-    with the number after its own, so that it does not take it for an event that it has read.
+    A reader may have read as far as the stored stream goes, or further, if a crash lost the rest. It gets the terminal
+    event with the number after its own, so that it does not take it for an event that it has read.
     """
-    if number < len(events):
-        return list(events[number + 1 :]) or [events[-1]]
-    return [replace(events[-1], sequence_number=number + 1)]
+    return list(events[number + 1 :]) or [replace(events[-1], sequence_number=number + 1)]
 
 
 def result_of_approved_call(inputs: bytes, approval_request_id: str) -> McpCallFinished | None:

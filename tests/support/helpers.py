@@ -460,7 +460,7 @@ def behind(body: bytes, number: int) -> bytes:
     """Return the events of a stream after the event with that number."""
     *events, done = frames(body)
     rest = events[number + 1 :] or events[-1:]
-    if number >= len(events):
+    if number >= len(events) - 1:
         rest = [re.sub(rb'"sequence_number":\d+', b'"sequence_number":%d' % (number + 1), rest[0], count=1)]
     return b"".join([*rest, done])
 
