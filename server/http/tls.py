@@ -7,6 +7,7 @@ from contextlib import suppress
 import trio
 
 from server.access import Refusal
+from server.http.sockets import peer_of
 from server.protocol.errors import Malformed
 
 HANDSHAKE_RECORD = b"\x16"
@@ -40,7 +41,8 @@ async def _shake_hands(
     try:
         await encrypted.do_handshake()
     except trio.BrokenResourceError as error:
-        log.info("a TLS handshake failed: %s", str(error.__cause__ or error)[:MAX_FAULT_CHARACTERS])
+        client, fault = peer_of(stream.socket), str(error.__cause__ or error)[:MAX_FAULT_CHARACTERS]
+        log.info("a TLS handshake of %s failed: %s", client[0] if client else "a client that has left", fault)
         return Refusal.HANDSHAKE
     return encrypted
 

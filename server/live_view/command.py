@@ -92,7 +92,7 @@ def _fetch(address: ServerAddress, key: str | None) -> bytes:
     code, body = address.get("/status", key)
     if code == 401:
         wrong = "needs an API key" if key is None else "does not accept the first key of the file"
-        raise ConfigError(f"the server {wrong}: name the file with its key with --api-key-file")
+        raise ConfigError(f"the server {wrong}: name a file whose first key is valid with --api-key-file")
     if code != 200:
         raise Unreachable(f"{address} answers {code}; it is not a responsed server with a status")
     return body

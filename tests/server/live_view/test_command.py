@@ -54,7 +54,7 @@ async def test_status_reads_key_and_unix_socket_from_the_settings(
     async with served(hosts=(path,), keys={"ann": ANN}):
         assert await run("--host", path, "--api-key-file", str(keys), "--once", "--json") == 0
         assert await run("--url", path, "--api-key-file", str(keys), "--once", "--json") == 0
-        with pytest.raises(ConfigError, match="needs an API key: name the file"):
+        with pytest.raises(ConfigError, match="needs an API key: name a file"):
             await run("--url", path)
         keys.write_text("ann:another-key-0123456\n")
         with pytest.raises(ConfigError, match="does not accept the first key"):
