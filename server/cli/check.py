@@ -11,11 +11,12 @@ from engine.wording import counted
 from server.cli import models
 from server.cli.console import ExitStatus
 from server.cli.errors import STATUS_BY_ERROR, exit_status
+from server.cli.running import advertised
 from server.cli.serve import check_database, check_mcp, check_writable, options
 from server.cli.store import store_place
 from server.config import Config, ConfigError, api_keys, check_upstream_settings, read_prewarm_files, settings
 from server.listening import http_options, listening_sockets
-from server.store import NewerStore, OlderStore, StoreError, check_openable, open_inventory
+from server.store import NewerStore, OlderStore, PostgresURL, StoreError, check_openable, open_inventory
 from server.upstream import ask, tokenizer
 
 
@@ -69,6 +70,8 @@ def _address(config: Config) -> Iterator[str]:
     with listening_sockets(config.hosts, config.port, {}) as listening:
         if not config.insecure and _is_open(config):
             listening.check_exposure()
+        if isinstance(store_place(config, os.environ), PostgresURL):
+            advertised(config, listening, encrypted=False)
     yield f"{', '.join(config.hosts)} port {config.port} is free"
 
 

@@ -50,6 +50,11 @@ FAULTS: list[tuple[list[str], ExitStatus, str]] = [
         ExitStatus.RESOURCES,
         "failed  model: there is no file and no model '/none.gguf'",
     ),
+    (
+        ["--store", "postgresql://127.0.0.1:1/x", "--host", "0.0.0.0", "--insecure", "true"],
+        ExitStatus.USAGE,
+        "failed  address: name the URL at which other servers on the database reach this one: --advertise",
+    ),
     (["--prewarm", "/none"], ExitStatus.USAGE, "failed  prewarm: --prewarm: /none cannot be read: No such file"),
     (["--prewarm", __file__], ExitStatus.OK, "ok      prewarm: 1 file readable"),
     (["--chat-template", "/none"], ExitStatus.USAGE, "failed  model: --chat-template /none cannot be read (No such"),
