@@ -152,8 +152,10 @@ class Attempts:
             replica.running -= 1
 
     def _note(self, replica: Replica, kind: str, message: str, unhealthy: bool = False) -> None:
-        replica.failed(kind, unhealthy)
         log.warning("attempt %d: %s", len(self._tried), message)
+        if unhealthy and replica.healthy:
+            log.warning("upstream %s does not answer", replica.url)  # `_watch` logs when it does again
+        replica.failed(kind, unhealthy)
 
     def _may_repeat(self, most: int) -> bool:
         return not self._streamed and len(self._tried) < most

@@ -52,6 +52,13 @@ async def test_log_line_names_the_upstream_its_time_and_the_attempts(caplog: pyt
     assert re.fullmatch(rf"attempt 1: The upstream {url} answered with status 500: no", failed)
 
 
+async def test_log_names_an_upstream_that_does_not_answer_once(caplog: pytest.LogCaptureFixture) -> None:
+    async with fronted(status(502), status(502)) as front:
+        await post(front, model="m", input="Hi")
+    lines = [message for message in caplog.messages if message.startswith("upstream ")]
+    assert lines == [f"upstream {front.upstreams[0].url} does not answer"]
+
+
 async def test_status_shows_the_upstreams() -> None:
     async with fronted(says("Hello"), others=[[says("Hello")]]) as front:
         await post(front, model="m", input="Hi")
