@@ -37,11 +37,6 @@ class OlderStore(StoreError):
     """The tables are missing, or those of an older version."""
 
 
-def foreign(path: Path) -> StoreError:
-    """Return the error for a file of another program."""
-    return StoreError(f"{path} is not a file of responsed; choose another file with --store")
-
-
 @contextmanager
 def translated(path: Path) -> Iterator[None]:
     """Raise each error of SQLite and of the file system as StoreError."""

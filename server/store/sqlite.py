@@ -16,7 +16,7 @@ from pathlib import Path
 
 from server.store.damaged_copies import put_aside
 from server.store.database import Database, Row, Schema
-from server.store.errors import ADVICE, DAMAGED, NewerStore, StoreError, code, foreign, translated
+from server.store.errors import ADVICE, DAMAGED, NewerStore, StoreError, code, translated
 
 LOCK_SECONDS = 1.0
 """Seconds to wait until another server unlocks the file."""
@@ -200,7 +200,7 @@ def check_ours(connection: sqlite3.Connection, path: Path) -> None:
             raise
         ours = path.name == NAME
     if not ours:
-        raise foreign(path)
+        raise StoreError(f"{path} is not a file of responsed; choose another file with --store")
 
 
 def _locked(descriptor: int) -> bool:
