@@ -1,5 +1,6 @@
 """`/health`, `/ready`, `/version` and `/metrics`: the state of the server, for managers and monitoring."""
 
+import logging
 from typing import Literal, Protocol
 
 import msgspec
@@ -15,6 +16,8 @@ from server.store import AsyncStore, StoreError
 
 TEXT_FORMAT = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")]
 """Media type of Prometheus's text format."""
+
+log = logging.getLogger("responsed.store")
 
 
 class Metrics(Protocol):
@@ -51,6 +54,8 @@ class HealthHandler:
         self._generations = generations
         self._n_slots = model.card.n_slots
         self._store = store
+        self._store_error = ""
+        """Why the store could not be written when readiness was asked last; empty if it could."""
         self._metrics = metrics
         self._health = msgspec.json.encode(Health(fallback=model.card.fallback or UNSET))
         self._model = model
@@ -70,7 +75,11 @@ class HealthHandler:
         if self._store is not None:
             try:
                 await self._store.run(self._store.responses.check_writable)
+                self._store_error = ""
             except StoreError as error:
+                if self._store_error != (reason := str(error)):
+                    self._store_error = reason
+                    log.warning("not ready: %s", reason)
                 raise Unavailable("The store cannot be written now: see the server log.") from error
         await self.health(exchange)
 

@@ -96,6 +96,7 @@ class SQLiteDatabase(Database):
     def transaction(self) -> Iterator[None]:
         self._write_failed, was_failed = True, self._write_failed
         with translated(self._path):
+            self._check_in_place()
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -114,10 +115,11 @@ class SQLiteDatabase(Database):
         """Return None: the file's time continues from its latest use."""
 
     def check_writable(self) -> None:
-        """Raise StoreError if the last write failed and another one fails too.
+        """Raise StoreError if the file was deleted, or if the last write failed and another one fails too.
 
         A healthy file is not written: readiness is asked every few seconds, which would wear out an SD card.
         """
+        self._check_in_place()
         if self._write_failed:
             with self.transaction():
                 self._connection.execute(f"PRAGMA user_version = {self._schema.version}")
@@ -127,6 +129,16 @@ class SQLiteDatabase(Database):
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+    def _check_in_place(self) -> None:
+        """Raise StoreError if the file was deleted or replaced: the open one would be lost when the server ends."""
+        with translated(self._path):
+            try:
+                in_place = os.path.samestat(os.stat(self._path), os.fstat(self._lock))
+            except FileNotFoundError:
+                in_place = False
+        if not in_place:
+            raise StoreError(f"{self._path} was deleted or replaced; restart the server, or put the file back")
 
     def _connect(self) -> sqlite3.Connection:
         with translated(self._path):

@@ -259,12 +259,16 @@ class Flaky(Store):
             raise StoreError("the disk is full")
 
 
-async def test_ready_is_refused_while_the_store_cannot_be_written(tmp_path: Path) -> None:
+async def test_ready_is_refused_while_the_store_cannot_be_written(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async with served(state=tmp_path, kind=Flaky) as running:
         statuses = []
-        for Flaky.full in (False, True, False):
+        for Flaky.full in (False, True, True, False, True):
             statuses.append((await get(running, "/ready")).status)
-    assert statuses == [200, 503, 200]
+    assert statuses == [200, 503, 503, 200, 503]
+    lines = [each.getMessage() for each in caplog.records if each.name == "responsed.store"]
+    assert lines == ["not ready: the disk is full"] * 2, "one for each time that it happened"
 
 
 async def test_ready_is_refused_while_the_server_drains() -> None:

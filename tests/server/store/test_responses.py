@@ -476,6 +476,26 @@ def test_unwritable_folder_or_file_is_an_error(folder: Path) -> None:
         store(path / "s.db")
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_file_that_was_deleted_or_replaced_is_not_written(replaced: bool, folder: Path) -> None:
+    path, aside = folder / "responses.db", folder / "aside.db"
+    keeper = store(path)
+    put(keeper, begun("r1"))
+    path.rename(aside)
+    if replaced:
+        path.touch()
+    message = f"^{path} was deleted or replaced; restart the server, or put the file back$"
+    with pytest.raises(StoreError, match=message):
+        put(keeper, begun("r2"))
+    with pytest.raises(StoreError, match=message):
+        keeper.check_writable()
+    assert keeper.get("r1", 0.0), "reading works"
+    aside.rename(path)
+    keeper.check_writable()
+    put(keeper, begun("r2"))
+    keeper.close()
+
+
 def test_damaged_file_that_cannot_be_renamed_is_an_error(folder: Path) -> None:
     path = folder / "responses.db"
     path.write_text("I am a poem. " * 999)
