@@ -1,7 +1,7 @@
 """Compile Lark grammars and regexes with llguidance for a model's vocabulary, within limits of work."""
 
 from collections.abc import Sequence
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 
@@ -11,6 +11,11 @@ from engine.tokenizer import Vocabulary
 
 MAX_CHARACTERS = 65_536
 """Characters of a grammar or a schema. Compiling as many takes a quarter of a second; twice as many take a second."""
+
+MAX_CACHED_TEXTS = 4096
+"""Number of forced texts whose tokens are cached. They take 1 MB."""
+MAX_CACHED_BYTES = 32
+"""Length of the longest of them."""
 
 # A state of the lexer takes 1 to 2 kB; a full lexer is replaced. /.*b/ in a quoted text takes 150,000 items over all
 # tokens, and 15 ms; an optional property takes four items of a row. llguidance counts work, not time: 50,000 units of
@@ -89,11 +94,15 @@ class _Tokens:
         ids = range(len(vocabulary))
         self.special_token_ids = [id_ for id_ in ids if not vocabulary.bytes_of(id_)]
         self.tokens = [vocabulary.bytes_of(id_) or vocabulary.name_of(id_).encode() for id_ in ids]
-        self._vocabulary = vocabulary
+        self._encode = vocabulary.encode_bytes
+        self._cached_encode = lru_cache(MAX_CACHED_TEXTS)(lambda data: tuple(vocabulary.encode_bytes(data)))
 
     def __call__(self, data: bytes) -> Sequence[int]:
-        """Return the model's own tokens of a text. llguidance prefers them to other tokenizations."""
-        return self._vocabulary.encode_bytes(data)
+        """Return the model's own tokens of a text. llguidance prefers them to other tokenizations.
+
+        It asks before most masks, for the text that a grammar forces next: for the same marks again and again.
+        """
+        return self._cached_encode(data) if len(data) <= MAX_CACHED_BYTES else self._encode(data)
 
 
 def _estimated_size(source: str) -> int:

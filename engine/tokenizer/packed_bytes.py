@@ -19,9 +19,10 @@ class PackedBytes:
         return len(self._ends) - 1
 
     def __getitem__(self, index: int) -> bytes:
-        if not 0 <= index < len(self):
+        if index < 0:
             raise IndexError(f"there is no text {index}")
-        return self._data[self._ends[index] : self._ends[index + 1]]
+        ends = self._ends  # which raise IndexError beyond the last one
+        return self._data[ends[index] : ends[index + 1]]
 
     def __iter__(self) -> Iterator[bytes]:
         start = 0
