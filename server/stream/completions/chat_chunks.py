@@ -21,7 +21,15 @@ from server.protocol.events import (
     ResponseIncomplete,
     ResponseInProgress,
 )
-from server.protocol.output_items import CustomToolCall, FunctionCall, Item, Logprob, OutputMessage, ReasoningItem
+from server.protocol.output_items import (
+    CustomToolCall,
+    FunctionCall,
+    Item,
+    Logprob,
+    OutputMessage,
+    OutputText,
+    ReasoningItem,
+)
 from server.protocol.response import Response, Usage
 from server.stream.completions.chat_objects import (
     CallDelta,
@@ -65,7 +73,7 @@ class ChatChunkEncoder:
     def _frames(self, event: Event) -> Iterator[bytes]:
         match event:
             case ResponseCreated():
-                yield self._chunk(Delta(role="assistant", content=""))
+                yield self._chunk(Delta(role="assistant"))
             case ResponseInProgress(prompt_progress=PromptProgress() as progress):
                 yield sse.frame(replace(self._template, prompt_progress=progress))
             case OutputTextDelta(delta=text, logprobs=logprobs):
@@ -85,7 +93,8 @@ class ChatChunkEncoder:
                 yield sse.frame(Failed(payload))
 
     def _end(self, response: Response) -> Iterator[bytes]:
-        yield self._chunk(Delta(), _finish_reason(response), responsed=self._numbers.extensions(response))
+        last = Delta(content="" if _content(response) == "" else None)
+        yield self._chunk(last, _finish_reason(response), responsed=self._numbers.extensions(response))
         if self._template.usage is None and response.usage is not None:
             yield sse.frame(replace(self._template, usage=chat_usage(response.usage)))
 
@@ -106,30 +115,39 @@ class ChatChunkEncoder:
 def completion(response: Response) -> ChatCompletion:
     """Return the completion of a response that is completed or incomplete."""
     assert response.usage is not None, "a response that has ended has its usage"
-    parts = [part for item in response.output if isinstance(item, OutputMessage) for part in item.content]
-    logprobs = _logprobs(tuple(each for part in parts for each in part.logprobs))
-    reply = _reply("".join(part.text for part in parts), response)
+    logprobs = _logprobs(tuple(each for part in _parts(response) for each in part.logprobs))
     return ChatCompletion(
         id=_id(response),
         created=response.created_at,
         model=response.model,
-        choices=(CompletionChoice(reply, _finish_reason(response), logprobs=logprobs),),
+        choices=(CompletionChoice(_reply(response), _finish_reason(response), logprobs=logprobs),),
         service_tier=_tier(response),
         usage=chat_usage(response.usage),
         responsed=whole_extensions(response),
     )
 
 
-def _reply(text: str, response: Response) -> ChatReply:
-    """Return the message of a completion; its content is null if it only makes calls."""
-    calls = tuple(_call_of(item) for item in response.output if isinstance(item, FunctionCall | CustomToolCall))
+def _reply(response: Response) -> ChatReply:
     reasoning = "".join(map(_reasoning_text, response.output))
     return ChatReply(
-        text if text or not calls else None,
+        _content(response),
         reasoning_content=reasoning or UNSET,
         reasoning=reasoning or UNSET,
-        tool_calls=calls or UNSET,
+        tool_calls=tuple(map(_call_of, _calls(response))) or UNSET,
     )
+
+
+def _content(response: Response) -> str | None:
+    """Return the content of the message; it is None if the message only makes calls."""
+    return "".join(part.text for part in _parts(response)) or (None if _calls(response) else "")
+
+
+def _parts(response: Response) -> list[OutputText]:
+    return [part for item in response.output if isinstance(item, OutputMessage) for part in item.content]
+
+
+def _calls(response: Response) -> list[FunctionCall | CustomToolCall]:
+    return [item for item in response.output if isinstance(item, FunctionCall | CustomToolCall)]
 
 
 def _reasoning_text(item: Item) -> str:
@@ -154,8 +172,7 @@ def _finish_reason(response: Response) -> ChatFinishReason:
     details = response.incomplete_details
     if details is not None and details.reason == "max_output_tokens":
         return "length"
-    called = any(isinstance(item, FunctionCall | CustomToolCall) for item in response.output)
-    return "tool_calls" if called else "stop"
+    return "tool_calls" if _calls(response) else "stop"
 
 
 def _logprobs(logprobs: tuple[Logprob, ...]) -> ChatLogprobs | None:

@@ -250,6 +250,7 @@ WHOLE = msgspec.structs.replace(BEGUN, status="completed", completed_at=17000000
 SHORT = msgspec.structs.replace(
     BEGUN, status="incomplete", incomplete_details=IncompleteDetails("max_output_tokens"), output=(ITEM,), usage=USED
 )
+EMPTY = msgspec.structs.replace(WHOLE, output=())
 BROKEN = msgspec.structs.replace(BEGUN, status="failed", error=ErrorInfo("server_error", "No."))
 PAYLOAD = ErrorPayload("server_error", "server_error", "No.", None)
 START: list[Event] = [ResponseCreated(0, BEGUN), ResponseInProgress(1, BEGUN)]
@@ -269,7 +270,7 @@ def chunk(delta: dict[str, Any], finish: str | None = None, logprobs: Any = None
     return HEAD | {"choices": [{"delta": delta, "finish_reason": finish, "index": 0, "logprobs": logprobs}]}
 
 
-SAID = [chunk({"role": "assistant", "content": ""}), chunk({"content": "Hel"}), chunk({"content": "lo"})]
+SAID = [chunk({"role": "assistant"}), chunk({"content": "Hel"}), chunk({"content": "lo"})]
 
 LOGPROB = Logprob("Hel", -0.5, (72, 101, 108), (TopLogprob("bytes:\\xc3", -1.5, (0xC3,)),))
 TOLD = {
@@ -292,7 +293,7 @@ STREAMS: dict[str, tuple[list[Event], bool, list[dict[str, Any] | None]]] = {
             chunk({}, "stop"),
         ],
     ),
-    "nothing": ([*START, ResponseCompleted(9, WHOLE)], False, [SAID[0], chunk({}, "stop")]),
+    "nothing": ([*START, ResponseCompleted(9, EMPTY)], False, [SAID[0], chunk({"content": ""}, "stop")]),
     "with usage": (
         [*START, *TEXTS, ResponseCompleted(9, WHOLE)],
         True,

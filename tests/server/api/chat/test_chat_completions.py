@@ -7,7 +7,7 @@ import pytest
 import trio
 from openai.types.chat import ChatCompletionChunk
 
-from tests.server.api.tools.test_tools import evaluated
+from tests.server.api.tools.test_tools import HERMES, WEATHER, call, evaluated, writes
 from tests.support.helpers import NAME, Running, encode, exchange, official_client, served
 
 HI: Any = [{"role": "user", "content": "Hello there"}]
@@ -49,6 +49,30 @@ async def test_chat_stream_fits_official_client() -> None:
         assert chunks[-1].choices == []
         assert chunks[-1].usage is not None
         assert chunks[-1].usage.completion_tokens == 5
+
+
+def contents(url: str) -> tuple[str | None, str | None]:
+    """Return the content of the official client's message, streamed and whole."""
+    with official_client(url) as client:
+        asked: Any = {"model": NAME, "messages": HI, "tools": [{"type": "function", "function": FUNCTION}]}
+        with client.chat.completions.stream(**asked) as stream:
+            final = stream.get_final_completion()
+        whole = client.chat.completions.create(**asked)
+    return final.choices[0].message.content, whole.choices[0].message.content
+
+
+FUNCTION = {name: value for name, value in WEATHER.items() if name != "type"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("reply", "content"),
+    [(call("get_weather"), None), ("Hm." + call("get_weather"), "Hm."), ("Sunny.", "Sunny."), ("", "")],
+    ids=["only a call", "text before a call", "text", "nothing"],
+)
+async def test_streamed_message_has_content_of_whole_one(reply: str, content: str | None) -> None:
+    async with served(writes(reply), template=HERMES) as running:
+        assert await trio.to_thread.run_sync(contents, running.url) == (content, content)
 
 
 @pytest.mark.parametrize(
