@@ -11,10 +11,13 @@ import contextlib
 import ctypes
 import os
 import platform
+import sys
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from importlib.metadata import version
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -120,16 +123,24 @@ def check() -> None:
 
 
 def _load(path: Path, name: str, n_ctx: int) -> "LLM":
-    from ctransformers.llm import LLM, Config
-
+    llm = _llm_module()
     try:
         with _silenced_stderr():
-            return LLM(str(path), config=Config(context_length=n_ctx), lib=str(library()))
+            return llm.LLM(str(path), config=llm.Config(context_length=n_ctx), lib=str(library()))
     except UnicodeEncodeError as error:
         raise ModelError(f"ctransformers cannot load {name}: its path is not UTF-8, so rename it") from error
     except (RuntimeError, OSError) as error:
         reason = str(error).splitlines()[0].replace(str(path), name)
         raise ModelError(f"ctransformers cannot load {name}: {reason}") from error
+
+
+def _llm_module() -> ModuleType:
+    """Import `ctransformers.llm` without running the package's `__init__`, which imports a client of Hugging Face: half
+    a second, and 22 MB."""
+    spec = find_spec(NAME)
+    assert spec is not None, "`library` has found it"
+    sys.modules.setdefault(NAME, module_from_spec(spec))
+    return import_module(f"{NAME}.llm")
 
 
 def _variant() -> str:
