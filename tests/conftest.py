@@ -40,6 +40,9 @@ gc.set_threshold(50_000, 20, 20)
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# numpy's own threads only spin while a process starts: a tenth of a second of CPU.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # A store flushes what it writes, which on a disk takes more time than the rest of a test.
 SHARED_MEMORY = Path("/dev/shm")
 if SHARED_MEMORY.is_dir() and shutil.disk_usage(SHARED_MEMORY).free > 4_000_000_000:
