@@ -79,7 +79,7 @@ def overrun_tokens(
         return {marker.rfind(CONTROL): np.array([last])}
     for written in range(marker.rfind(_END) + 1, len(marker)):
         rest = marker[written:]
-        ids = vocabulary.token_index.starting_with(rest) if written else vocabulary.token_index.containing(rest)
+        ids = vocabulary.token_index.starting_with(rest) if written else vocabulary.tokens_containing(rest)
         if overrunning := [id_ for id_ in ids if not follows(vocabulary.bytes_of(id_).partition(rest)[2])]:
             found[written] = np.array(overrunning)
     return found
@@ -100,7 +100,7 @@ def name_overrun_tokens(vocabulary: Vocabulary) -> dict[bool, NDArray[np.int64]]
     """Return the tokens that close a JSON name and continue with bytes that cannot follow in a call, keyed by "name
     already begun"."""
     found: dict[bool, list[int]] = {False: [], True: []}
-    for id_ in vocabulary.token_index.containing(b'"'):
+    for id_ in vocabulary.tokens_containing(b'"'):
         pieces = vocabulary.bytes_of(id_).split(b'"')
         invalid = [not _AFTER_NAME.fullmatch(b'"'.join(pieces[at:])) for at in range(1, len(pieces))]
         for begun in found:

@@ -1,6 +1,7 @@
 """Many short texts as bytes, in one object: the tokens of a vocabulary."""
 
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
@@ -23,6 +24,18 @@ class PackedBytes:
             raise IndexError(f"there is no text {index}")
         ends = self._ends  # which raise IndexError beyond the last one
         return self._data[ends[index] : ends[index + 1]]
+
+    def containing(self, data: bytes) -> Iterator[int]:
+        """Yield the indexes of the texts that contain `data`, which is not empty."""
+        at = self._data.find(data)
+        while at >= 0:
+            index = bisect_right(self._ends, at) - 1
+            end = self._ends[index + 1]
+            if at + len(data) <= end:
+                yield index
+                at = self._data.find(data, end)
+            else:  # it begins in one text and ends in another
+                at = self._data.find(data, at + 1)
 
     def __iter__(self) -> Iterator[bytes]:
         start = 0

@@ -32,8 +32,3 @@ class TokenIndex:
             if not self._sorted[index].startswith(data):
                 return
             yield from self._ids[self._sorted[index]]
-
-    def containing(self, data: bytes) -> Iterator[int]:
-        """Return the tokens that contain `data`."""
-        candidates = (text for text in self._ids if len(text) >= len(data))
-        return (id_ for text in candidates if data in text for id_ in self._ids[text])

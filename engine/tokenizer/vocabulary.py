@@ -125,6 +125,10 @@ class Vocabulary:
         # SentencePiece prepends a space to every text, and half characters cannot be decoded.
         return ids if b"".join(map(self.bytes_of, ids)) == data else list(self.token_index.encode_greedy(data))
 
+    def tokens_containing(self, data: bytes) -> Iterator[int]:
+        """Yield the tokens whose bytes contain `data`, which is not empty."""
+        return self._bytes.containing(data)
+
     @cached_property
     def token_index(self) -> TokenIndex:
         """The index of the tokens by their bytes."""

@@ -16,3 +16,11 @@ def test_packed_bytes_equal_the_list(texts: list[bytes]) -> None:
     for beyond in (-1, len(texts)):
         with pytest.raises(IndexError):
             packed[beyond]
+
+
+WORDS = st.text("ab").map(str.encode)
+
+
+@given(st.lists(WORDS), WORDS.filter(bool))
+def test_containing_yields_each_text_that_contains_the_bytes(texts: list[bytes], data: bytes) -> None:
+    assert list(PackedBytes(texts).containing(data)) == [index for index, text in enumerate(texts) if data in text]
