@@ -266,7 +266,8 @@ async def test_crash_under_load_leaves_its_stacks_and_no_response_in_progress(
             cut_id, _ = await client.created()
             await in_store(tmp_path, cut_id)
             daemon.process.send_signal(number)
-            assert daemon.wait() == -number
+            # Reading the stack of a running thread may crash too: https://github.com/python/cpython/issues/116008
+            assert daemon.wait() in ((-number, -signal.SIGSEGV) if line else (-number,))
             ended = daemon.process.pid
     assert line in daemon.log.read_text()
     assert ("most recent call first" in daemon.log.read_text()) == bool(line)
