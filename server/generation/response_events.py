@@ -24,7 +24,8 @@ class EventLog:
 
     def append(self, events: Sequence[Event]) -> None:
         self.events += events
-        self._waiting.unpark_all()
+        if events or self.ended.is_set():
+            self._waiting.unpark_all()
 
     def close(self, events: Sequence[Event]) -> None:
         """Append the last events, which include the terminal one."""

@@ -11,7 +11,7 @@ import h11
 import trio
 
 from server.http import h11_adapter
-from server.http.sockets import write_available
+from server.http.sockets import read_some, write_available
 
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 READ_BYTES = 1 << 16
@@ -42,22 +42,27 @@ class OutgoingConnection:
     async def send(self, method: str, target: str, headers: Headers, body: bytes) -> None:
         """Send a request. Raises trio.BrokenResourceError."""
         await self._send(self._encoded(method, target, headers, body))
+        h11_adapter.expect_answer(self._h11, method)
 
-    async def ask(self, method: str, target: str, headers: Headers, body: bytes) -> h11.Response:
+    async def ask(
+        self, method: str, target: str, headers: Headers, body: bytes, deadline: float = math.inf
+    ) -> h11.Response:
         """Send a request and return the head of its answer, which may come before the server has read everything.
 
-        Raises as `head` does.
+        `deadline`: see `head`. Raises as `head` does.
         """
         data = self._encoded(method, target, headers, body)
         if len(data) <= MAX_UNREAD_BYTES:
-            await self._send_unless_refused(data)
-            return await self.head()
+            await self._send_unless_refused(data, deadline)
+            h11_adapter.expect_answer(self._h11, method)
+            return await self.head(deadline)
+        h11_adapter.expect_answer(self._h11, method)
         failure: Exception | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._send_unless_refused, data)
             try:
-                head = await self.head()
-            except (h11.RemoteProtocolError, trio.BrokenResourceError) as error:
+                head = await self.head(deadline)
+            except (h11.RemoteProtocolError, trio.BrokenResourceError, trio.TooSlowError) as error:
                 failure = error
             if failure is not None or head.status_code >= 300:
                 nursery.cancel_scope.cancel()
@@ -67,12 +72,9 @@ class OutgoingConnection:
 
     def _encoded(self, method: str, target: str, headers: Headers, body: bytes) -> bytes:
         self._sent, self.silent = False, True
-        length = (b"content-length", b"%d" % len(body))
-        data = h11_adapter.request_head(self._h11, method, target, [*headers, length])
-        data += (self._h11.send(h11.Data(body)) or b"") if body else b""
-        return data + (self._h11.send(h11.EndOfMessage()) or b"")
+        return h11_adapter.request_head(method, target, [*headers, (b"content-length", b"%d" % len(body))]) + body
 
-    async def _send(self, data: bytes) -> None:
+    async def _send(self, data: bytes, deadline: float = math.inf) -> None:
         sent = 0
         if isinstance(self._stream, trio.SocketStream):
             try:
@@ -80,33 +82,32 @@ class OutgoingConnection:
             except OSError as error:
                 raise trio.BrokenResourceError from error
         if sent < len(data):
-            await self._stream.send_all(data[sent:])
+            with trio.fail_at(deadline):
+                await self._stream.send_all(data[sent:])
         self._sent = True
 
-    async def _send_unless_refused(self, data: bytes) -> None:
+    async def _send_unless_refused(self, data: bytes, deadline: float = math.inf) -> None:
         """Send a request. A server that closes its connection meanwhile may have answered before."""
         with suppress(trio.BrokenResourceError):
-            await self._send(data)
+            await self._send(data, deadline)
 
-    async def head(self) -> h11.Response:
-        """Return the head of the answer. Raises h11.RemoteProtocolError, trio.BrokenResourceError."""
+    async def head(self, deadline: float = math.inf) -> h11.Response:
+        """Return the head of the answer.
+
+        Raises h11.RemoteProtocolError, trio.BrokenResourceError, and trio.TooSlowError for bytes that have not come at
+        the deadline.
+        """
         while not isinstance(event := await self._event(), h11.Response):
             if event is h11.NEED_DATA:
-                await self._read()
+                await self._read(deadline)
             elif not isinstance(event, h11.InformationalResponse):
                 raise h11.RemoteProtocolError("the connection was closed")
         return event
 
     async def data(self, deadline: float = math.inf) -> bytes:
-        """Return the next bytes of the body; none at its end.
-
-        Raises as `head` does, and trio.TooSlowError for bytes that have not come at the deadline.
-        """
+        """Return the next bytes of the body; none at its end. Raises as `head` does."""
         while (event := await self._event()) is h11.NEED_DATA:
-            with trio.CancelScope(deadline=deadline) as scope:  # of each wait: bytes may arrive as its time is over
-                await self._read()
-            if scope.cancelled_caught:
-                raise trio.TooSlowError
+            await self._read(deadline)
         return bytes(event.data) if isinstance(event, h11.Data) else b""
 
     async def _event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
@@ -116,10 +117,13 @@ class OutgoingConnection:
             await trio.lowlevel.checkpoint()
         return self._h11.next_event()
 
-    async def _read(self) -> None:
+    async def _read(self, deadline: float) -> None:
         """Read from the socket once. Raises as `head` does."""
         self._events = 0
-        data = bytes(await self._stream.receive_some(READ_BYTES))
+        with trio.CancelScope(deadline=deadline) as scope:  # of each wait: bytes may arrive as its time is over
+            data = await self._some()
+        if scope.cancelled_caught:
+            raise trio.TooSlowError
         self.closed |= not data
         if not data and self._h11.their_state is h11.SEND_RESPONSE:
             raise h11.RemoteProtocolError("it closed the connection without an answer")
@@ -127,6 +131,14 @@ class OutgoingConnection:
             raise h11.RemoteProtocolError("it speaks TLS: use an https URL")
         self.silent &= not data
         self._h11.receive_data(data)
+
+    async def _some(self) -> bytes:
+        if not isinstance(self._stream, trio.SocketStream):
+            return bytes(await self._stream.receive_some(READ_BYTES))
+        try:
+            return await read_some(self._stream.socket, READ_BYTES)
+        except OSError as error:
+            raise trio.BrokenResourceError(f"socket connection broken: {error}") from error
 
     def recycle(self) -> bool:
         """Prepare for another request. Return False if the connection cannot have one.

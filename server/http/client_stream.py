@@ -11,7 +11,7 @@ import trio
 from server.access import Refusal
 from server.http.disconnect_watch import CLIENT_DISCONNECTED
 from server.http.drain import Drain
-from server.http.sockets import peer_of, write_available
+from server.http.sockets import peer_of, read_some, write_available
 from server.listening import HTTPOptions
 
 Stream: TypeAlias = "trio.SocketStream | trio.SSLStream[trio.SocketStream]"
@@ -51,8 +51,10 @@ class ClientStream:
     async def read(self) -> bytes:
         """Return received bytes; none at the end of the client's input."""
         try:
+            if not self.encrypted:
+                return await read_some(self._socket, READ_BYTES)
             return bytes(await self._stream.receive_some(READ_BYTES))
-        except trio.BrokenResourceError:
+        except (OSError, trio.BrokenResourceError):
             return b""
 
     async def write(self, data: bytes) -> None:

@@ -15,6 +15,8 @@ import h11._version
 
 TESTED = "0.16."
 """Beginning of the h11 versions whose private patterns are known; pyproject.toml allows no others."""
+_TARGET = re.compile(r"[!-~]+")
+"""Target of a request (h11's rule, which includes RFC 9112, 3.2)."""
 FRAMING = (b"connection", b"content-length", b"host", b"transfer-encoding", b"upgrade")
 """Fields by which h11 follows the state of a connection."""
 
@@ -63,16 +65,26 @@ def patch() -> None:
     h11._readers.chunk_header_re = re.compile(h11._abnf.chunk_header.replace(r";.*", r";[^\r\n]*+").encode())
 
 
-def request_head(wire: h11.Connection, method: str, target: str, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
-    """Return the head of a request, which `wire` counts as sent. Raises h11.LocalProtocolError."""
-    framing, lines = _split(headers)
-    return _joined(wire.send(h11.Request(method=method, target=target, headers=framing)), lines)
+def request_head(method: str, target: str, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """Return the head of a request, whose first field should be Host. Raises h11.LocalProtocolError."""
+    if not _TARGET.fullmatch(target):
+        raise h11.LocalProtocolError(f"{target!r} is no target of a request")
+    return b"%b %b HTTP/1.1\r\n%b\r\n" % (method.encode(), target.encode(), _lines(headers))
+
+
+def expect_answer(wire: h11.Connection, method: str) -> None:
+    """Make `wire` read the answer to a request that it has not sent: it needs only the method (RFC 9112, 6.3).
+
+    So it works while the server reads the request.
+    """
+    wire.send(_sent_request(method))
+    wire.send(h11.EndOfMessage())
 
 
 def response_head(wire: h11.Connection, status: int, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
     """Return the head of a response, with its Date; `wire` counts it as sent. Raises h11.LocalProtocolError."""
     framing, lines = _split([*headers, (b"date", _date(int(time())))])
-    return _joined(wire.send(h11.Response(status_code=status, headers=framing)), lines)
+    return _joined(wire.send(_response(status, tuple(framing))), lines)
 
 
 def _split(headers: Sequence[tuple[bytes, bytes]]) -> tuple[list[tuple[bytes, bytes]], bytes]:
@@ -81,11 +93,26 @@ def _split(headers: Sequence[tuple[bytes, bytes]]) -> tuple[list[tuple[bytes, by
     Raises h11.LocalProtocolError for a line that would be two.
     """
     framing = [field for field in headers if field[0] in FRAMING]
-    others = [b"%b: %b\r\n" % field for field in headers if field[0] not in FRAMING]
-    lines = b"".join(others)
-    if lines.count(b"\n") != len(others) or lines.count(b"\r") != len(others) or b"\0" in lines:
+    return framing, _lines([field for field in headers if field[0] not in FRAMING])
+
+
+def _lines(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """Return the lines of header fields. Raises h11.LocalProtocolError for a line that would be two."""
+    lines = b"".join([b"%b: %b\r\n" % field for field in headers])
+    if lines.count(b"\n") != len(headers) or lines.count(b"\r") != len(headers) or b"\0" in lines:
         raise h11.LocalProtocolError("a header field has a line break or a NUL")  # RFC 9110, 5.5
-    return framing, lines
+    return lines
+
+
+@cache
+def _sent_request(method: str) -> h11.Request:
+    return h11.Request(method=method, target="/", headers=[(b"host", b"")])
+
+
+@lru_cache
+def _response(status: int, framing: tuple[tuple[bytes, bytes], ...]) -> h11.Response:
+    """Return a response for h11, which checks its fields once."""
+    return h11.Response(status_code=status, headers=list(framing))
 
 
 @lru_cache(maxsize=1)

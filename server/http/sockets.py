@@ -18,6 +18,19 @@ def peer_of(connected: trio.socket.SocketType) -> tuple[str, int] | None:
     return peer[0].removeprefix("::ffff:"), peer[1]  # an IPv4 client of `::` (RFC 4291, 2.5.5.2)
 
 
+async def read_some(connected: trio.socket.SocketType, max_bytes: int) -> bytes:
+    """Wait for bytes and return them; none at the end of the input. Raises OSError, trio.ClosedResourceError.
+
+    Trio's `recv` tries to read before it waits, which costs a failed system call and two scopes for most reads.
+    """
+    while True:
+        await trio.lowlevel.wait_readable(connected)
+        try:
+            return os.read(connected.fileno(), max_bytes)
+        except BlockingIOError:
+            pass  # the kernel may call a socket readable that is not (select(2), "BUGS")
+
+
 def write_available(connected: trio.socket.SocketType, data: bytes) -> int:
     """Send what the socket's buffer takes, without a turn of the event loop; return its bytes. Raises OSError."""
     try:

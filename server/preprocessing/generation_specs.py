@@ -1,6 +1,6 @@
 """Middle stages of a request: build the prompt, compile its constraints, and specify the generation."""
 
-from functools import cache, partial
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -163,7 +163,7 @@ class SpecBuilder:
             first=_with_lacking(compared.added_to(first), prompt.lacking(params)),
             job=job,
             processor=prompt.processor(prepared, options.stops(request)),
-            items=cache(partial(stored_items.encode_input_items, request.input or (), first.id)),
+            items=partial(stored_items.encode_input_items, request.input or (), first.id),
             logs_content=self._config.log_content,
             origin=origin_of(requester, prepared.skipped),
             caller=requester.caller,

@@ -59,6 +59,8 @@ def _outputs_after_calls(entries: Sequence[PromptEntry]) -> Sequence[PromptEntry
     Templates cannot render a message between the two, so calls move after the messages that precede their last output.
     The last entry stays last, and all other entries stay in order.
     """
+    if not any(isinstance(each, Call) for each in entries):
+        return entries
     outputs = dict(_call_output_pairs(entries))
     place = list(range(len(entries)))
     """Sort key of each entry; entries with equal keys stay in order."""

@@ -1,6 +1,6 @@
 """Tools of a request under its `tool_choice`: callable functions, the echo, and the client's names of them. Pure."""
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -95,12 +95,14 @@ def toolbox(
     choice: Raw = NULL,
     parallel: bool = True,
     nested: bool = False,
-    additional: Iterable[AdditionalTools] = (),
+    additional: Sequence[AdditionalTools] = (),
 ) -> Toolbox:
     """Return the tools of a request. Raises InvalidRequest.
 
     `nested`: True if each tool is inside a field named as its type (Chat Completions). `additional`: tools of items.
     """
+    if not (raws or additional) and choice == NULL and parallel:
+        return NO_TOOLS
     reader = ToolReader(nested)
     reader.read(raws)
     for item in additional:

@@ -67,6 +67,8 @@ def choose(replicas: Sequence[Replica], affinity: str, tried: Collection[Replica
     usable = [each for each in replicas if not each.barred]
     untried = [each for each in usable if each not in tried] or usable
     candidates = [each for each in untried if each.healthy] or untried
+    if len(candidates) == 1:
+        return candidates[0]
     return max(candidates, key=lambda each: _weight(each.url, affinity))
 
 

@@ -12,7 +12,7 @@ from engine.constraint import GrammarError
 from server.protocol.errors import InvalidRequest
 from server.protocol.formats import Format, JsonFormat, PlainFormat
 from server.protocol.request import Request
-from server.served_model import OutputConstraints
+from server.served_model import UNCONSTRAINED, OutputConstraints
 from server.tools import Toolbox, ToolSpec, arguments_schema, decode_schema
 from server.upstream.transport import OutputMismatch
 from server.verification import JsonCheck, Mismatch, VerifiedSchema
@@ -43,6 +43,8 @@ def constraints(wanted: Format, field: str, toolbox: Toolbox) -> OutputConstrain
 
     Raises InvalidRequest for a schema that must be enforced and cannot be verified. `field` has the format's schema.
     """
+    if isinstance(wanted, PlainFormat) and not toolbox.specs:
+        return UNCONSTRAINED
     if (schema := _read(partial(_text_schema, wanted), "schema", field)) is not None:
         _require_verified(schema, "schema", field)
     for spec in toolbox.specs:

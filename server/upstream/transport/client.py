@@ -109,8 +109,7 @@ class UpstreamClient:
         seconds, url = self._timeouts.first_byte, self.address.url
         deadline = trio.current_time() + seconds
         try:
-            with trio.fail_at(deadline):
-                head = await connection.ask(method, target, headers, body)
+            head = await connection.ask(method, target, headers, body, deadline)
         except BaseException as error:
             await connection.close()
             if isinstance(error, trio.TooSlowError):
