@@ -25,6 +25,7 @@ def test_check_of_few_threads_leaves_none_behind() -> None:
     thread_check.check(2)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("os.getuid() != 0", reason="only root can become a user without other processes")
 @pytest.mark.parametrize(("limit", "started"), [(1, "0 threads"), (2, "1 thread"), (7, "6 threads"), (8, None)])
 def test_check_of_more_threads_than_the_user_may_have_raises(limit: int, started: str | None) -> None:

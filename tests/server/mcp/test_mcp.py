@@ -184,6 +184,7 @@ async def test_server_that_the_operator_has_not_allowed_is_refused(
     assert (answer.status, answer.json["error"]["param"]) == (status, param)
 
 
+@pytest.mark.slow
 async def test_server_that_is_down_is_named() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
