@@ -49,7 +49,7 @@ class OutgoingConnection:
     ) -> h11.Response:
         """Send a request and return the head of its answer, which may come before the server has read everything.
 
-        `deadline`: see `head`. Raises as `head` does.
+        `deadline`: for the head, and for the last byte of the request. Raises as `head` does.
         """
         data = self._encoded(method, target, headers, body)
         if len(data) <= MAX_UNREAD_BYTES:
@@ -58,14 +58,15 @@ class OutgoingConnection:
             return await self.head(deadline)
         h11_adapter.expect_answer(self._h11, method)
         failure: Exception | None = None
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._send_unless_refused, data)
-            try:
-                head = await self.head(deadline)
-            except (h11.RemoteProtocolError, trio.BrokenResourceError, trio.TooSlowError) as error:
-                failure = error
-            if failure is not None or head.status_code >= 300:
-                nursery.cancel_scope.cancel()
+        with trio.fail_at(deadline):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._send_unless_refused, data)
+                try:
+                    head = await self.head()
+                except (h11.RemoteProtocolError, trio.BrokenResourceError) as error:
+                    failure = error
+                if failure is not None or head.status_code >= 300:
+                    nursery.cancel_scope.cancel()
         if failure is not None:
             raise failure
         return head

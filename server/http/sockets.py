@@ -24,6 +24,8 @@ async def read_some(connected: trio.socket.SocketType, max_bytes: int) -> bytes:
     Trio's `recv` tries to read before it waits, which costs a failed system call and two scopes for most reads.
     """
     while True:
+        if connected.fileno() < 0:  # trio would wait for a descriptor that does not exist
+            raise trio.ClosedResourceError("this socket was already closed")
         await trio.lowlevel.wait_readable(connected)
         try:
             return os.read(connected.fileno(), max_bytes)

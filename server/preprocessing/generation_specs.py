@@ -1,6 +1,6 @@
 """Middle stages of a request: build the prompt, compile its constraints, and specify the generation."""
 
-from functools import partial
+from functools import cache, partial
 
 from msgspec.structs import replace
 
@@ -159,11 +159,12 @@ class SpecBuilder:
         compared = NOT_COMPARED
         if not prepared.lists_tools:  # otherwise the model gets another prompt
             compared = await prompt.compare(replace(prepared, items=texts), first.id, client, group)
+        items = partial(stored_items.encode_input_items, request.input or (), first.id)
         spec = GenerationSpec(
             first=_with_lacking(compared.added_to(first), prompt.lacking(params)),
             job=job,
             processor=prompt.processor(prepared, options.stops(request)),
-            items=partial(stored_items.encode_input_items, request.input or (), first.id),
+            items=cache(items) if self._config.log_content else items,  # for the log and the store
             logs_content=self._config.log_content,
             origin=origin_of(requester, prepared.skipped),
             caller=requester.caller,

@@ -192,6 +192,18 @@ async def test_bytes_behind_an_answer_are_no_answer_to_the_next_request() -> Non
 
 
 @pytest.mark.slow
+async def test_large_request_that_is_answered_and_not_read_ends_at_the_deadline() -> None:
+    async def serve(stream: trio.SocketStream) -> None:
+        await stream.receive_some(1000)
+        await stream.send_all(HEAD)
+        await trio.sleep_forever()
+
+    with trio.fail_after(5):
+        async with upstream(serve, ClientTimeouts(connect=5, first_byte=0.2, idle=5)) as client:
+            assert await asked(client, bytes(30 << 20)) == "timeout"
+
+
+@pytest.mark.slow
 async def test_status_counts_without_its_body() -> None:
     async def serve(stream: trio.SocketStream) -> None:
         await stream.receive_some()
