@@ -24,7 +24,7 @@ class EventLog:
 
     def append(self, events: Sequence[Event]) -> None:
         self.events += events
-        if events or self.ended.is_set():
+        if events:
             self._waiting.unpark_all()
 
     def close(self, events: Sequence[Event]) -> None:

@@ -15,10 +15,10 @@ import h11._version
 
 TESTED = "0.16."
 """Beginning of the h11 versions whose private patterns are known; pyproject.toml allows no others."""
-_TARGET = re.compile(r"[!-~]+")
-"""Target of a request (h11's rule, which includes RFC 9112, 3.2)."""
-FRAMING = (b"connection", b"content-length", b"host", b"transfer-encoding", b"upgrade")
-"""Fields by which h11 follows the state of a connection."""
+_TARGET = re.compile(h11._abnf.request_target)
+"""Target of a request (RFC 9112, 3.2)."""
+FRAMING = (b"connection", b"content-length", b"transfer-encoding", b"upgrade")
+"""Fields of a response by which h11 follows the state of a connection."""
 
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 
@@ -83,17 +83,11 @@ def expect_answer(wire: h11.Connection, method: str) -> None:
 
 def response_head(wire: h11.Connection, status: int, headers: Sequence[tuple[bytes, bytes]]) -> bytes:
     """Return the head of a response, with its Date; `wire` counts it as sent. Raises h11.LocalProtocolError."""
-    framing, lines = _split([*headers, (b"date", _date(int(time())))])
-    return _joined(wire.send(_response(status, tuple(framing))), lines)
-
-
-def _split(headers: Sequence[tuple[bytes, bytes]]) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """Return the fields for h11, and the lines of the other ones: h11 checks each field three times, by patterns.
-
-    Raises h11.LocalProtocolError for a line that would be two.
-    """
-    framing = [field for field in headers if field[0] in FRAMING]
-    return framing, _lines([field for field in headers if field[0] not in FRAMING])
+    fields = [*headers, (b"date", _date(int(time())))]
+    lines = _lines([field for field in fields if field[0] not in FRAMING])  # h11 checks each field three times
+    head = wire.send(_response(status, tuple(field for field in fields if field[0] in FRAMING)))
+    assert head is not None, "h11 has bytes for each head"
+    return head[:-2] + lines + b"\r\n"
 
 
 def _lines(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
@@ -119,8 +113,3 @@ def _response(status: int, framing: tuple[tuple[bytes, bytes], ...]) -> h11.Resp
 def _date(second: int) -> bytes:
     """Return the value of Date (RFC 9110, 6.6.1)."""
     return formatdate(second, usegmt=True).encode()
-
-
-def _joined(head: bytes | None, lines: bytes) -> bytes:
-    assert head is not None, "h11 has bytes for each head"
-    return head[:-2] + lines + b"\r\n"
