@@ -2,8 +2,9 @@
 whose formats that server parses."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -74,17 +75,19 @@ TWO = {"max_output_tokens": 40}
 
 
 @pytest.fixture(scope="module")
-def fronts(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Daemon]]:
-    """Return a front for each template."""
+def front_with(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Daemon]]:
+    """Return a function that starts the front with a template at its first use, and returns it."""
     with ExitStack() as stack:
-        found = {}
-        for name, template in TEMPLATES.items():
+
+        @cache
+        def start(name: str) -> Daemon:
             folder = tmp_path_factory.mktemp(name)
-            (folder / "template.jinja").write_text(template)
+            (folder / "template.jinja").write_text(TEMPLATES[name])
             flags = ("--chat-template", str(folder / "template.jinja"), "--reasoning-budget", "24")
             url, _ = stack.enter_context(llamacpp(smollm2, folder / "llama.log", *flags))
-            found[name] = stack.enter_context(serving(folder, "--upstream", url, "--alias", NAME))
-        yield found
+            return stack.enter_context(serving(folder, "--upstream", url, "--alias", NAME))
+
+        yield start
 
 
 async def both_ways(front: Daemon, **body: Any) -> list[dict[str, Any]]:
@@ -100,8 +103,8 @@ def calls(response: dict[str, Any], kind: str = "function_call") -> list[dict[st
     return list(response["output"])
 
 
-async def test_call_of_a_strict_tool_has_its_arguments(fronts: dict[str, Daemon]) -> None:
-    for response in await both_ways(fronts["enforced"], tools=[TIME], **MUST):
+async def test_call_of_a_strict_tool_has_its_arguments(front_with: Callable[[str], Daemon]) -> None:
+    for response in await both_ways(front_with("enforced"), tools=[TIME], **MUST):
         called = calls(response)[0]
         assert (called["name"], called["status"], response["tools"][0]["strict"]) == ("get_time", "completed", True)
         arguments = json.loads(called["arguments"])
@@ -115,9 +118,9 @@ async def test_call_of_a_strict_tool_has_its_arguments(fronts: dict[str, Daemon]
         {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "add"}]},
     ],
 )
-async def test_chosen_tool_is_called(fronts: dict[str, Daemon], choice: dict[str, Any]) -> None:
+async def test_chosen_tool_is_called(front_with: Callable[[str], Daemon], choice: dict[str, Any]) -> None:
     body = MUST | TWO | {"tool_choice": choice}
-    for response in await both_ways(fronts["enforced"], tools=[TIME, ADD], **body):
+    for response in await both_ways(front_with("enforced"), tools=[TIME, ADD], **body):
         called = calls(response)
         assert len({each["call_id"] for each in called}) == len(called)
         assert {each["name"] for each in called} == {"add"}
@@ -125,57 +128,57 @@ async def test_chosen_tool_is_called(fronts: dict[str, Daemon], choice: dict[str
         assert {name: type(value) for name, value in arguments.items()} == {"a": int, "b": int}
 
 
-async def test_custom_tool_gets_text(fronts: dict[str, Daemon]) -> None:
-    for response in await both_ways(fronts["enforced"], tools=[WRITE], **MUST | FEW):
+async def test_custom_tool_gets_text(front_with: Callable[[str], Daemon]) -> None:
+    for response in await both_ways(front_with("enforced"), tools=[WRITE], **MUST | FEW):
         called = calls(response, "custom_tool_call")[0]
         assert (called["name"], bool(called["input"]), called["input"].startswith("{")) == ("write", True, False)
 
 
-async def test_tool_of_a_namespace_is_called_by_its_name(fronts: dict[str, Daemon]) -> None:
+async def test_tool_of_a_namespace_is_called_by_its_name(front_with: Callable[[str], Daemon]) -> None:
     namespace = {"type": "namespace", "name": "clock", "description": "Clocks", "tools": [TIME]}
-    for response in await both_ways(fronts["enforced"], tools=[namespace], **MUST):
+    for response in await both_ways(front_with("enforced"), tools=[namespace], **MUST):
         called = calls(response)[0]
         assert (called["namespace"], called["name"]) == ("clock", "get_time")
 
 
-async def test_shell_gets_commands(fronts: dict[str, Daemon]) -> None:
-    for response in await both_ways(fronts["enforced"], tools=[{"type": "shell"}], **MUST):
+async def test_shell_gets_commands(front_with: Callable[[str], Daemon]) -> None:
+    for response in await both_ways(front_with("enforced"), tools=[{"type": "shell"}], **MUST):
         assert all(isinstance(each, str) for each in calls(response, "shell_call")[0]["action"]["commands"])
 
 
-async def test_output_of_a_call_goes_back_to_the_model(fronts: dict[str, Daemon]) -> None:
-    first = (await post(fronts["enforced"], tools=[TIME], **MUST)).json
+async def test_output_of_a_call_goes_back_to_the_model(front_with: Callable[[str], Daemon]) -> None:
+    first = (await post(front_with("enforced"), tools=[TIME], **MUST)).json
     call_id = calls(first)[0]["call_id"]
     output = {"type": "function_call_output", "call_id": call_id, "output": "Twelve o'clock"}
     body = (
         ASKED | {"input": [output], "previous_response_id": first["id"], "tools": [TIME], "tool_choice": "none"} | FEW
     )
-    for response in await both_ways(fronts["enforced"], **body):
+    for response in await both_ways(front_with("enforced"), **body):
         assert [item["type"] for item in response["output"]] == ["message"]
         assert response["usage"]["input_tokens"] > 60, "the prompt has the call and its output"
 
 
-async def test_calls_of_one_answer_are_one_item_each(fronts: dict[str, Daemon]) -> None:
+async def test_calls_of_one_answer_are_one_item_each(front_with: Callable[[str], Daemon]) -> None:
     tick = {"type": "function", "name": "tick", "description": "Tick", "strict": False}
-    for response in await both_ways(fronts["loose"], tools=[tick], **MUST | FEW):
+    for response in await both_ways(front_with("loose"), tools=[tick], **MUST | FEW):
         called = calls(response)
         assert len({each["call_id"] for each in called}) == len(called)
-    for response in await both_ways(fronts["loose"], tools=[tick], parallel_tool_calls=False, **MUST | FEW):
+    for response in await both_ways(front_with("loose"), tools=[tick], parallel_tool_calls=False, **MUST | FEW):
         assert len(calls(response)) == 1
 
 
-async def test_arguments_that_break_a_strict_schema_fail(fronts: dict[str, Daemon]) -> None:
+async def test_arguments_that_break_a_strict_schema_fail(front_with: Callable[[str], Daemon]) -> None:
     """llama.cpp's server lets the model write any value as the city; SmolLM2 writes a number."""
     body = MUST | {"tools": [TIME]}
-    response = (await post(fronts["loose"], stream=True, **body)).events[-1]["response"]
-    refused = await post(fronts["loose"], **body)
+    response = (await post(front_with("loose"), stream=True, **body)).events[-1]["response"]
+    refused = await post(front_with("loose"), **body)
     assert (response["status"], response["responsed"]["fault"]) == ("failed", "output_mismatch")
     assert (refused.status, refused.json["error"]["code"]) == (502, "output_mismatch")
 
 
-async def test_reasoning_comes_before_a_strict_format(fronts: dict[str, Daemon]) -> None:
+async def test_reasoning_comes_before_a_strict_format(front_with: Callable[[str], Daemon]) -> None:
     format_ = {"type": "json_schema", "name": "time", "schema": SUM, "strict": True}
-    for response in await both_ways(fronts["thinks"], text={"format": format_}, **ASKED):
+    for response in await both_ways(front_with("thinks"), text={"format": format_}, **ASKED):
         reasoning, message = response["output"]
         assert (reasoning["type"], bool(reasoning["content"][0]["text"])) == ("reasoning", True)
         if response["status"] == "completed":
@@ -183,20 +186,22 @@ async def test_reasoning_comes_before_a_strict_format(fronts: dict[str, Daemon])
         assert 0 < response["usage"]["output_tokens_details"]["reasoning_tokens"] <= 24
 
 
-async def test_effort_none_turns_reasoning_off(fronts: dict[str, Daemon]) -> None:
-    for response in await both_ways(fronts["thinks"], reasoning={"effort": "none"}, **ASKED | FEW):
+async def test_effort_none_turns_reasoning_off(front_with: Callable[[str], Daemon]) -> None:
+    for response in await both_ways(front_with("thinks"), reasoning={"effort": "none"}, **ASKED | FEW):
         assert [item["type"] for item in response["output"]] == ["message"]
         assert response["usage"]["output_tokens_details"]["reasoning_tokens"] == 0
 
 
-async def test_sealed_reasoning_goes_back_to_the_model(fronts: dict[str, Daemon]) -> None:
+async def test_sealed_reasoning_goes_back_to_the_model(front_with: Callable[[str], Daemon]) -> None:
     fields: dict[str, Any] = {"store": False, "include": ["reasoning.encrypted_content"]}
     format_ = {"type": "json_object"}
-    first = (await post(fronts["thinks"], text={"format": format_}, **ASKED | fields | {"max_output_tokens": 40})).json
+    first = (
+        await post(front_with("thinks"), text={"format": format_}, **ASKED | fields | {"max_output_tokens": 40})
+    ).json
     assert [item["type"] for item in first["output"]] == ["reasoning", "message"]
     more = {"role": "user", "content": "And in Rome?"}
     counts = []
     for past in (first["output"], first["output"][1:]):
-        again = await post(fronts["thinks"], **ASKED | fields | {"input": [*past, more], "max_output_tokens": 1})
+        again = await post(front_with("thinks"), **ASKED | fields | {"input": [*past, more], "max_output_tokens": 1})
         counts.append(again.json["usage"]["input_tokens"])
     assert counts[0] > counts[1]
