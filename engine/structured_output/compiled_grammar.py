@@ -53,7 +53,7 @@ class CompiledGrammar:
         """Accept some tokens, to find faults that a grammar shows only then. Raises GrammarError."""
         constraint = self.start()
         for _ in range(n_tokens):
-            if (token := constraint.last_allowed(self._vocabulary.end_tokens)) is None:
+            if (token := constraint.allowed(self._vocabulary.end_tokens).last) is None:
                 return
             constraint.accept(token)
         constraint.compute_mask()

@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from itertools import chain
 from random import Random
 
-import numpy as np
-
 from engine.constraint import GrammarError
 from engine.json_schema import JSON, Schema
 from engine.structured_output.compiled_grammar import DRY_RUN_TOKENS, CompiledGrammar
@@ -110,14 +108,12 @@ def explore(grammar: CompiledGrammar, vocabulary: Vocabulary) -> None:
     max_tokens = _MAX_EXPLORED // grammar.size
     grammar.dry_run(min(DRY_RUN_TOKENS, max_tokens))
     random, constraint, ends = Random(0), grammar.start(), vocabulary.end_tokens
-    ending = np.array([token for mark in _ENDING for token in vocabulary.encode_bytes(mark)])
+    ending = [token for mark in _ENDING for token in vocabulary.encode_bytes(mark)]
     for _ in range(min(EXPLORED_TOKENS, max_tokens)):
         allowed = constraint.allowed(ends)
-        found = ending[allowed[ending]] if random.random() < 0.5 else ending[:0]
-        if not found.size:
-            found = np.flatnonzero(allowed)
-        if found.size:
-            constraint.accept(int(random.choice(found)))
+        found = [token for token in ending if token in allowed] if random.random() < 0.5 else []
+        if choices := found or allowed:
+            constraint.accept(random.choice(choices))
         else:
             constraint = grammar.start()
     constraint.compute_mask()
@@ -148,4 +144,4 @@ def _letters(constraint: GrammarConstraint, vocabulary: Vocabulary) -> list[int]
     allowed = constraint.allowed(vocabulary.end_tokens)
     marks = [chr(n).encode() for n in (*range(97, 123), *range(32, 97)) if chr(n) not in '"\\']
     found = [token for mark in marks for token in vocabulary.encode_bytes(mark)[:1]]
-    return [token for token in found if allowed[token]]
+    return [token for token in found if token in allowed]
