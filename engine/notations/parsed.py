@@ -1,5 +1,6 @@
 """Parts of a model's output, as the parser emits them. Data only."""
 
+from itertools import groupby
 from typing import TypeAlias
 
 from msgspec import Struct
@@ -35,19 +36,17 @@ class ToolCallEnd(Struct, frozen=True):
 
 ParsedDelta: TypeAlias = ReasoningDelta | TextDelta | ToolCallStart | ToolCallArguments | ToolCallEnd
 
+_TEXTS = (ReasoningDelta, TextDelta, ToolCallArguments)
+
 
 def merged(deltas: list[ParsedDelta]) -> list[ParsedDelta]:
     """Join consecutive texts of one kind."""
+    if len(deltas) < 2:  # as after most tokens
+        return deltas
     found: list[ParsedDelta] = []
-    for each in deltas:
-        last = found[-1] if found else None
-        match last, each:
-            case ReasoningDelta(before), ReasoningDelta(text):
-                found[-1] = ReasoningDelta(before + text)
-            case TextDelta(before), TextDelta(text):
-                found[-1] = TextDelta(before + text)
-            case ToolCallArguments(before), ToolCallArguments(text):
-                found[-1] = ToolCallArguments(before + text)
-            case _:
-                found.append(each)
+    for kind, same in groupby(deltas, type):
+        if issubclass(kind, _TEXTS):
+            found.append(kind("".join(each.text for each in same if isinstance(each, _TEXTS))))
+        else:
+            found += same
     return found

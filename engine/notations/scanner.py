@@ -99,7 +99,8 @@ class Scanner:
         while True:
             match = search.whole.search(self._text, self._at)
             certain_end = self.ended and (prose or not self.cut)
-            maybe = None if certain_end else search.partial.search(self._text, self._at)
+            tail = max(self._at, len(self._text) - search.longest_start)
+            maybe = None if certain_end else search.partial.search(self._text, tail)
             if match and (maybe is None or match.start() < maybe.start()):
                 emit(cleaned(self._text[self._at : match.start()]))
                 self._at = match.end()
@@ -148,7 +149,8 @@ class Scanner:
     def _search(self, markers: tuple[str, ...]) -> "_Search":
         if markers not in self._searches:
             by_text = {self.with_marks(marker): marker for marker in markers if marker}
-            self._searches[markers] = _Search(by_text, *_patterns(tuple(by_text)))
+            longest_start = max(map(len, by_text), default=1) - 1
+            self._searches[markers] = _Search(by_text, *_patterns(tuple(by_text)), longest_start)
         return self._searches[markers]
 
 
@@ -159,6 +161,8 @@ class _Search(Struct, frozen=True):
     """Matches a marker, the longest first."""
     partial: re.Pattern[str]
     """Matches the start of a marker at the end of the text."""
+    longest_start: int
+    """Length of the longest text that `partial` matches."""
 
 
 def cleaned(text: str) -> str:
