@@ -23,7 +23,7 @@ from server.served_model.reasoning_effort import reasoning_budget
 from server.tools import ANY_OBJECT, GrammarInput, Input, ToolSpec, arguments_schema, by_name, decode_schema
 
 MAX_FUNCTION_BYTES = 32 << 20
-"""Bytes of functions whose schemas were tried."""
+"""Bytes of functions whose schemas can be enforced, and of the others."""
 MAX_COMPILED_BYTES = 128 << 20
 """Bytes of the grammars of answers, which may have one for each tool."""
 
@@ -60,7 +60,8 @@ class ConstraintBuilder:
         self._template = template
         self._assembler = GrammarAssembler(vocabulary)
         self._brief = GrammarAssembler(vocabulary, self._assembler.compiler.with_short_escapes())
-        self._function = CompileCache(self._checked, InvalidRequest, _function_size, MAX_FUNCTION_BYTES)
+        self._exact_function = CompileCache(self._exact, GrammarError, _function_size, MAX_FUNCTION_BYTES)
+        self._relaxed_function = CompileCache(self._relaxed, GrammarError, _function_size, MAX_FUNCTION_BYTES)
         self.build = CompileCache(self._build, InvalidRequest, constraints_size, MAX_COMPILED_BYTES)
         self.tags = CompileCache(self._tag, GrammarError, _tag_size, MAX_COMPILED_BYTES)
 
@@ -101,7 +102,7 @@ class ConstraintBuilder:
             (_with_skeleton, self._brief),
             (_with_any_object, self._brief),
         ):
-            tools = {tool.name: weakened(tool, self._function(tool)) for tool in spec.all_specs}
+            tools = {tool.name: weakened(tool, self._checked(tool)) for tool in spec.all_specs}
             try:
                 return _marked(self._grammars(spec, tools, assembler), spec, tools)
             except GrammarError as error:
@@ -133,11 +134,13 @@ class ConstraintBuilder:
     def _checked(self, tool: ToolSpec) -> _Callable:
         """Raise InvalidRequest if the function is strict and its schema cannot be enforced."""
         try:
-            return self._exact(tool)
+            # The description, the place among the tools and `strict` may change from request to request.
+            plain = replace(tool.tool, description="")
+            return self._exact_function(replace(tool, tool=plain, place="", strict=False, found=False))
         except GrammarError as error:
             if tool.strict:
                 raise _refused("schema" if tool.input is None else "grammar", tool.place, error) from error
-            return self._relaxed(tool)
+            return self._relaxed_function(tool)
 
     def _exact(self, tool: ToolSpec) -> _Callable:
         """Raise GrammarError if a part of the schema or grammar cannot be enforced."""

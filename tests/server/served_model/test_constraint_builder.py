@@ -33,6 +33,17 @@ def test_equal_tools_are_compiled_once() -> None:
     assert refusals[0] == refusals[1]
 
 
+def test_refusal_of_tool_names_its_place_after_it_has_moved() -> None:
+    builder = ConstraintBuilder(vocabulary := scripted.vocabulary(), ChatTemplate(HERMES, vocabulary))
+    bad = {**WEATHER, "parameters": BAD}
+    params = []
+    for tools in ([bad], [TIME, {**bad, "description": "Another."}]):
+        with pytest.raises(InvalidRequest) as refused:
+            builder.build(output_constraints.constraint_spec(PLAIN, "", toolbox.toolbox(raws(*tools))))
+        params.append(refused.value.param)
+    assert params == ["tools[0].parameters", "tools[1].parameters"]
+
+
 def test_tags_of_several_budgets_are_built_once() -> None:
     builder = ConstraintBuilder(vocabulary := scripted.vocabulary(), ChatTemplate(THINKS, vocabulary))
     built = builder.build(output_constraints.constraint_spec(PLAIN, "", toolbox.toolbox(raws(WEATHER))))
