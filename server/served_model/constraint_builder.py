@@ -22,7 +22,7 @@ from server.served_model.output_constraints import ConstraintSpec, OutputConstra
 from server.served_model.reasoning_effort import reasoning_budget
 from server.tools import ANY_OBJECT, GrammarInput, Input, ToolSpec, arguments_schema, by_name, decode_schema
 
-MAX_FUNCTION_BYTES = 32 << 20
+MAX_FUNCTION_BYTES = 16 << 20
 """Bytes of functions whose schemas can be enforced, and of the others."""
 MAX_COMPILED_BYTES = 128 << 20
 """Bytes of the grammars of answers, which may have one for each tool."""
