@@ -36,16 +36,17 @@ class JobRunner:
         self.slot = SlotTime()
 
     async def run(self, spec: GenerationSpec) -> StreamInput:
-        """Run the job of `spec`; return its last input."""
+        """Run the job of `spec`; return its last input. Raises ApiError once the jobs have had a slot for too long."""
         self.slot.begin(trio.current_time(), self._engine.full(spec.job.lane))
         try:
-            with self._engine.generate(spec.job) as outputs:
+            with trio.CancelScope() as limit, self._engine.generate(spec.job) as outputs:
                 while True:
+                    if limit.deadline != (deadline := self.slot.deadline(self._answer_seconds)):
+                        limit.deadline = deadline
                     arrived = await _arrived_outputs(outputs, self._heartbeat.due(self._stream.state))
                     if (last := self._process(spec, arrived)) is not None:
                         return last
-                    if self.slot.seconds(trio.current_time()) > self._answer_seconds:
-                        raise answer_timeout(self._answer_seconds)
+            raise answer_timeout(self._answer_seconds)
         finally:
             self.slot.end(trio.current_time())
 

@@ -26,6 +26,10 @@ class SlotTime:
         """End the job."""
         self._earlier, self.since = self.seconds(now), math.inf
 
+    def deadline(self, seconds: float) -> float:
+        """Return the time at which the response has had a slot for that long; infinite while it has none."""
+        return self.since + seconds - self._earlier
+
     def seconds(self, now: float) -> float:
         return self._earlier + max(now - self.since, 0.0)
 
