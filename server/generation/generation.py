@@ -56,6 +56,7 @@ class Generation:
         self.error: ApiError | None = None
         """Error that ended the generation, other than an error of the model."""
         self._cancel_reason = ""
+        self._cancel_error: ApiError | None = None
         self._scope = trio.CancelScope()
         """Scope to cancel the generation."""
         self._readers = Readers(self._scope)
@@ -170,8 +171,8 @@ class Generation:
         self._jobs.steered = True
 
     def fail(self, error: ApiError) -> None:
-        """End the generation with an error, unless it is ending already."""
-        self.error = error
+        """End the generation with an error, unless its last input is there already."""
+        self._cancel_error = error
         self._scope.cancel()
 
     async def begin(self) -> bool:
@@ -191,6 +192,15 @@ class Generation:
                 last = await self._generate()
         else:
             last = await self._generate()
+        try:
+            await self._end(last)
+        except Exception:
+            log.exception("%s failed at its end", self.response.id)
+            self.error = ApiError(INTERNAL_ERROR)
+            self._events.fail(self.error)
+
+    async def _end(self, last: StreamInput) -> None:
+        """Store the response, and add its last events."""
         stream = self._events.stream
         events = stream.feed(last)
         response = stream.response
@@ -208,6 +218,7 @@ class Generation:
         try:
             with self._scope:
                 return await self._run_stages()
+            self.error = self._cancel_error
         except EngineStopped:
             self.error = stopping()
         except ApiError as error:
@@ -248,8 +259,8 @@ class Generation:
         """Begin a stage. `last`: the end of the last job, if one has run."""
         self._earlier = last.usage if last is not None and stage.adds_usage else None
         self._earlier_tokens = self.generated_tokens
+        self._spec = self._spec.at(stage)  # before the wait, in which the job that has ended would count twice
         await self._apply_stored(stage.inputs)
-        self._spec = self._spec.at(stage)
 
     async def _next_stage(self) -> Stage | None:
         """Have the MCP server do what is pending, if anything is, and return the next stage."""

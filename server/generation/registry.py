@@ -171,10 +171,17 @@ class Generations:
             self._keep_unstored(generation)
             if generation.response.status == "completed":  # a limit or a hang-up hides the length
                 self._admission.record_output(generation.generated_tokens)
+            self._report(generation)
+            self._activity.end()
+
+    def _report(self, generation: Generation) -> None:
+        """Log and count a generation that has ended. A failure here must not end the others."""
+        try:
             self._on_end(generation.summary())
             if (content := generation.content()) is not None:
                 log.info("%s content: %s", generation.response.id, content)
-            self._activity.end()
+        except Exception:
+            log.exception("%s cannot be logged", generation.response.id)
 
     def _keep_unstored(self, generation: Generation) -> None:
         """Keep unstored background responses in memory, since no open connection delivers them."""

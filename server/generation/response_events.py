@@ -7,8 +7,8 @@ from msgspec.structs import replace
 
 from server.generation.token_clock import TokenClock
 from server.protocol.errors import ApiError
-from server.protocol.events import Event
-from server.protocol.response import Response
+from server.protocol.events import Event, ResponseFailed
+from server.protocol.response import ErrorInfo, Response
 from server.stream import Stream, StreamInput, events_after, failure, feed_all, opening_inputs
 
 
@@ -72,6 +72,12 @@ class ResponseEvents:
             events = [*events[:-1], replace(events[-1], response=response)]
         self.response = response
         self.log.close(events)
+
+    def fail(self, error: ApiError) -> None:
+        """End with `response.failed` alone: the stream itself cannot make its last events."""
+        info = ErrorInfo(error.event_code or error.type, error.message)
+        self.response = replace(self.response, status="failed", error=info)
+        self.log.close([ResponseFailed(len(self.log.events), self.response)])
 
     def after_error(self, error: ApiError) -> list[Event]:
         """Return the terminal events for a reader that cannot get the rest of the stream."""

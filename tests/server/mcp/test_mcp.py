@@ -3,6 +3,7 @@
 import json
 import shutil
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 import trio
 
 from engine.backends.scripted import ScriptedModel
+from server.generation.recorder import Recorder
 from server.mcp import client
+from server.stream import StreamInput
 from tests.server.api.tools.test_tools import HERMES, evaluated
 from tests.support import wire
 from tests.support.helpers import NAME, PATIENCE, get, official_client, post, served, types
@@ -35,6 +38,24 @@ async def test_certificates_are_read_once(mcp_url: str) -> None:
     for _ in range(2):
         assert (await client.McpClient(mcp_url, {}, PATIENCE).call("add", '{"a": 2, "b": 3}')).output == "5"
     assert client._certificates.cache_info().misses == 1
+
+
+async def test_tokens_of_the_job_before_a_call_count_once(
+    mcp_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: list[int] = []
+    advance = Recorder.advance
+
+    async def counting(recorder: Recorder, inputs: Sequence[StreamInput]) -> None:
+        counts.append(running.app.generated_tokens)
+        await advance(recorder, inputs)
+
+    monkeypatch.setattr(Recorder, "advance", counting)
+    async with served(ScriptedModel(calculator), template=HERMES, allow_mcp=(mcp_url,), state=tmp_path) as running:
+        answer = await post(running, input="Go.", tools=[tool(mcp_url)])
+    counts.append(answer.json["usage"]["output_tokens"])
+    assert counts == sorted(counts)
+    assert counts[-2] > 0
 
 
 async def test_call_is_executed_and_the_model_goes_on(mcp_url: str, tmp_path: Path) -> None:
