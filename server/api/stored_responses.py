@@ -10,6 +10,7 @@ from server.access import reads_open_names
 from server.api.streaming import stream_events
 from server.generation import Generations
 from server.http import Exchange
+from server.prompt import affinity_group, affinity_key
 from server.prompt.items import stored_items
 from server.protocol import decoding, sse
 from server.protocol.errors import ApiError, InvalidRequest, NotFound
@@ -32,9 +33,14 @@ class _Conversation(Struct):
     id: str
 
 
+class _Extensions(Struct, frozen=True):
+    continuation_id: str | None = None
+
+
 class _Origin(Struct):
     conversation: _Conversation | None = None
     prompt_cache_key: str | None = None
+    responsed: _Extensions = _Extensions()
 
 
 class StoredResponsesHandler:
@@ -89,7 +95,10 @@ class StoredResponsesHandler:
         await exchange.answer(200, msgspec.json.encode(Deleted(response_id, "response")))
 
     async def _affinity_group(self, response_id: str) -> str | None:
-        """Return the affinity group that `SpecBuilder` chose for a response; None if the store does not show it."""
+        """Return the affinity group that `SpecBuilder` chose for a response; None if the store does not show it.
+
+        The store has no client, so it does not show groups that clients name.
+        """
         if self._store is None:
             return None
         try:
@@ -97,9 +106,9 @@ class StoredResponsesHandler:
         except Missing:
             return None
         origin = msgspec.json.decode(chain[-1].first, type=_Origin)
-        if origin.conversation is not None:
-            return origin.conversation.id
-        return chain[0].id if len(chain) > 1 or origin.prompt_cache_key is None else None
+        root = origin.conversation.id if origin.conversation else chain[0].id if len(chain) > 1 else None
+        key = affinity_key(origin.prompt_cache_key, origin.responsed.continuation_id)
+        return affinity_group(response_id, root, key, client=None)
 
     async def cancel(self, exchange: Exchange, response_id: str) -> None:
         """Cancel a background response and answer with it. An ended response stays as it is."""

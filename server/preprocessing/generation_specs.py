@@ -15,7 +15,7 @@ from server.preprocessing.mcp_stages import ApprovedStages, ListStages
 from server.preprocessing.prompt_facts import NOT_COMPARED, prompt_made
 from server.preprocessing.reasoning_seal import ReasoningSeal
 from server.preprocessing.requester import Requester, origin_of
-from server.prompt import PreparedRequest, compaction, options, volatile
+from server.prompt import PreparedRequest, affinity_group, affinity_key, compaction, options, volatile
 from server.prompt.items import stored_items
 from server.protocol import prompt_cache
 from server.protocol.request import Request
@@ -136,7 +136,9 @@ class SpecBuilder:
         sampling = options.sampling(request, self._model.card.sampling)
         lane = lane_of(request, requester.caller)
         first = self._first(prepared, constraints, sampling, lane)
-        group = prepared.root or options.affinity(request, client) or first.id
+        key = affinity_key(request.prompt_cache_key, options.continuation_id(request))
+        group = affinity_group(first.id, prepared.root, key, client)
+        assert group is not None, "the client is known"
         texts = volatile.stable_items(prepared.items, prepared.messages, self._volatile)
         params = JobParams(
             request=request,

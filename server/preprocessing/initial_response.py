@@ -84,7 +84,11 @@ def _reasoning(request: Request, effort: str | None) -> Reasoning:
 
 
 def _extensions(prepared: PreparedRequest, constraints: OutputConstraints) -> Extensions | UnsetType:
-    extensions = Extensions(prepared.skipped[:MAX_SKIPPED], constraints.unenforced[:MAX_UNENFORCED])
+    extensions = Extensions(
+        prepared.skipped[:MAX_SKIPPED],
+        constraints.unenforced[:MAX_UNENFORCED],
+        continuation_id=options.continuation_id(prepared.request),
+    )
     return UNSET if extensions == Extensions() else extensions
 
 

@@ -1,5 +1,6 @@
 """Convert input items into messages and prompts. Pure. Imports `protocol`, `stream` and `tools`."""
 
+from server.prompt.affinity import affinity_group, affinity_key
 from server.prompt.items import InputReader, ItemText
 from server.prompt.prepare import McpServers, Past, PreparedRequest, prepare
 from server.prompt.truncation import TokenCounter
@@ -11,5 +12,7 @@ __all__ = [
     "Past",
     "PreparedRequest",
     "TokenCounter",
+    "affinity_group",
+    "affinity_key",
     "prepare",
 ]

@@ -101,15 +101,10 @@ def stops(request: Request) -> tuple[str, ...]:
     return (request.stop,) if isinstance(request.stop, str) else tuple(request.stop)
 
 
-def affinity(request: Request, client: str) -> str:
-    """Return the affinity group that the client names by `prompt_cache_key`, or for the background by
-    `background_options.continuation_id`; empty if it names none.
-
-    The id of a stored conversation is more precise: many applications send one key with every request.
-    """
+def continuation_id(request: Request) -> str | None:
+    """Return the name of related requests in the background; None if the request has none."""
     options = request.background_options
-    key = request.prompt_cache_key or (options.continuation_id if options is not None else None)
-    return f"{client} {key}" if key else ""
+    return options.continuation_id or None if options is not None else None
 
 
 def unused_options(request: Request) -> list[str]:

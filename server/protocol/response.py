@@ -152,6 +152,9 @@ class Extensions(Struct, frozen=True, omit_defaults=True):
     """Cause of a failed response, where `error.code` has none of its own: openai-python's types name a few only."""
     token_times: TokenTimes | None = None
     """Times of each token, if the request has `return_token_times`."""
+    continuation_id: str | None = None
+    """`background_options.continuation_id` of the request: DELETE reads from the stored response whose cached prompts
+    it removes."""
 
 
 class Response(Struct, frozen=True, kw_only=True):
