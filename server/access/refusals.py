@@ -1,4 +1,4 @@
-"""Counts of what the listener refuses before a request reaches the application."""
+"""Counts of connections that the listener refused or closed, by reason."""
 
 from collections import Counter
 from enum import StrEnum

@@ -7,9 +7,6 @@ from server.http import Exchange
 from server.preprocessing import RequestReader
 from server.served_model import AnsweringModel
 
-COUNTED_BYTES = 1 << 20
-"""Bytes up to which a prompt is counted even if it cannot fit the context; a larger one would take seconds."""
-
 
 class InputTokens(Struct, frozen=True):
     input_tokens: int
@@ -26,5 +23,5 @@ class InputTokensHandler:
         body = await self._reader.read_body(exchange)
         with exchange.watch.while_connected():
             prepared = await self._reader.load_and_prepare(exchange, body, executes=False)
-            prompt = await self._model.prompt(prepared, COUNTED_BYTES)
+            prompt = await self._model.prompt(prepared, counts_only=True)
         await exchange.answer(200, msgspec.json.encode(InputTokens(len(prompt))))

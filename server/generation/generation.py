@@ -1,7 +1,7 @@
 """Generation of one response: a task of its own, and any number of readers.
 
-The task converts engine outputs to stream inputs, and these to events; `job.max_tokens` limits their number. It emits
-the terminal event after storing the response, so that a client that has read it can retrieve the response, even after a
+The task converts engine outputs, which `job.max_tokens` bounds, to stream inputs, and these to events. It emits the
+terminal event after storing the response, so that a client that has read it can retrieve the response, even after a
 power cut.
 """
 
@@ -60,9 +60,9 @@ class Generation:
         self._scope = trio.CancelScope()
         """Scope to cancel the generation."""
         self._readers = Readers(self._scope)
-        self._earlier: Usage | None = None
+        self._usage_before: Usage | None = None
         """Usage of the jobs before this one."""
-        self._earlier_tokens = 0
+        self._tokens_before = 0
         """Tokens of the stages that have ended."""
 
     @property
@@ -95,7 +95,7 @@ class Generation:
 
     @property
     def generated_tokens(self) -> int:
-        return self._earlier_tokens + self._spec.processor.output_tokens
+        return self._tokens_before + self._spec.processor.output_tokens
 
     @property
     def comment_seconds(self) -> float:
@@ -227,7 +227,7 @@ class Generation:
             log.exception("%s failed", self.response.id)
             self.error = ApiError(INTERNAL_ERROR)
         processor = self._spec.processor
-        usage = total_usage([self._earlier, processor.usage]) if processor.started else self._earlier
+        usage = total_usage([self._usage_before, processor.usage]) if processor.started else self._usage_before
         return Cancelled(usage) if self.error is None else failure(self.error, usage)
 
     async def _run_stages(self) -> StreamInput:
@@ -242,7 +242,7 @@ class Generation:
         last: End | None = None
         while True:
             if runs:
-                ended = _with_usage_of_all(await self._jobs.run(self._spec), self._earlier)
+                ended = _with_usage_of_all(await self._jobs.run(self._spec), self._usage_before)
                 if self._spec.follow is None or not isinstance(ended, End):
                     return ended
                 last = ended
@@ -257,8 +257,8 @@ class Generation:
 
     async def _begin_stage(self, stage: Stage, last: End | None) -> None:
         """Begin a stage. `last`: the end of the last job, if one has run."""
-        self._earlier = last.usage if last is not None and stage.adds_usage else None
-        self._earlier_tokens = self.generated_tokens
+        self._usage_before = last.usage if last is not None and stage.adds_usage else None
+        self._tokens_before = self.generated_tokens
         self._spec = self._spec.at(stage)  # before the wait, in which the job that has ended would count twice
         await self._apply_stored(stage.inputs)
 

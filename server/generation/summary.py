@@ -17,10 +17,10 @@ class Origin(Struct, frozen=True):
     """The request that started a generation."""
 
     request_id: str
-    client: str
+    client_name: str
     """Name of the API key, or the client's address."""
     route: str
-    key: str = ""
+    key_name: str = ""
     """Name of the API key; empty if the server needs none."""
     skipped: tuple[str, ...] = ()
     """Parts of the request that had no effect."""
@@ -125,7 +125,7 @@ class GenerationSummary(Struct, frozen=True):
         tools = f"tools {self.tools * 1e3:.0f} ms, " if self.tools else ""
         first = "none" if self.first_token is None else f"{self.first_token * 1e3:.0f} ms"
         return (
-            f"{self.response_id} {self.origin.request_id} {self.origin.client} {self.origin.route} {self.mode} "
+            f"{self.response_id} {self.origin.request_id} {self.origin.client_name} {self.origin.route} {self.mode} "
             f"{'batch ' if self.lane is Lane.BATCH else ''}"
             f"{self.outcome}: queue {self.queue * 1e3:.0f} ms, {tools}first token {first}, in {self.input_tokens} "
             f"(cached {self.cached_tokens}{evicted}), out {self.output_tokens}, {self.tokens_per_second:.1f} tokens/s, "
@@ -155,17 +155,17 @@ def summarize(
     """
     usage, begun = response.usage, timings.started
     reason = "" if usage is None else earlier.miss_reason(usage)
-    received = timings.received + timings.tools_first
+    admitted = timings.admitted + timings.tools_first
     return GenerationSummary(
         response.id,
         origin,
         mode,
         Lane.BATCH if response.service_tier == "flex" else Lane.INTERACTIVE,
         _outcome(response, why),
-        queue=max((now if begun is None else begun) - received, 0.0),
-        duration=now - timings.received,
+        queue=max((now if begun is None else begun) - admitted, 0.0),
+        duration=now - timings.admitted,
         tools=timings.tools,
-        first_token=None if timings.first_token is None else timings.first_token - received,
+        first_token=None if timings.first_token is None else timings.first_token - admitted,
         gaps=timings.gaps,
         jobs=timings.jobs,
         input_tokens=0 if usage is None else usage.input_tokens,

@@ -9,7 +9,7 @@ class SlotTime:
     count."""
 
     def __init__(self) -> None:
-        self._earlier = 0.0
+        self._seconds_before = 0.0
         """Seconds of the jobs that have ended."""
         self.since = math.inf
         """Time at which the present job got a slot, an estimate until its first output."""
@@ -24,21 +24,21 @@ class SlotTime:
 
     def end(self, now: float) -> None:
         """End the job."""
-        self._earlier, self.since = self.seconds(now), math.inf
+        self._seconds_before, self.since = self.seconds(now), math.inf
 
     def deadline(self, seconds: float) -> float:
         """Return the time at which the response has had a slot for that long; infinite while it has none."""
-        return self.since + seconds - self._earlier
+        return self.since + seconds - self._seconds_before
 
     def seconds(self, now: float) -> float:
-        return self._earlier + max(now - self.since, 0.0)
+        return self._seconds_before + max(now - self.since, 0.0)
 
 
 class Timings:
     """Times of a generation, in seconds of one clock."""
 
     def __init__(self, now: float) -> None:
-        self.received = now
+        self.admitted = now
         self.started: float | None = None
         """Time at which it got its slot."""
         self.first_token: float | None = None

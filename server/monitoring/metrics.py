@@ -57,7 +57,7 @@ class PrometheusMetrics:
 
     def record_answer(self, summary: GenerationSummary) -> None:
         """Count a response that has ended."""
-        key = summary.origin.key
+        key = summary.origin.key_name
         self._answers.labels(summary.origin.route, summary.outcome, key, summary.lane.value).inc()
         self._prompt_tokens.labels(key).inc(summary.input_tokens)
         self._cached_tokens.labels(key).inc(summary.cached_tokens)
@@ -112,7 +112,7 @@ class _State:
     def collect(self) -> Iterator[Family]:
         state, engine, store = self.present, self.present.engine, self.present.store
         refused = {str(reason): count for reason, count in self._refused.items()}
-        yield counter("connections_refused", "Connections refused before a request was read.", refused, "reason")
+        yield counter("connections_refused", "Connections that the listener refused or closed.", refused, "reason")
         yield gauge("slots", "Slots of the KV cache.", state.slots)
         yield gauge("queue_limit", "Requests of each lane that may wait for a slot.", state.queue)
         yield gauge("requests_running", "Responses that have a slot.", state.running, "lane")

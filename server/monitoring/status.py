@@ -76,9 +76,9 @@ class StatusHandler:
         now, generations, stats = self._clock(), self._generations, self._engine.stats()
         running = generations.in_progress
         for each in running:
-            received, first = each.timings.received, each.timings.first_token
+            admitted, first = each.timings.admitted, each.timings.first_token
             if first is not None:
-                self._latencies.record(each.response.id, first, first - received, each.timings.gaps, ended=False)
+                self._latencies.record(each.response.id, first, first - admitted, each.timings.gaps, ended=False)
         streams = tuple(running_stream(each, now) for each in running)
         card = self._model.card
         return Status(

@@ -153,14 +153,14 @@ def running_stream(generation: Generation, now: float) -> RunningStream:
     begun = min(now, generation.slot.since) if begun is None else begun
     return RunningStream(
         generation.response.id[:ID_CHARACTERS],
-        spec.origin.client,
+        spec.origin.client_name,
         spec.origin.route,
         spec.mode,
         spec.job.lane.value,
         _state(generation, now),
-        now - timings.received,
-        begun - timings.received,
-        None if first is None else first - timings.received,
+        now - timings.admitted,
+        begun - timings.admitted,
+        None if first is None else first - timings.admitted,
         usage.input_tokens,
         usage.input_tokens_details.cached_tokens,
         usage.input_tokens - spec.processor.pending_prompt_tokens,
@@ -183,7 +183,7 @@ def ended_answer(each: GenerationSummary) -> EndedAnswer:
     return EndedAnswer(
         each.response_id[:ID_CHARACTERS],
         0.0,
-        each.origin.client,
+        each.origin.client_name,
         each.origin.route,
         each.mode,
         each.lane.value,

@@ -45,8 +45,8 @@ class EmbeddedModel:
     def check_name(self, name: str | None) -> None:
         check_name(name, self.card.name, self.aliases)
 
-    async def prompt(self, prepared: PreparedRequest, least_bytes: int = 0) -> TokenPrompt:
-        return self._prompt(await self._tokens.of(prepared, least_bytes))
+    async def prompt(self, prepared: PreparedRequest, counts_only: bool = False) -> TokenPrompt:
+        return self._prompt(await self._tokens.of(prepared, counts_only))
 
     async def text_prompt(self, text: str | Sequence[int]) -> TokenPrompt:
         bound = self._tokens.bound("prompt")

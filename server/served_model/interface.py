@@ -121,8 +121,8 @@ class AnsweringModel(Protocol):
         """Return the constraints of the answer to a request. Raises InvalidRequest."""
         ...
 
-    async def prompt(self, prepared: PreparedRequest, least_bytes: int = 0) -> Prompt:
-        """Return the prompt of a request. A prompt that is only counted may have `least_bytes` beyond the context.
+    async def prompt(self, prepared: PreparedRequest, counts_only: bool = False) -> Prompt:
+        """Return the prompt of a request. With `counts_only`, it may be longer than the context.
 
         Raises InvalidRequest.
         """

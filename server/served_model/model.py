@@ -23,6 +23,8 @@ from server.work_thread import Check, WorkThread
 
 RENDERINGS = 8
 """Approximate number of renderings that truncating a conversation takes."""
+COUNTED_BYTES = 1 << 20
+"""Bytes up to which a prompt is counted even if it cannot fit the context; a larger one would take seconds."""
 WITHOUT_OPTIONS = PreparedRequest(request=Request())
 
 T = TypeVar("T")
@@ -54,16 +56,16 @@ class ServedModel:
         messages: Sequence[Message],
         prepared: PreparedRequest,
         most: int | None = None,
-        least_bytes: int = 0,
+        counts_only: bool = False,
         bound: TokenBound = no_bound,
     ) -> list[int]:
         """Return the prompt. It has more than `most` tokens only if the last turn alone does (see `truncation`).
 
-        `prepared`, `least_bytes`: see `render`. `bound` gets the number of tokens so far, unless old turns may be
+        `prepared`, `counts_only`: see `render`. `bound` gets the number of tokens so far, unless old turns may be
         dropped.
         """
         if most is None:
-            return await self.render(messages, lambda whole, tokens: tokens(whole), 1, prepared, least_bytes, bound)
+            return await self.render(messages, lambda whole, tokens: tokens(whole), 1, prepared, counts_only, bound)
         messages = truncation.last_within(messages, self.most_bytes)
         fitted = partial(truncation.fit_last_turns, max_tokens=most)
         return await self.render(messages, fitted, RENDERINGS, prepared)
@@ -98,21 +100,24 @@ class ServedModel:
         how: Rendering[T],
         times: int = 1,
         prepared: PreparedRequest = WITHOUT_OPTIONS,
-        least_bytes: int = 0,
+        counts_only: bool = False,
         bound: TokenBound = no_bound,
     ) -> T:
         """Call `how` with the messages and a function that renders them, at most `times` times; return its result.
 
-        `prepared`: request whose options the template gets. Raises InvalidRequest for messages that the template
-        refuses, and for those that have more bytes than fit into the context and more than `least_bytes`.
+        `prepared`: request whose options the template gets. `counts_only`: `COUNTED_BYTES` may be rendered even if
+        they do not fit into the context. Raises InvalidRequest for more bytes, and for messages that the template
+        refuses.
         """
         tools, variables = prepared.toolbox.rendered, options.template_variables(prepared.request)
         effort = options.effort(prepared.request)
         prompt = partial(self.loaded.template.prompt, effort=effort, tools=tools, variables=variables)
 
+        most_bytes = max(self.most_bytes, COUNTED_BYTES) if counts_only else self.most_bytes
+
         def work(check: Check) -> T:
             def bounded(some: Sequence[Message]) -> list[int]:
-                self._check_size(sum(map(truncation.message_bytes, some)), max(self.most_bytes, least_bytes), "input")
+                self._check_size(sum(map(truncation.message_bytes, some)), most_bytes, "input")
                 return prompt(some, bound=_checked(check, bound))
 
             return how(messages, bounded)

@@ -20,29 +20,28 @@ class PromptTokens:
         self._model = model
         self._volatile = volatile.patterns(config.now.volatile)
 
-    async def of(self, prepared: PreparedRequest, least_bytes: int = 0) -> list[int]:
-        """Return the tokens of the prompt. `least_bytes`: see `ServedModel.render`. Raises InvalidRequest."""
+    async def of(self, prepared: PreparedRequest, counts_only: bool = False) -> list[int]:
+        """Return the tokens of the prompt. `counts_only`: it may be longer than the context. Raises InvalidRequest."""
         if not prepared.open_ended:
-            return await self._tokens(prepared, prepared.messages, least_bytes)
+            return await self._tokens(prepared, prepared.messages, counts_only)
         one, other = [
-            await self._tokens(prepared, [*prepared.messages, Message("user", text)], least_bytes)
+            await self._tokens(prepared, [*prepared.messages, Message("user", text)], counts_only)
             for text in ANY_TWO_TEXTS
         ]
         pairs = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
         return [token for token, _ in pairs]
 
-    async def _tokens(self, prepared: PreparedRequest, messages: Sequence[Message], least_bytes: int) -> list[int]:
+    async def _tokens(self, prepared: PreparedRequest, messages: Sequence[Message], counts_only: bool) -> list[int]:
         n_ctx = self._model.loaded.info.n_ctx
-        # The count of an endpoint that only counts may exceed the context.
         refuse = self.bound(prepared.field)
         tokens = await self._model.tokens(
             volatile.moved(messages, self._volatile),
             prepared,
             jobs.max_prompt_tokens(prepared.request, n_ctx, self._config.now.max_prompt_tokens),
-            least_bytes,
-            no_bound if least_bytes else refuse,
+            counts_only,
+            no_bound if counts_only else refuse,
         )
-        if not least_bytes:
+        if not counts_only:
             refuse(min(len(tokens), n_ctx))  # `jobs.job` counts what is too long for the context
         return tokens
 

@@ -58,8 +58,8 @@ class LiveModel:
     async def constraints(self, prepared: PreparedRequest) -> OutputConstraints:
         return await self._model.constraints(prepared)
 
-    async def prompt(self, prepared: PreparedRequest, least_bytes: int = 0) -> Prompt:
-        return await self._model.prompt(prepared, least_bytes)
+    async def prompt(self, prepared: PreparedRequest, counts_only: bool = False) -> Prompt:
+        return await self._model.prompt(prepared, counts_only)
 
     async def text_prompt(self, text: str | Sequence[int]) -> Prompt:
         return await self._model.text_prompt(text)

@@ -88,14 +88,14 @@ class ChatModel:
                 )
         return output_checks.constraints(prepared.request.format, prepared.schema_field, prepared.toolbox)
 
-    async def prompt(self, prepared: PreparedRequest, least_bytes: int = 0) -> "ChatPrompt":
+    async def prompt(self, prepared: PreparedRequest, counts_only: bool = False) -> "ChatPrompt":
         limit = self._config.now.max_prompt_tokens
         messages: Sequence[Message] = volatile.moved(prepared.messages, self._volatile)
         most = jobs.max_prompt_tokens(prepared.request, self.card.n_ctx, limit)
         if most is not None:
             messages = truncation.fit_last_turns(messages, partial(Estimate, prepared.toolbox), most).messages
         prompt = ChatPrompt(self._upstream, messages, prepared.toolbox)
-        if limit and not least_bytes:
+        if limit and not counts_only:
             jobs.refuse_more(len(prompt), max(self.card.n_ctx, len(prompt)), prepared.field, limit)
         return prompt
 
