@@ -2,10 +2,14 @@
 
 import logging
 
-from server.protocol.errors import ApiError, Unavailable
-from server.store import StoreError
+from server.protocol.errors import ApiError, EntryTooLarge, Unavailable
+from server.store import StoreError, TooLarge
 
 STOPPING = "The server is shutting down; try again later."
+TOO_LARGE = (
+    "The conversation or response would be larger than all of the store may be: delete items, begin a new conversation "
+    "or raise --store-megabytes."
+)
 INTERNAL_ERROR = "Internal error; see the server log."
 
 log = logging.getLogger("responsed.http")
@@ -26,6 +30,9 @@ def as_api_error(error: Exception, request_id: str) -> ApiError:
     match error:
         case ApiError():
             return error
+        case TooLarge():
+            log.warning("%s: %s", request_id, error)
+            return EntryTooLarge(TOO_LARGE, reason="store_limit")
         case StoreError():
             log.warning("%s: %s", request_id, error)
             return Unavailable("The store cannot be read or written now: try again later.", reason="store")

@@ -90,6 +90,14 @@ class BodyTooLarge(InvalidRequest):
     code = "request_too_large"
 
 
+class EntryTooLarge(BodyTooLarge):
+    """A response or conversation would be larger than the limit of the whole store, so a retry would fail again."""
+
+    @property
+    def event_code(self) -> str | None:
+        return "invalid_prompt"
+
+
 class UnsupportedEncoding(InvalidRequest):
     status = 415
     code = "unsupported_content_encoding"

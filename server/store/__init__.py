@@ -5,7 +5,7 @@ from server.store.calls import LOST_RESULT
 from server.store.conversations import Conversation, Conversations, StoredItem, split
 from server.store.deletions import Deletion
 from server.store.errors import NewerStore, OlderStore, StoreError
-from server.store.eviction import Limits, Missing, StoreUsage
+from server.store.eviction import Limits, Missing, StoreUsage, TooLarge
 from server.store.inventory import Entry, Inventory
 from server.store.locations import Place, PostgresURL, open_database, open_inventory
 from server.store.open_stores import check_openable
@@ -30,6 +30,7 @@ __all__ = [
     "StoreUsage",
     "Stored",
     "StoredItem",
+    "TooLarge",
     "check_openable",
     "open_database",
     "open_inventory",

@@ -7,8 +7,12 @@ from typing import Any
 import openai
 import pytest
 import trio
+from msgspec.structs import replace
 from openai.types.conversations import Conversation, ConversationDeletedResource
 
+from server.generation import Generations
+from server.store import Store, TooLarge
+from tests.server.store.entries import AMPLE
 from tests.support import wire
 from tests.support.helpers import (
     PATIENCE,
@@ -322,3 +326,45 @@ async def test_invalid_conversation_request_names_field_and_changes_nothing(tmp_
             answer = await get(running, f"{path(made)}/items?{query}")
             assert (query, *seen(answer)) == (query, *refusal(400, message, param))
         assert (seen(await get(running, path(made))), await items(running, made)) == ((200, made), before)
+
+
+class SmallStore(Store):
+    def __init__(self, *values: Any) -> None:
+        super().__init__(*values)
+        self.limit(replace(AMPLE, megabytes=0.001))
+
+
+TOO_LARGE = (
+    "The conversation or response would be larger than all of the store may be: delete items, begin a new conversation "
+    "or raise --store-megabytes."
+)
+
+
+@pytest.mark.slow
+async def test_conversation_larger_than_the_store_is_refused_for_good(tmp_path: Path) -> None:
+    """A retry would fail again, so no 503 promises that it may succeed."""
+    long = encode(items=[msg("user", "x" * 1_000)])
+    async with served(state=tmp_path, kind=SmallStore) as running:
+        made = await make(running, items=SENT[:1])
+        before = await items(running, made)
+        for answer in (
+            await exchange(running, "POST", ALL, long),
+            await exchange(running, "POST", f"{path(made)}/items", long),
+            await exchange(running, "POST", path(made), encode(metadata={str(i): "x" * 500 for i in range(2)})),
+        ):
+            assert seen(answer) == refusal(413, TOO_LARGE, code="request_too_large")
+            assert "retry-after" not in answer.headers
+        assert await items(running, made) == before
+        assert (await exchange(running, "POST", path(made), encode(metadata={"a": "b"}))).status == 200
+
+
+@pytest.mark.slow
+async def test_stream_whose_entry_is_too_large_ends_as_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(*arguments: Any) -> None:
+        raise TooLarge("conv_1 has 2 bytes, more than the limit of the whole store; raise --store-megabytes")
+
+    monkeypatch.setattr(Generations, "start", start)
+    async with served() as running:
+        answer = await post(running, input="Hi", stream=True)
+    response = answer.events[-1]["response"]
+    assert (response["status"], response["error"]) == ("failed", {"code": "invalid_prompt", "message": TOO_LARGE})
