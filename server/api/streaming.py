@@ -9,13 +9,15 @@ from msgspec import UNSET, UnsetType
 from server.generation import Generation, Generations
 from server.http import ClientDisconnected, Exchange
 from server.protocol import sse
-from server.protocol.errors import ApiError, GrammarMismatch
+from server.protocol.errors import ApiError, GrammarMismatch, Unavailable
 from server.protocol.events import TERMINAL, Event
 from server.protocol.response import ErrorInfo, Extensions, Response
 from server.protocol.sse import Encode
 
-FAULT_STATUS = {"output_mismatch": 502, "upstream_busy": 503, "upstream_error": 502, "upstream_timeout": 504}
-"""Status of a request without a stream by the `fault` of its response."""
+BUSY = "upstream_busy"
+"""The `fault` of a response whose request may work later."""
+FAULT_STATUS = {"output_mismatch": 502, "upstream_error": 502, "upstream_timeout": 504}
+"""Status of a request without a stream by the `fault` of its response, where it is not 500."""
 END_SECONDS = 5.0
 """Seconds that a cancelled response may take to end: a step of the model, and a write to the store."""
 
@@ -64,6 +66,8 @@ def _error_of(error: ErrorInfo, facts: Extensions | UnsetType) -> ApiError:
     if error.code == GrammarMismatch.code:
         return GrammarMismatch(error.message)
     fault = None if facts is UNSET else facts.fault
+    if fault == BUSY:
+        return Unavailable(error.message, code=fault)
     found = ApiError(error.message, code=fault)
     found.status = FAULT_STATUS.get(fault or "", found.status)
     return found

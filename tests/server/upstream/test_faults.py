@@ -143,7 +143,8 @@ async def test_fault_after_the_first_delta_fails_the_response(
     assert (response["status"], response["responsed"]["fault"]) == ("failed", code)
     assert [item["status"] for item in response["output"]] == ["incomplete"]
     assert len(front.asked) == 2
-    assert (whole.status, whole.json["error"]["code"]) == (503 if code == "upstream_busy" else 502, code)
+    status, wait = (503, "1") if code == "upstream_busy" else (502, None)
+    assert (whole.status, whole.json["error"]["code"], whole.headers.get("retry-after")) == (status, code, wait)
     assert [f" {mode} failed ({code}): " in caplog.text for mode in ("stream", "whole")] == [True, True]
 
 
