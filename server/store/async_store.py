@@ -55,7 +55,7 @@ class AsyncStore:
     async def keep_alive(self, follow: Callable[[], Awaitable[None]]) -> None:
         """Let the other servers know that this one lives, until cancelled. Return at once if the store is not shared.
 
-        `follow` reads what the others have changed, and may raise StoreError.
+        `follow` reads what the others have changed. A failure is logged once, and tried again.
         """
         trouble = ""
         while self.responses.shared:
@@ -66,7 +66,7 @@ class AsyncStore:
                     await self.discard(each)
                 await follow()
                 trouble = ""
-            except StoreError as error:
-                if trouble != (trouble := str(error)):
-                    log.warning("%s", error)
+            except Exception as error:
+                if trouble != (trouble := repr(error)):
+                    log.warning("%s", error, exc_info=not isinstance(error, StoreError))
             await trio.sleep(BEAT_SECONDS)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from msgspec.structs import replace
 
-from server.store import calls, sqlite
+from server.store import async_store, calls, sqlite
 from server.store.async_store import AsyncStore
 from server.store.calls import LOST_RESULT
 from server.store.conversations import Conversation, Page, StoredItem
@@ -818,6 +818,24 @@ def test_store_in_postgres_does_what_the_model_does(cluster: Cluster) -> None:
             self.store.close()
 
     run_state_machine_as_test(PostgresMachine, settings=settings(max_examples=40, stateful_step_count=25))
+
+
+async def test_failed_sign_of_life_is_logged_once_and_tried_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(async_store, "BEAT_SECONDS", 0)
+    monkeypatch.setattr(Store, "shared", True)
+    failures = [StoreError("it is away"), OSError("no folder"), OSError("no folder")]
+
+    async def follow() -> None:
+        if not failures:
+            nursery.cancel_scope.cancel()
+            await trio.lowlevel.checkpoint()
+        raise failures.pop(0)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(AsyncStore(store(place)).keep_alive, follow)
+    assert caplog.messages == ["it is away", "no folder"]
 
 
 async def test_async_store_runs_one_method_at_a_time(place: Place) -> None:
