@@ -43,12 +43,16 @@ from server.stream.completions.chat_objects import (
     CompletionChoice,
     CompletionTokensDetails,
     CustomToolDelta,
+    CutReason,
     Delta,
     Failed,
     FunctionDelta,
     PromptTokensDetails,
 )
 from server.stream.completions.chunk_times import AnswerExtensions, ChunkNumbers, whole_extensions
+
+CUT_REASONS: dict[str, CutReason] = {"max_output_tokens": "length", "content_filter": "content_filter"}
+"""`incomplete_details.reason` -> reason of an answer."""
 
 
 class ChatChunkEncoder:
@@ -169,10 +173,13 @@ def _tier(response: Response) -> Literal["flex"] | UnsetType:
 
 
 def _finish_reason(response: Response) -> ChatFinishReason:
+    return cut_reason(response) or ("tool_calls" if _calls(response) else "stop")
+
+
+def cut_reason(response: Response) -> CutReason | None:
+    """Return the reason why an answer is not complete; None for one that is, or that a stop string ended."""
     details = response.incomplete_details
-    if details is not None and details.reason == "max_output_tokens":
-        return "length"
-    return "tool_calls" if _calls(response) else "stop"
+    return None if details is None else CUT_REASONS.get(details.reason)
 
 
 def _logprobs(logprobs: tuple[Logprob, ...]) -> ChatLogprobs | None:

@@ -8,7 +8,9 @@ from server.protocol.events import ErrorPayload, PromptProgress
 from server.protocol.output_items import Logprob
 from server.stream.completions.chunk_times import AnswerExtensions
 
-ChatFinishReason: TypeAlias = Literal["stop", "length", "tool_calls"]
+CutReason: TypeAlias = Literal["length", "content_filter"]
+"""Reason why an answer is not complete."""
+ChatFinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
 class PromptTokensDetails(Struct, frozen=True):

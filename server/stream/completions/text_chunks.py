@@ -10,11 +10,11 @@ from server.protocol import sse
 from server.protocol.events import Error, Event, OutputTextDelta, ResponseCompleted, ResponseIncomplete
 from server.protocol.output_items import Logprob, OutputMessage
 from server.protocol.response import Response
-from server.stream.completions.chat_chunks import chat_usage
+from server.stream.completions.chat_chunks import chat_usage, cut_reason
 from server.stream.completions.chat_objects import ChatUsage, Failed
 from server.stream.completions.chunk_times import AnswerExtensions, ChunkNumbers, whole_extensions
 
-TextFinishReason: TypeAlias = Literal["stop", "length"]
+TextFinishReason: TypeAlias = Literal["stop", "length", "content_filter"]
 
 
 class TextLogprobs(Struct, frozen=True):
@@ -90,8 +90,7 @@ def _without_choices(response: Response, usage: ChatUsage | UnsetType | None) ->
 
 
 def _finish_reason(response: Response) -> TextFinishReason:
-    details = response.incomplete_details
-    return "length" if details is not None and details.reason == "max_output_tokens" else "stop"
+    return cut_reason(response) or "stop"
 
 
 def _logprobs(logprobs: tuple[Logprob, ...], offset: int) -> TextLogprobs | None:

@@ -1,5 +1,6 @@
 """A daemon before an upstream: requests of the Responses API become chat completions, and their answers come back."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 import trio
 
 from tests.server.upstream.scripted_upstream import HEAD, LAST, USAGE, call, delta, end, event, fronted, plays, says
-from tests.support.helpers import Client, exchange, get, post
+from tests.support.helpers import Client, encode, exchange, get, post
 
 WEATHER = {
     "type": "function",
@@ -132,6 +133,15 @@ async def test_finish_reason_decides_the_status(finish: str, fields: dict[str, A
         response = (await post(front, model="m", input="Hi", stop="END")).json
     assert (response["status"], response["incomplete_details"], response.get("responsed", {}).get("stop")) == expected
     assert front.asked[0].body["stop"] == "END"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_filtered_answer_is_not_complete_in_chat(stream: bool) -> None:
+    async with fronted(plays(HEAD, delta(content="So"), end("content_filter"))) as front:
+        body = encode(model="m", messages=[{"role": "user", "content": "Hi"}], stream=stream)
+        answer = await exchange(front, "POST", "/v1/chat/completions", body)
+    last = json.loads(answer.body.split(b"data: ")[-2]) if stream else answer.json
+    assert last["choices"][0]["finish_reason"] == "content_filter"
 
 
 async def test_upstream_that_ignores_the_limit_is_cut_there() -> None:
