@@ -93,10 +93,7 @@ class TokenProbe:
         url = self._client.address.url
         if not tokens:
             raise faults.malformed(url, "it returns no tokens")
-        if max(each.id for each in tokens) >= len(self._vocabulary):
-            raise faults.malformed(url, "it returns tokens that the file of --tokenizer does not have")
-        ours = b"".join(self._vocabulary.bytes_of(each.id) for each in tokens).decode(errors="replace")
-        ours, theirs = (text.strip("\ufffd \n") for text in (ours, theirs))
+        ours, theirs = (text.strip("\ufffd \n") for text in (self._text(tokens), theirs))
         if theirs and not (ours.startswith(theirs) or theirs.startswith(ours)):
             raise faults.malformed(
                 url, f"its tokens are not those of --tokenizer: it writes {theirs!r} where the file has {ours!r}"
@@ -146,9 +143,20 @@ class TokenProbe:
             return
         grammar = ebnf(GRAMMAR, self._vocabulary.name_of) if self._server.syntax is Syntax.EBNF else GRAMMAR
         written = await self._ask(len(JSON_TEXT) + 2, GREEDY, grammar=grammar)
-        text = b"".join(self._vocabulary.bytes_of(each.id) for each in written or ())
-        if text.decode(errors="replace").lstrip("\n") != JSON_TEXT:
+        if self._text(written or ()).lstrip("\n") != JSON_TEXT:
             (self._refused if written is None else self._ignored).add("grammar")
+
+    def _text(self, tokens: Sequence[Token]) -> str:
+        """Return the text of tokens in our vocabulary. Raises UpstreamFault for a token that it does not have.
+
+        The other answers are compared by ids only, whatever they are: at a high temperature, a model may choose one of
+        the ids with which it pads its vocabulary.
+        """
+        unknown = next((each.id for each in tokens if not 0 <= each.id < len(self._vocabulary)), None)
+        if unknown is not None:
+            cause = f"it returns the token {unknown}, which the file of --tokenizer does not have"
+            raise faults.malformed(self._client.address.url, cause)
+        return b"".join(self._vocabulary.bytes_of(each.id) for each in tokens).decode(errors="replace")
 
     async def _ids(self, sampling: SamplingParams) -> list[int]:
         return [each.id for each in await self._ask(COMPARED, sampling) or ()]

@@ -113,7 +113,7 @@ class SglangReader:
         if self._asked.top_logprobs is None or not meta.output_token_logprobs:
             return [Token(id_) for id_ in ids]
         chosen = meta.output_token_logprobs[-new:]
-        tops = (meta.output_top_logprobs or [])[-new:] or [None] * new
+        tops = (meta.output_top_logprobs or [])[-new:] or [None] * len(ids)
         return [_likely_token(*each) for each in zip(ids, chosen, tops, strict=True)]
 
 
