@@ -122,7 +122,15 @@ class UpstreamGenerator:
             if replica.healthy and replica.outputs != seen:
                 seen = replica.outputs
                 continue  # its answers show its health
-            healthy = await self._check(replica)
+            healthy = await self._is_healthy(replica)
             if healthy != replica.healthy:
                 log.warning("upstream %s %s", replica.url, "answers" if healthy else "does not answer")
             replica.healthy = healthy
+
+    async def _is_healthy(self, replica: Replica) -> bool:
+        """Check an upstream. An error of the check itself, which its answer has caused, ends no request to others."""
+        try:
+            return await self._check(replica)
+        except Exception:
+            log.exception("the check of upstream %s failed", replica.url)
+            return False

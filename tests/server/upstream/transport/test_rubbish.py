@@ -1,16 +1,20 @@
-"""Rubbish as answers to probes: an upstream counts as unusable, or lacks fields."""
+"""Rubbish as answers to probes: an upstream counts as unusable, or lacks fields. A check that raises ends nothing."""
 
 import json
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
+import trio
 
 from engine.backends import scripted
 from engine.backends.scripted import ScriptedModel
 from engine.chat_template import ChatTemplate
+from server.upstream import chat
 from server.upstream.discovery import DiscoveredModel, ProbeUpstream, find_models
 from server.upstream.forms import ChatForm, TokenForm
+from server.upstream.generator import INTERVALS, UpstreamGenerator
+from server.upstream.replicas import Replica
 from server.upstream.transport import Address, UpstreamClient
 from tests.rows import thinned
 from tests.server.upstream.scripted_upstream import (
@@ -135,3 +139,30 @@ async def test_token_without_a_text_makes_an_upstream_unusable(id_: int, before:
         facts = await found(one.server, token_probe(), [good] * before + [wrong])
     assert facts.error.endswith(f"it returns the token {id_}, which the file of --tokenizer does not have.")
     assert len(one.server.asked) == before + 1
+
+
+async def test_check_that_raises_counts_as_failed_and_is_repeated(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    replica = Replica(UpstreamClient(Address.of("http://a"), TIMEOUTS))
+    checks = list[bool]()
+
+    async def check(checked: Replica) -> bool:
+        checks.append(checked.healthy)
+        if len(checks) < 3:
+            raise IndexError("there is no text -1")
+        return True
+
+    generator = UpstreamGenerator([replica], 1, chat.ask, check)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(generator.run)
+        await trio.sleep(INTERVALS.healthy + 3.5 * INTERVALS.failed)
+        nursery.cancel_scope.cancel()
+    assert checks == [True, False, False]
+    assert replica.healthy
+    assert caplog.messages == [
+        "the check of upstream http://a failed",
+        "upstream http://a does not answer",
+        "the check of upstream http://a failed",
+        "upstream http://a answers",
+    ]
