@@ -3,6 +3,8 @@
 from collections import deque
 from collections.abc import Collection, Sequence
 
+from msgspec.structs import replace
+
 from engine.job import Finished, FinishReason, Job, Token
 from server.upstream.tokens.gate import TokenGate
 from server.upstream.tokens.outputs import AnswerOutputs
@@ -80,9 +82,16 @@ class AnswerTokens:
         """Add a token that the grammar allows. Raises GrammarError."""
         self.gate.accept(token.id)
         self.all.append(token.id)
-        self._outputs.add(token)
+        self._outputs.add(self._with_known_likely(token))
         if not self.left:
             self.finish(FinishReason.LENGTH)
+
+    def _with_known_likely(self, token: Token) -> Token:
+        """Return a token without the likely ones that have no text: an upstream may pad its vocabulary with ids."""
+        logprobs = token.logprobs
+        if logprobs is None or all(self.has(id_) for id_, _ in logprobs.top):
+            return token
+        return replace(token, logprobs=replace(logprobs, top=tuple(each for each in logprobs.top if self.has(each[0]))))
 
     def force(self) -> None:
         """Accept the tokens that are certain to follow. With logprobs, or by the same grammar, the upstream chooses."""

@@ -18,15 +18,21 @@ from server.upstream.replicas import Replica
 from server.upstream.transport import Address, UpstreamClient
 from tests.rows import thinned
 from tests.server.upstream.scripted_upstream import (
+    HEAD,
+    LAST,
     TIMEOUTS,
     Play,
     ScriptedUpstream,
+    event,
+    fronted,
+    plays,
     status,
 )
 from tests.server.upstream.test_presence import upstream
 from tests.server.upstream.test_probe import answers, capable
 from tests.server.upstream.token_upstreams import token_upstreams
 from tests.server.upstream.tokens.forms import VOCABULARY
+from tests.support.helpers import post
 
 GOOD = (0, 1, 2, 7, 13)
 """Answers of a good upstream before rubbish: to some probes, and to none."""
@@ -166,3 +172,14 @@ async def test_check_that_raises_counts_as_failed_and_is_repeated(
         "the check of upstream http://a failed",
         "upstream http://a answers",
     ]
+
+
+@pytest.mark.parametrize("id_", UNKNOWN)
+async def test_likely_token_without_a_text_is_left_out(id_: int) -> None:
+    """An upstream may pad its vocabulary with ids that no text has."""
+    likely = {"token_logprobs": [-0.5], "top_logprobs": [{f"token_id:{id_}": -0.1, "token_id:72": -0.5}]}
+    play = plays(HEAD, event(vllm([72], text="H", logprobs=likely)), event(b"[DONE]") + LAST)
+    async with fronted(play, tokens=True) as front:
+        answer = await post(front, model="m", input="Hi", top_logprobs=2, include=["message.output_text.logprobs"])
+    (logprob,) = answer.json["output"][0]["content"][0]["logprobs"]
+    assert [(each["token"], each["logprob"]) for each in logprob["top_logprobs"]] == [("H", -0.5)]
