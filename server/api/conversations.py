@@ -64,7 +64,8 @@ class ConversationsHandler:
         await exchange.answer(200, _encode(await self._conversation(conversation_id)))
 
     async def update(self, exchange: Exchange, conversation_id: str) -> None:
-        change = decoding.read(await self._bodies.read(exchange), _change)
+        body = await self._bodies.read(exchange)
+        change = await self._work.run(len(body), decoding.read, body, _change)
         if change.metadata is UNSET:
             raise InvalidRequest("`metadata` is missing: send the new metadata.", param="metadata")
         metadata = msgspec.json.encode(change.metadata or {})

@@ -2,6 +2,10 @@
 
 import re
 import time
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from typing import TypeAlias
 
 import msgspec
 from msgspec import Raw, Struct
@@ -18,11 +22,13 @@ from server.protocol.request import Listing, Retrieval
 from server.protocol.sse import Encode
 from server.protocol.stored_objects import Deleted
 from server.relay import Forgetting, Relay, RunningElsewhere, replayed
-from server.store import AsyncStore, Deletion, Missing, Stored
+from server.store import AsyncStore, Deletion, Missing, Stored, StoredItem
 from server.work_thread import WorkThread
 
 RESPONSE_ID = re.compile(r"resp_[0-9A-Za-z_-]+")
 """Id of a response, made by this or another server."""
+
+_Past: TypeAlias = Sequence[Stored] | Sequence[StoredItem]
 
 
 class _Background(Struct):
@@ -105,7 +111,8 @@ class StoredResponsesHandler:
             chain = await self._store.run(self._store.responses.chain, response_id, time.monotonic())
         except Missing:
             return None
-        origin = msgspec.json.decode(chain[-1].first, type=_Origin)
+        first = chain[-1].first
+        origin = await self._work.run(len(first), partial(msgspec.json.decode, type=_Origin), first)
         root = origin.conversation.id if origin.conversation else chain[0].id if len(chain) > 1 else None
         key = affinity_key(origin.prompt_cache_key, origin.responsed.continuation_id)
         return affinity_group(response_id, root, key, client=None)
@@ -120,15 +127,17 @@ class StoredResponsesHandler:
         found = await self._found(response_id)
         if isinstance(found, RunningElsewhere):
             return await self._relay.answer(exchange, found)
-        _check_background(response_id, msgspec.json.decode(found.first, type=_Background).background)
+        created = await self._work.run(len(found.first), partial(msgspec.json.decode, type=_Background), found.first)
+        _check_background(response_id, created.background)
         return await exchange.answer(200, found.response)
 
     async def input_items(self, exchange: Exchange, response_id: str) -> None:
         listing = decoding.query(exchange.query, Listing)
         found = await self._found(response_id)
         stored = found.stored if isinstance(found, RunningElsewhere) else found
-        earlier = [] if self._store is None else await _previous_items(self._store, stored)
-        await exchange.answer(200, msgspec.json.encode(stored_items.page(stored.items, listing, earlier)))
+        past: _Past = () if self._store is None else await _past(self._store, stored)
+        size = len(stored.items) + sum(map(_size, past))
+        await exchange.answer(200, await self._work.run(size, _page, stored, listing, past))
 
     async def _found(self, response_id: str) -> Stored | RunningElsewhere:
         """Return the stored response, or the server that generates it. Raises NotFound, StoreError."""
@@ -159,28 +168,41 @@ class StoredResponsesHandler:
         return sse.encoder(reads_open_names(self._reasoning_events, exchange.header))
 
     async def _replay(self, exchange: Exchange, stored: Stored, number: int) -> None:
-        frames = await self._work.run(len(stored.inputs), replayed, stored, number, self._encoder(exchange))
+        size = len(stored.first) + len(stored.inputs)
+        frames = await self._work.run(size, replayed, stored, number, self._encoder(exchange))
         with exchange.watch.until_disconnect():
             await exchange.start_stream(lambda error: sse.DONE)
             await exchange.send(frames)
         await exchange.close(sse.DONE)
 
 
-async def _previous_items(store: AsyncStore, stored: Stored) -> list[Raw]:
-    """Return the items before the input, of earlier responses or of the conversation; none if some are deleted.
+async def _past(store: AsyncStore, stored: Stored) -> _Past:
+    """Return what was before the input, earlier responses or items of the conversation; nothing if some are deleted.
 
     OpenAI lists all items that were used to generate a response.
     """
-    try:
+    with suppress(Missing):
         if stored.previous is not None:
-            chain = await store.run(store.responses.chain, stored.previous, time.monotonic())
-            return [item for each in chain for item in stored_items.conversation_items(each.items, each.response)]
+            return await store.run(store.responses.chain, stored.previous, time.monotonic())
         if stored.conversation is not None:
-            page = await store.run(store.conversations.items, stored.conversation, time.monotonic())
-            return stored_items.items_before([Raw(item.json) for item in page.items], stored.items)
-    except Missing:
-        pass
-    return []
+            return (await store.run(store.conversations.items, stored.conversation, time.monotonic())).items
+    return ()
+
+
+def _size(each: Stored | StoredItem) -> int:
+    return len(each.json) if isinstance(each, StoredItem) else len(each.items) + len(each.response)
+
+
+def _page(stored: Stored, listing: Listing, past: _Past) -> bytes:
+    """Return the page of a response's items that is listed."""
+    earlier: list[Raw] = []
+    conversation = [Raw(each.json) for each in past if isinstance(each, StoredItem)]
+    for each in past:
+        if isinstance(each, Stored):
+            earlier += stored_items.conversation_items(each.items, each.response)
+    if conversation:
+        earlier = stored_items.items_before(conversation, stored.items)
+    return msgspec.json.encode(stored_items.page(stored.items, listing, earlier))
 
 
 def _check_background(response_id: str, background: bool) -> None:

@@ -10,7 +10,7 @@ from server.config import LiveConfig
 from server.prompt.items import references, stored_items
 from server.protocol.errors import BodyTooLarge, InvalidRequest
 from server.protocol.request import Request
-from server.store import AsyncStore
+from server.store import AsyncStore, Stored
 from server.work_thread import ITEM_BYTES, WorkThread
 
 
@@ -61,4 +61,8 @@ class References:
         stored = await self._store.run(self._store.responses.get, response_id, time.monotonic())
         if stored is None or stored.unfinished:
             return {}
-        return stored_items.items_by_id(stored_items.conversation_items(stored.items, stored.response))
+        return await self._work.run(len(stored.items) + len(stored.response), _items_by_id, stored)
+
+
+def _items_by_id(stored: Stored) -> dict[str, Raw]:
+    return stored_items.items_by_id(stored_items.conversation_items(stored.items, stored.response))
