@@ -1,14 +1,10 @@
 """Sealed reasoning: `encrypted_content` of reasoning items, which clients without stored responses send back.
 
 The text is encrypted and authenticated (Fernet: https://github.com/fernet/spec), so that a client can neither read nor
-change it. Fernet's library decodes base64 in one call, which stops all threads for 0.1 s if a text has 27 MB. So
-signatures are checked here, in pieces, before the library gets a text: only those that this server has made can be
-opened, and it makes no such large ones.
+change it.
 """
 
-import base64
-import binascii
-import hmac
+import contextlib
 import importlib
 import logging
 import os
@@ -27,45 +23,11 @@ from server.work_thread import LARGE, WorkThread
 
 KEY_NAME = "reasoning.key"
 """File of the key in the state folder."""
-PIECE = 1 << 18
-"""Bytes that are decoded at once, a multiple of 4."""
-SIGNATURE_BYTES = 32
+MAX_SEALED_CHARACTERS = 8_000_000
+"""Longest text that may be sealed here: reasoning of a million tokens. Decoding it stops all threads for 25 ms."""
 _MARK = b'"encrypted_content"'
 
 log = logging.getLogger("responsed")
-
-
-class SealKey:
-    def __init__(self, key: bytes) -> None:
-        """Raises ValueError if `key` is none of `generated`."""
-        self._fernet = _library().Fernet(key)
-        self._signing_key = base64.urlsafe_b64decode(key)[:16]
-
-    def seal(self, text: bytes) -> bytes:
-        """Return the sealed text."""
-        sealed: bytes = self._fernet.encrypt(text)
-        return sealed
-
-    def opened(self, sealed: bytes) -> bytes | None:
-        """Return the text of a sealed one; None if it was not sealed with this key."""
-        if not self._has_signed(sealed):
-            return None
-        try:
-            text: bytes = self._fernet.decrypt(sealed)
-        except _library().InvalidToken:
-            return None
-        return text
-
-    def _has_signed(self, sealed: bytes) -> bool:
-        """Return True if the last bytes of a sealed text are the signature of those before them."""
-        pieces = (sealed[begin : begin + PIECE] for begin in range(0, len(sealed), PIECE))
-        try:
-            signed = b"".join(map(base64.urlsafe_b64decode, pieces))
-        except binascii.Error:
-            return False
-        found = hmac.new(self._signing_key, digestmod="sha256")
-        found.update(memoryview(signed)[:-SIGNATURE_BYTES])  # without the GIL
-        return hmac.compare_digest(found.digest(), signed[-SIGNATURE_BYTES:])
 
 
 class ReasoningSeal:
@@ -76,21 +38,21 @@ class ReasoningSeal:
         self._path = path
         self._work = work
         self._store = store if store is not None and store.responses.shared else None
-        self._key: SealKey | None = None
+        self._key: Any = None
 
     async def load(self) -> None:
         """Read or make the key, unless that is done. It takes 50 ms, so a thread does it. Raises StoreError."""
         if self._key is None and self._store is not None:
-            made = await self._work.run(LARGE + 1, generated)
+            made = await self._work.run(LARGE + 1, _generated)
             key = await self._store.run(self._store.responses.shared_secret, KEY_NAME, made)
-            self._key = SealKey(key)
+            self._key = _fernet().Fernet(key)
         elif self._key is None:
             await self._work.run(LARGE + 1, self._load)
 
     def seal(self, text: str) -> str:
         """Return the sealed text. Call `load` before."""
-        assert self._key, "it was loaded"
-        return self._key.seal(text.encode(errors="replace")).decode()
+        sealed: bytes = self._key.encrypt(text.encode(errors="replace"))
+        return sealed.decode()
 
     async def opened(self, request: Request, size: int) -> Request:
         """Return the request with the texts of its sealed reasoning items. Items of other servers stay as they are.
@@ -127,36 +89,35 @@ class ReasoningSeal:
 
     def _text(self, sealed: object) -> str | None:
         """Return the text of a sealed one; None if this server did not seal it."""
-        assert self._key, "it was loaded"
-        text = self._key.opened(sealed.encode(errors="replace")) if isinstance(sealed, str) else None
-        return None if text is None else text.decode()
+        if not isinstance(sealed, str) or len(sealed) > MAX_SEALED_CHARACTERS:
+            return None
+        with contextlib.suppress(_fernet().InvalidToken):
+            text: bytes = self._key.decrypt(sealed.encode(errors="replace"))
+            return text.decode()
+        return None
 
     def _load(self) -> None:
         if self._key is None:
             self._key = self._made_key()
 
-    def _made_key(self) -> SealKey:
+    def _made_key(self) -> Any:
+        fernet = _fernet()
         if self._path is None:
-            return SealKey(generated())
+            return fernet.Fernet(_generated())
         try:
             if not self._path.exists():
-                _write(self._path, generated())
-            return SealKey(self._path.read_bytes())
+                _write(self._path, _generated())
+            return fernet.Fernet(self._path.read_bytes())
         except (OSError, ValueError) as error:
             remedy = "sealed reasoning can be opened until the next restart only"
             log.warning("the key of sealed reasoning in %s is unusable (%s): %s", self._path, error, remedy)
-            return SealKey(generated())
+            return fernet.Fernet(_generated())
 
 
-def generated() -> bytes:
+def _generated() -> bytes:
     """Return a new key."""
-    key: bytes = _library().Fernet.generate_key()
+    key: bytes = _fernet().Fernet.generate_key()
     return key
-
-
-def _library() -> Any:
-    """Return the library, which is imported with the first key."""
-    return importlib.import_module("cryptography.fernet")
 
 
 def _marked(items: Sequence[Raw]) -> list[int]:
@@ -168,3 +129,7 @@ def _write(path: Path, key: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with atomic_write(path, path.with_suffix(f".{os.getpid()}"), 0o600) as file:
         file.write(key)
+
+
+def _fernet() -> Any:
+    return importlib.import_module("cryptography.fernet")

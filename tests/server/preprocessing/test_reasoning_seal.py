@@ -7,7 +7,8 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from server.preprocessing.reasoning_seal import PIECE, ReasoningSeal, SealKey, generated
+from server.preprocessing import reasoning_seal
+from server.preprocessing.reasoning_seal import ReasoningSeal
 from server.protocol.request import Request
 from server.work_thread import LARGE, WorkThread
 
@@ -48,22 +49,10 @@ async def test_large_reasoning_is_opened_beside_the_event_loop(
     assert threading.current_thread() in threads, "a thread costs more than a short text"
 
 
-@pytest.mark.parametrize("length", [0, 1, PIECE // 4 * 3, PIECE])
-def test_key_opens_what_it_has_sealed_in_pieces(length: int) -> None:
-    key = SealKey(generated())
-    assert key.opened(key.seal(b"x" * length)) == b"x" * length
-
-
-@pytest.mark.parametrize("length", [1, PIECE])
-def test_key_opens_nothing_else(length: int) -> None:
-    key, other = SealKey(generated()), SealKey(generated())
-    sealed = key.seal(b"x" * length)
-    middle = len(sealed) // 2
-    changed = sealed[:middle] + (b"A" if sealed[middle : middle + 1] != b"A" else b"B") + sealed[middle + 1 :]
-    for each in (other.seal(b"x" * length), changed, sealed[:-4], sealed[:-1], sealed[4:]):
-        assert key.opened(each) is None
-
-
-@pytest.mark.parametrize("garbage", [b"", b"=", b"A", b"AAAA", b"gAAAA", b"\xff\x00", b"?" * 100, b"A" * PIECE])
-def test_key_does_not_open_garbage(garbage: bytes) -> None:
-    assert SealKey(generated()).opened(garbage) is None
+async def test_text_that_is_too_long_to_be_ours_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    seal = ReasoningSeal(None, WorkThread())
+    await seal.load()
+    sealed = seal.seal("x")
+    assert texts(await seal.opened(*request_with(sealed))) == ["x"]
+    monkeypatch.setattr(reasoning_seal, "MAX_SEALED_CHARACTERS", len(sealed) - 1)
+    assert texts(await seal.opened(*request_with(sealed))) == [None]
