@@ -6,6 +6,7 @@ Fields that the client has not set are left out, so that the upstream's own defa
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from msgspec import Raw
 
 from engine.chat_template import Message
@@ -77,7 +78,8 @@ def _tool(spec: ToolSpec) -> dict[str, Any]:
     """Return a function. A strict one has the schema that is verified, with the regex of a custom tool's input."""
     function: dict[str, Any] = {"name": spec.name, "description": spec.tool.description}
     if spec.strict:
-        function |= {"parameters": arguments_schema(spec), "strict": True}
+        schema = msgspec.json.encode(arguments_schema(spec))  # at once, so that one schema at a time is an object
+        function |= {"parameters": Raw(schema), "strict": True}
     else:
         function["parameters"] = Raw(spec.tool.parameters.encode())
     return {"type": "function", "function": function}

@@ -8,6 +8,7 @@ from functools import partial
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from engine.chat_template import Message
 from engine.job import SamplingParams
@@ -15,7 +16,8 @@ from server.config import LiveConfig
 from server.prompt import PreparedRequest, compaction, jobs, truncation, volatile
 from server.prompt_comparison import Compared
 from server.protocol.errors import InvalidRequest
-from server.served_model import JobParams, ModelCard, OutputConstraints, check_name
+from server.protocol.formats import PlainFormat
+from server.served_model import UNCONSTRAINED, JobParams, ModelCard, OutputConstraints, check_name
 from server.store import AsyncStore
 from server.tools import NO_TOOLS, GrammarInput, Toolbox
 from server.upstream.chat import output_checks
@@ -47,11 +49,11 @@ class UpstreamModel(Struct, frozen=True, kw_only=True):
     """Name of this server in a chain of fronts."""
 
     def open(self, config: LiveConfig, store: AsyncStore | None, work: WorkThread) -> "ChatModel":
-        return ChatModel(self, config)
+        return ChatModel(self, config, work)
 
 
 class ChatModel:
-    def __init__(self, upstream: UpstreamModel, config: LiveConfig) -> None:
+    def __init__(self, upstream: UpstreamModel, config: LiveConfig, work: WorkThread) -> None:
         self.card = ModelCard(
             name=upstream.name,
             created=upstream.created,
@@ -66,6 +68,7 @@ class ChatModel:
         self.aliases: Collection[str] = config.now.aliases
         self._upstream = upstream
         self._config = config
+        self._work = work
         self._volatile = volatile.patterns(config.now.volatile)
 
     def check_name(self, name: str | None) -> None:
@@ -80,13 +83,17 @@ class ChatModel:
         Raises InvalidRequest for schemas that cannot be verified, and for grammars in Lark, which chat completions
         cannot express.
         """
-        for spec in prepared.toolbox.specs:
+        request, toolbox = prepared.request, prepared.toolbox
+        if isinstance(request.format, PlainFormat) and not toolbox.specs:
+            return UNCONSTRAINED
+        for spec in toolbox.specs:
             if isinstance(spec.input, GrammarInput) and spec.input.syntax == "lark":
                 raise InvalidRequest(
                     f"The Lark grammar in `{spec.place}` cannot be enforced by an upstream: leave it out.",
                     param=spec.place,
                 )
-        return output_checks.constraints(prepared.request.format, prepared.schema_field, prepared.toolbox)
+        size = output_checks.constraints_bytes(request.format, toolbox)
+        return await self._work.run(size, output_checks.constraints, request, prepared.schema_field, toolbox)
 
     async def prompt(self, prepared: PreparedRequest, counts_only: bool = False) -> "ChatPrompt":
         limit = self._config.now.max_prompt_tokens
@@ -94,7 +101,7 @@ class ChatModel:
         most = jobs.max_prompt_tokens(prepared.request, self.card.n_ctx, limit)
         if most is not None:
             messages = truncation.fit_last_turns(messages, partial(Estimate, prepared.toolbox), most).messages
-        prompt = ChatPrompt(self._upstream, messages, prepared.toolbox)
+        prompt = ChatPrompt(self._upstream, self._work, messages, prepared.toolbox)
         if limit and not counts_only:
             jobs.refuse_more(len(prompt), max(self.card.n_ctx, len(prompt)), prepared.field, limit)
         return prompt
@@ -113,15 +120,18 @@ class ChatModel:
         n_ctx = self.card.n_ctx
         count, _ = compaction.next_part(messages, partial(Estimate, toolbox), n_ctx, n_ctx * BYTES_PER_TOKEN)
         asked = compaction.with_summary_prompt(messages[:count])
-        return count, ChatPrompt(self._upstream, volatile.moved(asked, self._volatile), toolbox)
+        return count, ChatPrompt(self._upstream, self._work, volatile.moved(asked, self._volatile), toolbox)
 
     def forget(self, deleted_id: str, affinity: str | None) -> None:
         """Do nothing: prompts are not compared."""
 
 
 class ChatPrompt:
-    def __init__(self, upstream: UpstreamModel, messages: Sequence[Message], toolbox: Toolbox) -> None:
+    def __init__(
+        self, upstream: UpstreamModel, work: WorkThread, messages: Sequence[Message], toolbox: Toolbox
+    ) -> None:
         self._upstream = upstream
+        self._work = work
         self._messages = messages
         self._tokens = estimated_tokens(messages, toolbox)
 
@@ -139,17 +149,20 @@ class ChatPrompt:
         most = params.limit or self._upstream.n_ctx
         limit = min(request.max_output_tokens or most, most)
         sent = limit if request.max_output_tokens or 2 * self._tokens + limit <= self._upstream.n_ctx else None
-        fields = chat_fields(self._upstream.name, self._messages, params, sent)
         return ChatJob(
-            body=msgspec.json.encode({key: each for key, each in fields.items() if key not in self._upstream.refused}),
+            body=await self._work.run(self._tokens * BYTES_PER_TOKEN, self._body, params, sent),
             max_tokens=0 if request.prewarms else limit,
             lane=params.lane,
             affinity=params.affinity,
             fronts=params.fronts,
             calls=params.toolbox.calls,
             parallel=params.toolbox.parallel,
-            checks=output_checks.output_checks(request, params.toolbox),
+            checks=output_checks.checks_of(params.constraints),
         )
+
+    def _body(self, params: JobParams, max_tokens: int | None) -> bytes:
+        fields = chat_fields(self._upstream.name, self._messages, params, max_tokens)
+        return msgspec.json.encode({key: each for key, each in fields.items() if key not in self._upstream.refused})
 
     def _check(self, params: JobParams) -> None:
         if self._upstream.front in params.fronts:
@@ -159,8 +172,10 @@ class ChatPrompt:
 
     def lacking(self, params: JobParams) -> tuple[str, ...]:
         names = self._upstream.refused | self._upstream.ignored
-        fields = chat_fields(self._upstream.name, (), params, None) if names else {}
-        return tuple(sorted(fields.keys() & names))
+        if not names:
+            return ()
+        one = replace(params, toolbox=replace(params.toolbox, specs=params.toolbox.specs[:1]))  # has all fields of many
+        return tuple(sorted(chat_fields(self._upstream.name, (), one, None).keys() & names))
 
     def processor(self, prepared: PreparedRequest, stops: Sequence[str]) -> ChatProcessor:
         return ChatProcessor(self._tokens)

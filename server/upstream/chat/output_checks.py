@@ -10,10 +10,10 @@ from msgspec import Struct
 
 from engine.constraint import GrammarError
 from server.protocol.errors import InvalidRequest
-from server.protocol.formats import Format, JsonFormat, PlainFormat
+from server.protocol.formats import Format, JsonFormat, PlainFormat, SchemaFormat
 from server.protocol.request import Request
-from server.served_model import UNCONSTRAINED, OutputConstraints
-from server.tools import Toolbox, ToolSpec, arguments_schema, decode_schema
+from server.served_model import OutputConstraints
+from server.tools import GrammarInput, Toolbox, ToolSpec, arguments_schema, decode_schema
 from server.upstream.transport import OutputMismatch
 from server.verification import JsonCheck, Mismatch, VerifiedSchema
 
@@ -24,39 +24,57 @@ class OutputChecks(Struct, frozen=True):
     """Everything that an answer must match."""
 
     text: VerifiedSchema | None = None
-    arguments: Mapping[str, VerifiedSchema] = {}
-    """Schema of the arguments by the names of strict functions."""
+    strict: Mapping[str, ToolSpec] = {}
+    """Strict functions by their names. The schema of each is read again for a call: as objects, those of all functions
+    would take eight times their bytes of memory, and the collector's time, for one that is called."""
     must_call: bool = False
     stops: bool = False
     """True if a stop string may end the text anywhere."""
 
 
-def output_checks(request: Request, toolbox: Toolbox) -> OutputChecks:
-    """Return the checks of an answer; `constraints` has accepted the schemas."""
-    text = None if toolbox.must_call else _text_schema(request.format)
-    strict = {spec.name: VerifiedSchema(arguments_schema(spec)) for spec in toolbox.specs if spec.strict}
-    return OutputChecks(text, strict, toolbox.must_call, request.stop is not None)
+NO_CHECKS = OutputChecks()
 
 
-def constraints(wanted: Format, field: str, toolbox: Toolbox) -> OutputConstraints:
+class VerifiedConstraints(OutputConstraints, frozen=True):
+    """Constraints that are verified in the upstream's output."""
+
+    checks: OutputChecks = NO_CHECKS
+
+
+def constraints(request: Request, field: str, toolbox: Toolbox) -> VerifiedConstraints:
     """Return the constraints of an answer: functions that are not strict are not verified.
 
     Raises InvalidRequest for a schema that must be enforced and cannot be verified. `field` has the format's schema.
     """
-    if isinstance(wanted, PlainFormat) and not toolbox.specs:
-        return UNCONSTRAINED
-    if (schema := _read(partial(_text_schema, wanted), "schema", field)) is not None:
-        _require_verified(schema, "schema", field)
+    text = _read(partial(_text_schema, request.format), "schema", field)
+    _require_verified(text, "schema", field)
     for spec in toolbox.specs:
         if spec.strict:
             kind = "schema" if spec.input is None else "grammar"
             _require_verified(_read(partial(_arguments, spec), kind, spec.place), kind, spec.place)
     loose = [spec for spec in toolbox.specs if not spec.strict]
-    return OutputConstraints(
+    return VerifiedConstraints(
         loose=frozenset(spec.name for spec in loose),
         unenforced=tuple(spec.place for spec in loose),
         names=tuple(spec.name for spec in toolbox.specs),
+        checks=OutputChecks(
+            text=None if toolbox.must_call else text,
+            strict={spec.name: spec for spec in toolbox.specs if spec.strict},
+            must_call=toolbox.must_call,
+            stops=request.stop is not None,
+        ),
     )
+
+
+def constraints_bytes(format_: Format, toolbox: Toolbox) -> int:
+    """Return the bytes that `constraints` reads."""
+    size = len(bytes(format_.schema)) if isinstance(format_, SchemaFormat) else 0
+    return size + sum(_bytes(spec) for spec in toolbox.specs if spec.strict)
+
+
+def checks_of(constraints: OutputConstraints) -> OutputChecks:
+    """Return the checks of constraints, which are those of `constraints` or UNCONSTRAINED."""
+    return constraints.checks if isinstance(constraints, VerifiedConstraints) else NO_CHECKS
 
 
 class RunningChecks:
@@ -83,8 +101,8 @@ class RunningChecks:
     def begin_call(self, name: str) -> None:
         self._calls += 1
         self._name = name
-        schema = self._checks.arguments.get(name)
-        self._call = None if schema is None else JsonCheck(schema)
+        spec = self._checks.strict.get(name)
+        self._call = None if spec is None else JsonCheck(_arguments(spec))
 
     def arguments(self, text: str) -> None:
         if self._call is not None:
@@ -115,6 +133,11 @@ def _text_schema(format_: Format) -> VerifiedSchema | None:
     if isinstance(format_, JsonFormat):
         return ANY_OBJECT
     return VerifiedSchema(decode_schema(bytes(format_.schema).decode()))
+
+
+def _bytes(spec: ToolSpec) -> int:
+    """Return the bytes that the checks of a tool are made of."""
+    return len(spec.tool.parameters) + (len(spec.input.definition) if isinstance(spec.input, GrammarInput) else 0)
 
 
 def _arguments(spec: ToolSpec) -> VerifiedSchema:
