@@ -23,8 +23,8 @@ from server.work_thread import LARGE, WorkThread
 
 KEY_NAME = "reasoning.key"
 """File of the key in the state folder."""
-MAX_SEALED_CHARACTERS = 8_000_000
-"""Longest text that may be sealed here: reasoning of a million tokens. Decoding it stops all threads for 25 ms."""
+MAX_SEALED_CHARACTERS = 4_000_000
+"""Longest text that may be sealed here: reasoning of half a million tokens. Decoding it stops all threads for 30 ms."""
 _MARK = b'"encrypted_content"'
 
 log = logging.getLogger("responsed")
