@@ -18,7 +18,7 @@ from server.protocol.request import Listing, TypeAndRole
 from server.protocol.stored_objects import Addition, Change, Creation, Deleted
 from server.relay import Forgetting
 from server.store import AsyncStore, Conversation, Deletion, Missing, StoredItem, split
-from server.work_thread import ITEM_BYTES, WorkThread
+from server.work_thread import WorkThread, size_of
 
 
 class ConversationObject(Struct, frozen=True):
@@ -93,7 +93,7 @@ class ConversationsHandler:
             await store.run(store.conversations.add, conversation_id, new, time.monotonic())
         except Missing as error:
             raise conversation_not_found(conversation_id) from error
-        await exchange.answer(200, _encode_items(new, more=False))
+        await self._answer_items(exchange, new, more=False)
 
     async def list_items(self, exchange: Exchange, conversation_id: str) -> None:
         listing = decoding.query(exchange.query, Listing)
@@ -107,7 +107,7 @@ class ConversationsHandler:
             if error.id == conversation_id:
                 raise conversation_not_found(conversation_id) from error
             raise InvalidRequest(f"There is no item {listing.after!r} in this list.", param="after") from error
-        await exchange.answer(200, _encode_items(page.items, page.more))
+        await self._answer_items(exchange, page.items, page.more)
 
     async def retrieve_item(self, exchange: Exchange, conversation_id: str, item_id: str) -> None:
         store = self._required(conversation_id)
@@ -123,6 +123,10 @@ class ConversationsHandler:
             raise await self._no_item(conversation_id, item_id)
         await self._forgetting.forget(Deletion(conversation_id, conversation_id))
         await self.retrieve(exchange, conversation_id)
+
+    async def _answer_items(self, exchange: Exchange, page: Sequence[StoredItem], more: bool) -> None:
+        size = sum(len(item.json) for item in page)
+        await exchange.answer(200, await self._work.run(size, _encode_items, page, more))
 
     def _required(self, conversation_id: str) -> AsyncStore:
         """Return the store. Raises NotFound if the server has none."""
@@ -146,7 +150,7 @@ class ConversationsHandler:
     async def _new_items(self, items: Sequence[Raw]) -> list[StoredItem]:
         """Return items for the store. Raises InvalidRequest for an item that a response could not read later."""
         resolved = await self._references.resolve_items(items, "items")
-        return await self._work.run(len(resolved) * ITEM_BYTES, _stored_items, resolved)
+        return await self._work.run(size_of(resolved), _stored_items, resolved)
 
 
 def _stored_items(items: Sequence[Raw]) -> list[StoredItem]:

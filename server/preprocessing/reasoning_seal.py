@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from engine.platform import atomic_write
 from server.protocol.request import Request
 from server.store import AsyncStore
-from server.work_thread import LARGE, WorkThread
+from server.work_thread import LARGE, WorkThread, size_of
 
 KEY_NAME = "reasoning.key"
 """File of the key in the state folder."""
@@ -54,18 +54,15 @@ class ReasoningSeal:
         sealed: bytes = self._key.encrypt(text.encode(errors="replace"))
         return sealed.decode()
 
-    async def opened(self, request: Request, size: int) -> Request:
-        """Return the request with the texts of its sealed reasoning items. Items of other servers stay as they are.
-
-        `size`: bytes of the request.
-        """
+    async def opened(self, request: Request) -> Request:
+        """Return the request with the texts of its sealed reasoning items. Items of other servers stay as they are."""
         if not isinstance(request.input, list):
             return request
-        marked = await self._work.run(size, _marked, request.input)
+        marked = await self._work.run(size_of(request.input), _marked, request.input)
         if not marked:
             return request
         await self.load()
-        size = sum(memoryview(request.input[index]).nbytes for index in marked)
+        size = size_of([request.input[index] for index in marked])
         return replace(request, input=await self._work.run(size, self._all_opened, request.input, marked))
 
     def _all_opened(self, items: Sequence[Raw], marked: Sequence[int]) -> list[Raw]:

@@ -11,7 +11,7 @@ from server.prompt.items import references, stored_items
 from server.protocol.errors import BodyTooLarge, InvalidRequest
 from server.protocol.request import Request
 from server.store import AsyncStore, Stored
-from server.work_thread import ITEM_BYTES, WorkThread
+from server.work_thread import WorkThread, size_of
 
 
 class References:
@@ -32,10 +32,10 @@ class References:
     async def resolve_items(self, items: Sequence[Raw], name: str, past: Sequence[Raw] = ()) -> list[Raw]:
         """Return the items of the field `name` without references. Raises as `resolve` does."""
         resolved = list(items)
-        ids = await self._work.run(len(items) * ITEM_BYTES, references, items, name)
+        ids = await self._work.run(size_of(items), references, items, name)
         known = {}
         if ids:
-            known = await self._work.run(len(past) * ITEM_BYTES, stored_items.items_by_id, past)
+            known = await self._work.run(size_of(past), stored_items.items_by_id, past)
         left = limit = self._config.now.max_body_bytes  # a small reference may name a large item
         for index, id_ in ids.items():
             place = f"{name}[{index}].id"

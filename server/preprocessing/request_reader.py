@@ -20,7 +20,7 @@ from server.prompt.items import stored_items
 from server.protocol import request as wire
 from server.protocol.fields import skipped_fields
 from server.protocol.request import Request
-from server.work_thread import ITEM_BYTES, WorkThread
+from server.work_thread import WorkThread, size_of
 
 MESSAGE_FIELDS = frozenset({"type", "stream_id", "generate"})
 """Fields of a message of a WebSocket that a body does not have."""
@@ -72,9 +72,9 @@ class RequestReader:
         executed.
         """
         request = await self._references.resolve(body.request, past.items)
-        request = await self._seal.opened(request, body.size)
-        size = body.size + len(past.items) * ITEM_BYTES
+        request = await self._seal.opened(request)
         items = request.input if isinstance(request.input, list) else ()
+        size = body.size + size_of(past.items) + size_of(items)  # a small body may refer to large items
         session = self._mcp.open(request.tools or (), past.items, items)
         if session is None:
             prepared = await self._work.run(size, _prepare, request, past, body.unknown)

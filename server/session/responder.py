@@ -22,7 +22,7 @@ from server.session.client_events import Create
 from server.session.memory import Remembered, ResponseMemory
 from server.session.steering import check_outputs
 from server.session.turn import SessionTurn
-from server.work_thread import ITEM_BYTES, WorkThread
+from server.work_thread import WorkThread, size_of
 
 
 class Order(Struct, frozen=True):
@@ -105,7 +105,8 @@ class Responder:
         if past is None:
             past = await self._reader.load_past(request)
         if request.previous_response_id is not None:
-            await self._work.run(len(past.items) * ITEM_BYTES, check_outputs, past.items, request.input)
+            size = size_of(past.items) + (size_of(request.input) if isinstance(request.input, list) else 0)
+            await self._work.run(size, check_outputs, past.items, request.input)
         self.generations.check_admission(turn.caller, lane_of(request, turn.caller))
         prepared = await self._reader.prepare(replace(order.body, request=request), past)
         turn.skipped = prepared.skipped
@@ -122,7 +123,7 @@ class Responder:
             self.evict(connection, lane, request.previous_response_id)
             return
         input_ = request.input or ()
-        size = len(input_) if isinstance(input_, str) else len(input_) * ITEM_BYTES
+        size = len(input_) if isinstance(input_, str) else size_of(input_)
         items = await self._work.run(size, stored_items.encode_input_items, input_, response.id)
         new = await self._work.run(len(items), stored_items.conversation_items, items, msgspec.json.encode(response))
         self.memory.remember(connection, lane, Remembered.of(response.id, [*past.items, *new], past.root))

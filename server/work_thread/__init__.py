@@ -1,10 +1,10 @@
 """Work on large requests, in a thread beside the event loop."""
 
-from server.work_thread.work_thread import ITEM_BYTES, LARGE, Check, WorkThread
+from server.work_thread.work_thread import LARGE, Check, WorkThread, size_of
 
 __all__ = [
-    "ITEM_BYTES",
     "LARGE",
     "Check",
     "WorkThread",
+    "size_of",
 ]

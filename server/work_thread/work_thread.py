@@ -6,10 +6,11 @@ rests half of the time while the model has something to do.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ParamSpec, TypeAlias, TypeVar
 
 import trio
+from msgspec import Raw
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -17,7 +18,7 @@ T = TypeVar("T")
 LARGE = 1 << 14
 """Bytes or characters beyond which work runs in the thread. Smaller work takes less than 5 ms, and a thread 0.1 ms."""
 ITEM_BYTES = 64
-"""Bytes for which an item counts, whatever its size."""
+"""Bytes for which an item counts besides its own."""
 
 MAX_REST_SECONDS = 0.05
 """Maximum seconds of one rest, however long the piece before it took."""
@@ -57,6 +58,16 @@ class WorkThread:
             began = time.monotonic()
 
         return check
+
+
+def size_of(items: Sequence[Raw]) -> int:
+    """Return the size of items for `run`. Items beyond `LARGE` bytes count for little, so that it takes no time."""
+    size = len(items) * ITEM_BYTES
+    for item in items:
+        if size > LARGE:
+            break
+        size += memoryview(item).nbytes
+    return size
 
 
 def _no_check() -> None:

@@ -13,11 +13,10 @@ from server.protocol.request import Request
 from server.work_thread import LARGE, WorkThread
 
 
-def request_with(*sealed: str) -> tuple[Request, int]:
-    """Return a request with sealed reasoning items, and its size."""
+def request_with(*sealed: str) -> Request:
+    """Return a request with sealed reasoning items."""
     items = [{"type": "reasoning", "summary": [], "encrypted_content": each} for each in sealed]
-    body = msgspec.json.encode({"input": items})
-    return msgspec.json.decode(body, type=Request), len(body)
+    return msgspec.json.decode(msgspec.json.encode({"input": items}), type=Request)
 
 
 def texts(request: Request) -> list[Any]:
@@ -42,10 +41,10 @@ async def test_large_reasoning_is_opened_beside_the_event_loop(
         return opened(self, raw)
 
     monkeypatch.setattr(ReasoningSeal, "_opened", recorded)
-    request, size = request_with(*[(seal if is_ours else other).seal("x" * length)] * count)
-    assert texts(await seal.opened(request, size)) == ["x" * length if is_ours else None] * count
+    request = request_with(*[(seal if is_ours else other).seal("x" * length)] * count)
+    assert texts(await seal.opened(request)) == ["x" * length if is_ours else None] * count
     assert threading.current_thread() not in threads
-    await seal.opened(*request_with(seal.seal("x")))
+    await seal.opened(request_with(seal.seal("x")))
     assert threading.current_thread() in threads, "a thread costs more than a short text"
 
 
@@ -53,6 +52,6 @@ async def test_text_that_is_too_long_to_be_ours_is_not_decoded(monkeypatch: pyte
     seal = ReasoningSeal(None, WorkThread())
     await seal.load()
     sealed = seal.seal("x")
-    assert texts(await seal.opened(*request_with(sealed))) == ["x"]
+    assert texts(await seal.opened(request_with(sealed))) == ["x"]
     monkeypatch.setattr(reasoning_seal, "MAX_SEALED_CHARACTERS", len(sealed) - 1)
-    assert texts(await seal.opened(*request_with(sealed))) == [None]
+    assert texts(await seal.opened(request_with(sealed))) == [None]

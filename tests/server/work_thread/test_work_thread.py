@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 import pytest
 import trio
+from msgspec import Raw
 
-from server.work_thread.work_thread import LARGE, Check, WorkThread
+from server.work_thread.work_thread import LARGE, Check, WorkThread, size_of
 from tests.support.helpers import PATIENCE
 
 
@@ -14,6 +15,15 @@ from tests.support.helpers import PATIENCE
 async def test_work_runs_beside_the_loop_if_it_is_large(size: int, is_on_loop: bool) -> None:
     thread = await WorkThread().run(size, threading.current_thread)
     assert (thread is threading.current_thread()) == is_on_loop
+
+
+@pytest.mark.parametrize(
+    ("items", "is_large"),
+    [([], False), ([b"x"], False), ([b"x"] * LARGE, True), ([b"x" * LARGE], True), ([b"x", b"y" * LARGE], True)],
+    ids=["none", "a small one", "many", "a large one", "a large one behind a small one"],
+)
+def test_items_are_large_by_their_number_or_by_their_bytes(items: list[bytes], is_large: bool) -> None:
+    assert (size_of(list(map(Raw, items))) > LARGE) == is_large
 
 
 async def test_loop_goes_on_while_work_lasts() -> None:

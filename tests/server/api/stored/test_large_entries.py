@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 import msgspec
 import pytest
 
+from server.api import conversations
+from server.preprocessing import references, request_reader
 from server.prompt.items import stored_items
 from server.protocol import decoding
 from server.work_thread import work_thread
@@ -89,3 +91,40 @@ async def test_large_entry_is_read_beside_the_event_loop(
         assert (await act(running)).status == 200
     assert threads
     assert threading.current_thread() not in threads
+
+
+async def converse(running: Running, text: str) -> None:
+    """Make a conversation of one item, list it, and answer in it; the item may be too long for that."""
+    made = await exchange(running, "POST", "/v1/conversations", encode(items=[{"role": "user", "content": text}]))
+    await post(running, input="Go", conversation=made.json["id"])
+    assert (await get(running, f"/v1/conversations/{made.json['id']}/items")).status == 200
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        (conversations, "_stored_items"),
+        (conversations, "_encode_items"),
+        (references, "references"),
+        (request_reader, "_prepare"),
+    ],
+)
+async def test_one_large_item_is_read_beside_the_event_loop(
+    module: Any, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: dict[str, list[threading.Thread]] = {"x": [], "x" * work_thread.LARGE: []}
+    read = getattr(module, name)
+    async with served(state=tmp_path) as running:
+        for text, found in threads.items():
+
+            def recorded(*arguments: Any, found: list[threading.Thread] = found) -> Any:
+                found.append(threading.current_thread())
+                return read(*arguments)
+
+            monkeypatch.setattr(module, name, recorded)
+            await converse(running, text)
+    small, large = threads.values()
+    assert set(small) == {threading.current_thread()}, "a thread costs more than a small item"
+    assert large
+    assert threading.current_thread() not in large
