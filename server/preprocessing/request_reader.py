@@ -75,7 +75,7 @@ class RequestReader:
         request = await self._seal.opened(request)
         items = request.input if isinstance(request.input, list) else ()
         size = body.size + size_of(past.items) + size_of(items)  # a small body may refer to large items
-        session = self._mcp.open(request.tools or (), past.items, items)
+        session = await self._work.run(size, self._mcp.open, request.tools or (), past.items, items)
         if session is None:
             prepared = await self._work.run(size, _prepare, request, past, body.unknown)
         else:

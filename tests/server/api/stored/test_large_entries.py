@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from server.api import conversations
+from server.mcp import McpSessions
 from server.preprocessing import references, request_reader
 from server.prompt.items import stored_items
 from server.protocol import decoding
@@ -107,6 +108,7 @@ async def converse(running: Running, text: str) -> None:
         (conversations, "_stored_items"),
         (conversations, "_encode_items"),
         (references, "references"),
+        (McpSessions, "open"),
         (request_reader, "_prepare"),
     ],
 )
