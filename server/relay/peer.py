@@ -1,5 +1,6 @@
 """One request to another server of the same database, by HTTP/1.1 over h11 and trio, on a connection of its own."""
 
+import math
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +17,9 @@ RELAYED = b"x-responsed-relayed"
 CONNECT_SECONDS = 3.0
 HEAD_SECONDS = 15.0
 """Seconds until the head of the answer: a cancelled response ends within a step of the model."""
+BODY_SECONDS = 15.0
+"""Seconds without a byte of an answer in one piece after which its server counts as dead. One whose machine loses its
+power closes no connection."""
 MAX_BODY_BYTES = 256 << 20
 """Bytes of an answer in one piece at most."""
 
@@ -32,17 +36,19 @@ class PeerAnswer:
         self.status: int = head.status_code
         self.headers: Headers = [(bytes(name), bytes(value)) for name, value in head.headers]
 
-    async def chunk(self) -> bytes:
-        """Return the next bytes of the body; none at its end. Raises PeerFailure if it ends early."""
+    async def chunk(self, deadline: float = math.inf) -> bytes:
+        """Return the next bytes of the body; none at its end. Raises PeerFailure if they do not come."""
         try:
-            return await self._connection.data()
+            return await self._connection.data(deadline)
+        except trio.TooSlowError as error:
+            raise PeerFailure("the rest of its answer does not come") from error
         except (trio.BrokenResourceError, h11.RemoteProtocolError) as error:
             raise PeerFailure("its answer ended early") from error
 
     async def body(self) -> bytes:
         """Return the whole body. Raises PeerFailure."""
         body = bytearray()
-        while chunk := await self.chunk():
+        while chunk := await self.chunk(trio.current_time() + BODY_SECONDS):
             body += chunk
             if len(body) > MAX_BODY_BYTES:
                 raise PeerFailure("its answer is too large")
