@@ -5,7 +5,9 @@ beside seven idle slots of 600 tokens: 7.2 ms a step; unified: 8.8). A prefix is
 us a token, where evaluating one takes 2,200.
 
 For layers with an attention window (Gemma 3), saved state contains only the window before its end: a restored slot can
-be continued there, but not truncated. For such models a prefix is copied as the slot's whole buffers.
+be continued there, but not truncated. For such models a prefix is copied as the slot's whole buffers. llama.cpp marks
+the tokens as copied at once, but copies the buffers before the next decode: until then, `save` would read old buffers,
+and what `restore` writes would be overwritten, or copied in place of the prefix.
 """
 
 import ctypes
@@ -63,6 +65,8 @@ class LlamaCpp:
         self._memory = library.llama_get_memory(self._context)
         self._batch = ReusedBatch(MAX_BATCH_TOKENS)
         self._cached_tokens = [0] * n_slots
+        self._unfinished_copies: set[tuple[int, int]] = set()
+        """Source and target of each copy that the next decode carries out."""
         self._rows: dict[int, int] = {}
         """First row of logits of each slot's last entry."""
         self._logits: dict[int, FloatArray] = {}
@@ -103,6 +107,7 @@ class LlamaCpp:
             for entry in batch:
                 self._forget(entry.slot, entry.position)
             raise ModelError(f"llama.cpp could not evaluate a step (llama_decode returned {status})")
+        self._unfinished_copies.clear()
         for entry in batch:
             self._cached_tokens[entry.slot] = entry.position + len(entry.tokens)
 
@@ -121,10 +126,13 @@ class LlamaCpp:
             self._cached_tokens[target] = n
         else:
             self._lib.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+            self._unfinished_copies.add((source, target))
             self._cached_tokens[target] = self._cached_tokens[source]
             self._forget(target, n)
 
     def save(self, slot: int, start: int, end: int) -> SavedState:
+        if any(slot == target for _, target in self._unfinished_copies):
+            self._finish_copies()
         if end < self._cached_tokens[slot] and self.info.truncates:
             self._forget(slot, end)
         if end != self._cached_tokens[slot]:
@@ -134,6 +142,8 @@ class LlamaCpp:
     def restore(self, slot: int, states: Sequence[SavedState], n: int) -> None:
         self._forget(slot, 0)
         try:
+            if any(slot in copy for copy in self._unfinished_copies):
+                self._finish_copies()
             self._states.restore(slot, states, n)
         except ModelError:
             self._lib.llama_memory_seq_rm(self._memory, slot, -1, -1)
@@ -170,6 +180,14 @@ class LlamaCpp:
             raise ModelError(f"position {entry.position} + {n} is outside the slot")
         if entry.position < self._cached_tokens[entry.slot]:
             self._forget(entry.slot, entry.position)
+
+    def _finish_copies(self) -> None:
+        """Let llama.cpp carry out the unfinished copies: decode a token, and drop it. No other function of its API does
+        so. Raises ModelError."""
+        position = min(self._cached_tokens)
+        slot = self._cached_tokens.index(position)
+        self.decode([BatchEntry(slot, position, [0], logits=0)])
+        self._forget(slot, position)
 
     def _forget(self, slot: int, position: int) -> None:
         """Drop a slot's tokens from `position` on. Models with recurrent state can only drop all."""

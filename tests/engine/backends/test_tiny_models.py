@@ -107,3 +107,21 @@ def test_models_with_a_restored_prefix_answer_as_evaluated_anew(model: LlamaCpp)
         0
     ]
     assert (outputs[0], token_ids(outputs)) == (Started(n), expected[0][:1])
+
+
+@pytest.mark.slow
+def test_models_with_a_prefix_copied_from_a_slot_that_is_restored_answer_as_evaluated_anew(model: LlamaCpp) -> None:
+    """Both transfers belong to one step."""
+    first = alone(model, PROMPTS[4])
+    turn, copied = (*PROMPTS[4], *first, 80, 81), (*PREFIX[:30], 70)
+    expected = [alone(model, copied), alone(model, turn)]
+    cache = HostCache(model, 10**9)
+    scheduler = Scheduler(model.info, NOBODY, tree=cache.tree)
+    for prompt in (PROMPTS[4], (1, *PREFIX), (2, *PREFIX), (3, *PREFIX)):
+        run(scheduler, model, Job(prompt, MOST, GREEDY), cache=cache)
+    run(scheduler, model, Job(PROMPTS[0], MOST, GREEDY, affinity="a"), cache=cache)
+    answers = run(scheduler, model, Job(copied, MOST, GREEDY), Job(turn, MOST, GREEDY, affinity="a"), cache=cache)
+    assert [token_ids(outputs) for outputs in answers] == expected
+    assert answers[1][0] == Started(len(PROMPTS[4]) + MOST - 1)
+    if model.info.copies_prefixes:
+        assert answers[0][0] == Started(30)
