@@ -39,11 +39,6 @@ class OutgoingConnection:
         self.closed = False
         """True once the server has closed its direction."""
 
-    async def send(self, method: str, target: str, headers: Headers, body: bytes) -> None:
-        """Send a request. Raises trio.BrokenResourceError."""
-        await self._send(self._encoded(method, target, headers, body))
-        h11_adapter.expect_answer(self._h11, method)
-
     async def ask(
         self, method: str, target: str, headers: Headers, body: bytes, deadline: float = math.inf
     ) -> h11.Response:

@@ -65,10 +65,7 @@ async def ask(url: str, method: str, target: str, headers: Headers) -> AsyncIter
         raise PeerFailure("it cannot be reached in time")
     try:
         fixed = [(b"host", parts.netloc.encode()), (b"connection", b"close"), (RELAYED, b"1")]
-        with trio.move_on_after(HEAD_SECONDS) as scope:
-            head = await _head(connection, method, parts.path.rstrip("/") + target, [*fixed, *headers])
-        if scope.cancelled_caught:
-            raise PeerFailure("it does not answer in time")
+        head = await _head(connection, method, parts.path.rstrip("/") + target, [*fixed, *headers])
         yield PeerAnswer(connection, head)
     finally:
         await connection.close()
@@ -87,11 +84,9 @@ async def _connected(scheme: str, host: str, port: int | None) -> OutgoingConnec
 async def _head(connection: OutgoingConnection, method: str, target: str, headers: Headers) -> h11.Response:
     """Send a request and return the head of the answer. Raises PeerFailure."""
     try:
-        await connection.send(method, target, headers, b"")
-    except trio.BrokenResourceError as error:
-        raise PeerFailure("it closed the connection") from error
-    try:
-        return await connection.head()
+        return await connection.ask(method, target, headers, b"", trio.current_time() + HEAD_SECONDS)
+    except trio.TooSlowError as error:
+        raise PeerFailure("it does not answer in time") from error
     except (trio.BrokenResourceError, h11.RemoteProtocolError) as error:
         raise PeerFailure("its answer ended early") from error
 

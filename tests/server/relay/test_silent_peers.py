@@ -39,6 +39,14 @@ async def test_answer_whose_rest_does_not_come_is_a_failure(monkeypatch: pytest.
                 await answer.body()
 
 
+@pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 200 OK\r\nContent-"])
+async def test_answer_whose_head_does_not_come_is_a_failure(sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer, "HEAD_SECONDS", 0.01)
+    with trio.fail_after(PATIENCE), pytest.RaisesGroup(pytest.RaisesExc(peer.PeerFailure, match="does not answer in")):
+        async with silent(sent) as url, peer.ask(url, "GET", "/v1/responses/resp_1", []):
+            pass
+
+
 @pytest.mark.slow
 async def test_silent_server_costs_no_poll(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peer, "BODY_SECONDS", 0.05)
