@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Raw
 
 from engine.chat_template import Message
+from engine.constraint import GrammarError
 from server.prompt import options
 from server.protocol.formats import JsonFormat, PlainFormat
 from server.protocol.request import Request
@@ -78,11 +79,18 @@ def _tool(spec: ToolSpec) -> dict[str, Any]:
     """Return a function. A strict one has the schema that is verified, with the regex of a custom tool's input."""
     function: dict[str, Any] = {"name": spec.name, "description": spec.tool.description}
     if spec.strict:
-        schema = msgspec.json.encode(arguments_schema(spec))  # at once, so that one schema at a time is an object
-        function |= {"parameters": Raw(schema), "strict": True}
+        function |= {"parameters": _strict_schema(spec), "strict": True}
     else:
         function["parameters"] = Raw(spec.tool.parameters.encode())
     return {"type": "function", "function": function}
+
+
+def _strict_schema(spec: ToolSpec) -> Raw:
+    """Return the schema as JSON at once, so that one schema at a time is an object."""
+    try:
+        return Raw(msgspec.json.encode(arguments_schema(spec)))
+    except GrammarError:  # a summary: `constraints` refuses the schema for an answer
+        return Raw(spec.tool.parameters.encode())
 
 
 def _format(request: Request, toolbox: Toolbox) -> dict[str, Any]:

@@ -138,3 +138,15 @@ async def test_missing_call_is_an_error_without_stream() -> None:
     async with fronted(says("No.")) as front:
         answer = await post(front, model="m", input="Hi", **REQUIRED)
     assert (answer.status, answer.json["error"]["code"]) == (502, "output_mismatch")
+
+
+async def test_summary_is_not_refused_for_a_tool_that_it_does_not_call() -> None:
+    """As with a model in this process: the tools are part of the prompt, and nothing is enforced."""
+    wrong = {"type": "function", "name": "go", "parameters": {"type": "string"}, "strict": True}
+    items = [{"role": "user", "content": "Hi"}, {"type": "compaction_trigger"}]
+    async with fronted(says("They greet.")) as front:
+        answer = await post(front, model="m", input=items, tools=[wrong])
+        refused = await post(front, model="m", input=items[:1], tools=[wrong])
+    assert (answer.status, answer.json["output"][0]["type"]) == (200, "compaction")
+    assert front.asked[0].body["tools"][0]["function"]["parameters"] == {"type": "string"}
+    assert (refused.status, refused.json["error"]["param"]) == (400, "tools[0].parameters")
