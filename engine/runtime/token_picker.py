@@ -22,7 +22,8 @@ class TokenPicker:
         self._sampler = Sampler(job.sampling, job.prompt, job.top_logprobs)
         self.constraint: Constraint | None = None if job.grammar is None else job.grammar.start()
         self._end_tokens = end_tokens
-        self._max_tokens = job.max_tokens
+        self._remaining_tokens = job.max_tokens
+        """Number of tokens that may still be sampled or forced."""
         self._awaits_logprobs = job.top_logprobs is not None
         self._forced: deque[int] = deque()
         """Forced tokens that are accepted and not returned yet."""
@@ -54,6 +55,7 @@ class TokenPicker:
         if self.constraint is not None:
             self.constraint.apply_mask(logits)
         token = self._sampler.pick(logits)
+        self._remaining_tokens -= 1
         if self.constraint is not None:
             self.constraint.accept(token)
             if token not in self._end_tokens:
@@ -61,11 +63,12 @@ class TokenPicker:
         return token
 
     def _force(self) -> None:
-        """Accept all tokens that are certain to follow, at most as many as the job may have."""
-        while self.constraint is not None and (forced := self.constraint.forced()):
+        """Accept all tokens that are certain to follow, at most as many as the job has left."""
+        while self.constraint is not None and self._remaining_tokens > 0 and (forced := self.constraint.forced()):
             for token in forced:
                 self.constraint.accept(token)
                 self._sampler.record(token)
                 self._forced.append(token)
-                if token in self._end_tokens or len(self._forced) >= self._max_tokens:
+                self._remaining_tokens -= 1
+                if token in self._end_tokens or self._remaining_tokens <= 0:
                     return

@@ -70,14 +70,15 @@ class _Stream:
         self._pending = slot.pending
         self._drafter = running.drafter
         expected = running.expected if info.multi_row_logits else ()
-        self.certain: Sequence[int] = [*running.tokens[len(slot.cached_tokens) :], *expected]
+        certain = [*running.tokens[len(slot.cached_tokens) :], *expected]
+        self.room = self._pending + running.remaining_tokens(info.n_ctx) - 1
+        """Tokens up to the last that may be needed."""
+        self.certain: Sequence[int] = certain[: max(self.room, 1)]
         """Tokens to evaluate, whatever is sampled."""
         self._draft: Sequence[int] = ()
         if drafting and not expected:
             self._draft = self._drafter.draft(running.tokens)
         self.available = len(self.certain) + len(self._draft)
-        self.room = self._pending + running.remaining_tokens(info.n_ctx) - 1
-        """Tokens up to the last that may be needed."""
 
     def expected_acceptance(self, n_draft: int) -> float:
         """Return the expected number of tokens from a step with that many tokens after the first."""

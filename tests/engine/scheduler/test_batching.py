@@ -157,6 +157,14 @@ def expected(job: Job, n_ctx: int) -> list[EngineOutput]:
             return [*outputs, Finished(FinishReason.LENGTH)]
 
 
+def alone(prompt: Sequence[int], length: int) -> list[int]:
+    """Return the answer of a job without end tokens, up to a length of the whole sequence."""
+    tokens = list(prompt)
+    while len(tokens) < length:
+        tokens.append(next_token(tokens))
+    return tokens[len(prompt) :]
+
+
 def test_plan_with_streams_puts_all_into_one_step() -> None:
     scheduler, model = Scheduler(info(), []), Naive(info())
     for key in range(4):
@@ -308,6 +316,27 @@ def test_plan_with_forced_tokens_of_one_stream_lets_the_others_have_every_second
         sampled = model.run(plan)
         scheduler.update(plan, sampled, 0.01, {0: [5] * 6} if 0 in sampled else {})
     assert shapes == [[1, 1, 1], [7], [1, 1, 1], [6]]
+
+
+@pytest.mark.parametrize("limit", range(12, 24))
+@pytest.mark.parametrize("by_context", [True, False])
+def test_plan_with_forced_tokens_that_await_logprobs_ends_at_the_last_needed_one(limit: int, by_context: bool) -> None:
+    """The second job is further on, so that its forced tokens come at other steps than those of the first."""
+    about = info(n_slots=2, n_ctx=limit if by_context else 1000)
+    scheduler, model = Scheduler(about, []), Naive(about, forcing=True)
+    prompts = [(1, 2, 3), (4, 5, 6, 7, 8, 10)]
+    jobs = [Job(prompt, 50 if by_context else limit - len(prompt), GREEDY, top_logprobs=0) for prompt in prompts]
+    for key, each in enumerate(jobs):
+        scheduler.add(key, each)
+    outputs: dict[int, list[EngineOutput]] = {0: [], 1: []}
+    while not scheduler.idle:
+        plan = scheduler.plan()
+        assert all(entry.position + len(entry.tokens) < limit for entry in plan.entries)
+        for key, output in scheduler.update(plan, model.run(plan), 0.01, model.forced):
+            outputs[key].append(sampled(output))
+    assert [outputs[key][1:] for key in outputs] == [
+        [*[Token(id_) for id_ in alone(each.prompt, limit)], Finished(FinishReason.LENGTH)] for each in jobs
+    ]
 
 
 class PlayedEvents:

@@ -18,11 +18,12 @@ from engine.job import EngineOutput, Finished, Job, SamplingParams, Token
 from engine.loader import model_file
 from engine.model import FloatArray
 from engine.runtime.engine import Engine
+from engine.runtime.token_picker import TokenPicker
 from engine.structured_output.compiler import GrammarCompiler
 from engine.structured_output.specs import ReasoningSpec, Trigger
 from engine.structured_output.structural_tag import StructuralTag
 from engine.tokenizer import Vocabulary
-from tests.engine.runtime.test_engine import GREEDY, LENGTH, STOP, running
+from tests.engine.runtime.test_engine import GREEDY, LENGTH, STOP, generations, heard, running
 from tests.engine.structured_output.test_constrained import answer
 from tests.engine.structured_output.test_structural_tag import CALL, CLOSE, DIGITS, GRAMMARS, OPEN, VOCABULARY, ids
 from tests.engine.structured_output.test_structural_tag import END as SMALL_END
@@ -256,3 +257,24 @@ async def test_engine_with_logprobs_reports_the_models_own_of_forced_tokens(batc
     assert [piece.forced for piece in outputs[0] if isinstance(piece, Token)] == [True] * 8 + [False] + [True] * 2
     assert all(isinstance(piece, Finished) or piece.logprobs is not None for piece in outputs[0])
     assert max(entry.logits for entry in model.decoded) == (8 if batched else 1)
+
+
+def test_picker_forces_no_more_tokens_than_the_job_has_left() -> None:
+    tag = StructuralTag(scripted.vocabulary(), SWITCH)
+    picker = TokenPicker(Job((USER, ASSISTANT), 10, GREEDY, grammar=tag), {END})
+    logits = np.zeros(scripted.vocabulary().size, np.float32)
+    assert [forced for _, forced in (picker.pick(lambda row: logits, ()) for _ in range(2))] == [
+        tuple(OFF[1:8]),
+        tuple(OFF[9:10]),
+    ]
+
+
+async def test_engine_with_logprobs_of_forced_tokens_beyond_the_context_ends_by_length() -> None:
+    """Two streams: the forced tokens of one get steps of their own."""
+    tag = StructuralTag(scripted.vocabulary(), BYTES.regex('[a-z]{5}: "a long constant text"'))
+    jobs = [Job((USER, *text, ASSISTANT), 100, GREEDY, grammar=tag, top_logprobs=0) for text in (b"a", b"bc")]
+    async with running(Hashed(batched=True, n_ctx=18, seconds_per_token=0.002)) as engine:
+        with generations(engine, *jobs) as both:
+            outputs = [await heard(pieces) for pieces in both]
+    assert [[output for output in each if isinstance(output, Finished)] for each in outputs] == [[LENGTH], [LENGTH]]
+    assert [sum(isinstance(output, Token) for output in each) for each in outputs] == [15, 14]
