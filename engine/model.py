@@ -126,7 +126,10 @@ class Model(Protocol):
         """
 
     def copy_prefix(self, source: int, target: int, n: int) -> None:
-        """Replace the target slot by the first `n` tokens of the source. Requires `info.copies_prefixes`."""
+        """Replace the target slot by the first `n` tokens of the source. Requires `info.copies_prefixes`.
+
+        A ModelError leaves the target empty.
+        """
 
     def save(self, slot: int, start: int, end: int) -> SavedState:
         """Return the state of a slot's tokens [start, end), at least one. The slot loses the tokens after them, such as

@@ -1,7 +1,7 @@
 """The prefix cache beside the slots: carries out transfers between a model's slots and the prefix tree.
 
-Saved state is an optimization, so an error never ends a job: a prefix that cannot be saved or restored is evaluated
-again, and the log has a line.
+Saved state is an optimization, so an error never ends a job: a prefix that cannot be saved, copied or restored is
+evaluated again, and the log has a line.
 """
 
 import logging
@@ -44,16 +44,14 @@ class HostCache:
         return (0, 0, 0) if self.tree is None else (self.tree.size, self._limit, self.tree.evictions)
 
     def carry_out(self, transfers: Sequence[Transfer]) -> Sequence[Transfer]:
-        """Carry out transfers in their order. Return those that were not: a failed restore and all after it.
-
-        Raises the exception of a failed copy.
-        """
+        """Carry out transfers in their order. Return those that were not: a failed copy or restore, and all after
+        it."""
         for done, transfer in enumerate(transfers):
             match transfer:
-                case PrefixCopy():
-                    self._model.copy_prefix(transfer.source, transfer.target, transfer.n)
                 case PrefixSave():
                     self.save(transfer)
+                case PrefixCopy() if not self._copy(transfer):
+                    return transfers[done:]
                 case PrefixRestore() if not self._restore(transfer):
                     return transfers[done:]
         return ()
@@ -111,6 +109,15 @@ class HostCache:
     def _size(self, tokens: int) -> float:
         """Return the bytes of the state of so many tokens, an estimate by the last saved run."""
         return tokens * self._row_bytes + self._tail_bytes
+
+    def _copy(self, copy: PrefixCopy) -> bool:
+        """Copy a prefix between slots. Return False if that fails."""
+        try:
+            self._model.copy_prefix(copy.source, copy.target, copy.n)
+        except Exception as error:
+            log.warning("a prefix of another slot is evaluated again: %s", error, exc_info=_unexpected(error))
+            return False
+        return True
 
     def _restore(self, restore: PrefixRestore) -> bool:
         """Put saved tokens into a slot. Return False if they cannot be restored; then they are forgotten."""

@@ -141,13 +141,9 @@ class LlamaCpp:
 
     def restore(self, slot: int, states: Sequence[SavedState], n: int) -> None:
         self._forget(slot, 0)
-        try:
-            if any(slot in copy for copy in self._unfinished_copies):
-                self._finish_copies()
-            self._states.restore(slot, states, n)
-        except ModelError:
-            self._lib.llama_memory_seq_rm(self._memory, slot, -1, -1)
-            raise
+        if any(slot in copy for copy in self._unfinished_copies):
+            self._finish_copies()
+        self._states.restore(slot, states, n)
         self._cached_tokens[slot] = n
 
     def split(self, state: SavedState, at: int) -> tuple[SavedState, SavedState]:

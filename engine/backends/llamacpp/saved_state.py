@@ -106,8 +106,9 @@ class SlotStates:
         return state
 
     def _load(self, slot: int, state: Bytes, n: int) -> None:
-        """Load a state of `n` tokens into a slot."""
+        """Load a state of `n` tokens into a slot. Raises ModelError, and leaves the slot empty then."""
         pointer = state.ctypes.data_as(POINTER(c_uint8))
         loaded = self._lib.llama_state_seq_set_data_ext(self._context, pointer, len(state), slot, 0)
         if not loaded or self._lib.llama_memory_seq_pos_max(self._memory, slot) != n - 1:
+            self._lib.llama_memory_seq_rm(self._memory, slot, -1, -1)
             raise ModelError(f"llama.cpp could not restore {counted(n, 'token')} into slot {slot}")

@@ -84,6 +84,18 @@ def test_save_of_the_target_of_a_copy_is_the_copied_prefix(model: LlamaCpp) -> N
     assert np.allclose(continued(model, FIRST, 2), first, atol=1e-4)
 
 
+def test_copy_that_fails_leaves_the_target_empty(model: LlamaCpp, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not model.info.cuts_state:
+        pytest.skip("copies of whole buffers cannot fail")
+    first, second, _ = prepared(model)
+    with monkeypatch.context() as patch:
+        patch.setattr(model._lib, "llama_memory_seq_pos_max", lambda *_: N)
+        with pytest.raises(ModelError, match=r"^llama\.cpp could not restore 40 tokens into slot 1$"):
+            model.copy_prefix(0, 1, N)
+    assert np.allclose(evaluated(model, SECOND, 1), second, atol=1e-4)
+    assert np.allclose(continued(model, FIRST, 0), first, atol=1e-4)
+
+
 def test_copies_one_after_the_other_keep_their_order(model: LlamaCpp) -> None:
     """A copy of a copy, and a copy into the first one's source."""
     first, second, state = prepared(model)

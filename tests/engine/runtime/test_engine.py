@@ -271,6 +271,27 @@ async def test_engine_with_a_job_that_raises_ends_that_job_and_serves_the_others
     assert any(record.exc_info for record in caplog.records), "a traceback"
 
 
+class UncopyingModel(ScriptedModel):
+    """Fails to copy prefixes, and counts that."""
+
+    failures = 0
+
+    def copy_prefix(self, source: int, target: int, n: int) -> None:
+        self.failures += 1
+        raise ModelError("no")
+
+
+async def test_engine_whose_model_cannot_copy_a_prefix_evaluates_it_and_ends_no_job() -> None:
+    texts = [b"x" * 50, b"a prefix of many tokens, y", b"a prefix of many tokens, z"]
+    model = UncopyingModel(n_slots=3, batched=True)
+    async with running(model) as engine:
+        with generations(engine, *map(job, texts)) as jobs:
+            found = [await heard(outputs) for outputs in jobs]
+    answers = [[output for output in outputs if not isinstance(output, Progress)] for outputs in found]
+    assert answers == [[Started(0), *tokens_of(text), STOP] for text in texts]
+    assert model.failures == 1
+
+
 class Raising:
     """A grammar and its constraint that raise in one place."""
 

@@ -14,7 +14,7 @@ TOKENS = tuple(range(60))
 
 
 class CountingModel(ScriptedModel):
-    """Counts saves; may refuse to restore."""
+    """Counts saves; may refuse to copy and to restore."""
 
     saves = 0
     broken = False
@@ -22,6 +22,11 @@ class CountingModel(ScriptedModel):
     def save(self, slot: int, start: int, end: int) -> SavedState:
         self.saves += 1
         return super().save(slot, start, end)
+
+    def copy_prefix(self, source: int, target: int, n: int) -> None:
+        if self.broken:
+            raise ModelError("no")
+        super().copy_prefix(source, target, n)
 
     def restore(self, slot: int, states: Any, n: int) -> None:
         if self.broken:
@@ -58,6 +63,14 @@ def test_carry_out_returns_the_failed_restore_and_all_behind_it() -> None:
     assert cache.carry_out(transfers) == transfers[1:]
     assert cache.tree is not None
     assert cache.tree.size == 0, "it would fail again"
+
+
+def test_carry_out_returns_the_failed_copy_and_all_behind_it(caplog: pytest.LogCaptureFixture) -> None:
+    model, cache = filled(0)
+    transfers: list[Transfer] = [PrefixSave(0, TOKENS, 0, "a"), PrefixCopy(0, 1, 30), PrefixCopy(1, 2, 30)]
+    model.broken = True
+    assert cache.carry_out(transfers) == transfers[1:]
+    assert caplog.messages == ["a prefix of another slot is evaluated again: no"]
 
 
 def test_save_of_a_run_above_the_limit_is_tried_once(caplog: pytest.LogCaptureFixture) -> None:
