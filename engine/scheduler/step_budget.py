@@ -66,6 +66,7 @@ class StepBudget:
         """
         measured = self._draft_costs.get(streams, {})
         cost = measured.get(n_draft) or 1 + self._cost_per_draft_token(measured, n_draft) * n_draft
+        cost = max(cost, 1.0)  # steps without drafts that other processes delayed make those with drafts look cheaper
         too_long = self.max_step and n_draft and cost * self._decode_seconds.get(streams, 0.0) > self.max_step
         return math.inf if too_long else cost
 

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from engine.scheduler.step_budget import (
     FIRST_TOKEN_WEIGHT,
@@ -118,6 +120,16 @@ def test_cost_of_an_untried_length_follows_the_nearest_and_is_bounded(seconds: f
     pace.record_decode(2, 1, seconds)
     pace.record_decode(2, 8, 0.090)
     assert pace.cost(2, 3) == pytest.approx(1 + 3 * slope)
+
+
+@given(steps=st.lists(st.tuples(st.integers(0, 8), st.floats(0, 10)), max_size=20))
+@example(steps=[(0, 0.02), (1, 0.01)])
+def test_cost_is_at_least_one_whatever_was_measured(steps: list[tuple[int, float]]) -> None:
+    """The example: during the steps without drafts, other processes had the cores."""
+    budget = StepBudget(512)
+    for n_draft, seconds in steps:
+        budget.record_decode(1, n_draft, seconds)
+    assert all(budget.cost(1, n_draft) >= 1 for n_draft in range(32))
 
 
 @pytest.mark.parametrize(
