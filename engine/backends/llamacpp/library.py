@@ -101,15 +101,15 @@ class _Log:
     def __init__(self) -> None:
         self._line = ""
         self._level = logging.DEBUG
-        self.errors: list[str] = []
-        """Error lines since `errors()` was entered."""
+        self.errors: list[str] | None = None
+        """Error lines since `errors()` was entered; None outside its block."""
 
     def __call__(self, level: int, text: bytes, _: object) -> None:
         self._level = LOG_LEVELS.get(level, self._level)
         self._line += text.decode(errors="replace")
         if self._line.endswith("\n"):
             if stripped := self._line.strip(" .\n"):
-                if self._level == logging.ERROR:
+                if self._level == logging.ERROR and self.errors is not None:
                     self.errors.append(stripped)
                 log.log(logging.DEBUG if stripped.startswith(DECODE_OUTCOMES) else self._level, "%s", stripped)
             self._line = ""
@@ -123,8 +123,11 @@ LOG_CALLBACK = LogCallback(_log)
 @contextlib.contextmanager
 def errors() -> Iterator[list[str]]:
     """Collect the library's error lines inside the block; the first line is nearest to the cause."""
-    _log.errors.clear()
-    yield _log.errors
+    _log.errors = collected = list[str]()
+    try:
+        yield collected
+    finally:
+        _log.errors = None
 
 
 def first_reason(error_lines: Sequence[str]) -> str:

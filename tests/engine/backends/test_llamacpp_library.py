@@ -95,6 +95,18 @@ def test_log_joins_the_parts_of_a_line(caplog: pytest.LogCaptureFixture) -> None
     ]
 
 
+def test_errors_collects_the_lines_inside_the_block_only() -> None:
+    """Each decode that is interrupted writes error lines, for as long as the server runs."""
+    with libllama.errors() as first:
+        libllama._log(4, b"cause\n", None)
+        libllama._log(3, b"a warning\n", None)
+    libllama._log(4, b"later\n", None)
+    with libllama.errors() as second:
+        pass
+    libllama._log(4, b"later\n", None)
+    assert (first, second) == (["cause"], [])
+
+
 @pytest.mark.parametrize(
     ("environ", "expected"),
     [
