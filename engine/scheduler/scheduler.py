@@ -130,8 +130,7 @@ class Scheduler:
         self.undo(step.transfers)
         for entry in step.entries:
             slot = self._slots[entry.slot]
-            del slot.cached_tokens[entry.position if self._info.truncates else 0 :]
-            slot.min_tokens = min(slot.min_tokens, len(slot.cached_tokens))
+            slot.truncate(entry.position if self._info.truncates else 0)
             outputs.append((running_sequence(slot).key, Finished(reason, message)))
             self._release(slot)
         return outputs
@@ -145,8 +144,8 @@ class Scheduler:
         for transfer in transfers:
             if not isinstance(transfer, PrefixSave):
                 slot = self._slots[transfer.target]
-                slot.cached_tokens.clear()
-                slot.min_tokens = running_sequence(slot).reused_tokens = 0
+                slot.truncate(0)
+                running_sequence(slot).reused_tokens = 0
 
     def unsaved(self, closing: bool = False) -> Iterator[PrefixSave]:
         """Yield saves of the slots with tokens that may be written to a disk and that the tree lacks, the most recently
@@ -165,7 +164,7 @@ class Scheduler:
             if group in (None, slot.affinity):
                 slot.savable_tokens = 0
             if group == slot.affinity and slot.running is None:
-                slot.cached_tokens.clear()
+                slot.truncate(0)
 
     def _admit(self) -> Iterator[Transfer]:
         """Move waiting jobs into free slots; interactive ones also into slots that batch jobs leave."""
@@ -176,8 +175,7 @@ class Scheduler:
             checkpoints = self.prefixes.checkpoints(slot, running)
             if running.reused_tokens < len(slot.cached_tokens):
                 yield from self.prefixes.save(slot, running.reused_tokens)
-                del slot.cached_tokens[running.reused_tokens :]
-                slot.min_tokens = min(slot.min_tokens, running.reused_tokens)
+                slot.truncate(running.reused_tokens)
                 slot.keep_until = 0.0
             elif slot.savable_tokens and not _savable_tokens(slot, running):
                 yield from self.prefixes.save(slot)

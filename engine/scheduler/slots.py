@@ -91,6 +91,11 @@ class Slot:
         self.last_used = 0
         """Time of the last use, in the scheduler's clock ticks."""
 
+    def truncate(self, n: int) -> None:
+        """Forget the tokens after the first `n`."""
+        del self.cached_tokens[n:]
+        self.min_tokens = min(self.min_tokens, n)
+
     @property
     def pending(self) -> int:
         """Number of tokens to evaluate: the rest of a prompt, or the last sampled token and the forced ones after

@@ -233,6 +233,18 @@ def test_plan_without_the_tokens_before_a_restored_window_does_not_truncate_to_t
         assert cached == Started([0, 0, len(LONG), 0][key])
 
 
+def test_plan_after_drop_truncates_a_slot_whose_window_was_restored_before() -> None:
+    about = info(n_slots=1, cuts=False)
+    tree = tree_of(about)
+    scheduler, model = Scheduler(about, [END], tree=tree), Naive(about, tree)
+    other = [token + 1 for token in LONG]
+    for key, prompt in enumerate([LONG, (9, 9, 9), (*LONG, 7), other, (*other[:40], 6)]):
+        if key == 3:
+            scheduler.drop("a")
+        scheduler.add(key, Job(tuple(prompt), 1, GREEDY, affinity="a"))
+        assert run(scheduler, model)[key][0] == Started([0, 0, len(LONG), 0, 40][key])
+
+
 def test_plan_after_a_failed_restore_evaluates_the_prompt() -> None:
     about = info(n_slots=1)
     tree = tree_of(about)
