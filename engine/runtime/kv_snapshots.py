@@ -7,10 +7,10 @@ run and of all tokens before it, so a run is written once, and a beginning that 
 
 import fcntl
 import hashlib
-import itertools
 import logging
 import os
 import re
+import secrets
 import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
@@ -59,8 +59,6 @@ class Snapshots:
         self.limit = limit
         self._owned: dict[str, frozenset[str] | None] = {}
         """Names of files that this server may delete -> affinity groups in the file; None if it is damaged."""
-        self._drafts = itertools.count()
-        """Numbers of temporary files: two threads may write the same run."""
         self._lock: int | None = None
         """File descriptor that marks the folder as used until this process ends."""
 
@@ -105,16 +103,12 @@ class Snapshots:
                 yield CachedRun(head.tokens, head.start, state, head.groups)
 
     def _is_alone(self) -> bool:
-        """Lock the folder, and remove a killed server's drafts; return False if another server has the lock."""
+        """Lock the folder; return False if another server has the lock."""
         try:
-            alone = self._folder.is_dir() and self._lock_folder()
+            return self._folder.is_dir() and self._lock_folder()
         except OSError as error:
             log.warning("%s cannot be locked: %s", self._folder, error)
             return False
-        if alone:
-            for draft in self._folder.glob(f"{DRAFT_PREFIX}*"):
-                draft.unlink(missing_ok=True)
-        return alone
 
     def drop(self, group: str | None = None) -> None:
         """Delete this server's files, including those of its earlier runs, whose tokens no other affinity group had;
@@ -143,13 +137,18 @@ class Snapshots:
         return [path for _, path in sorted(found, reverse=True)]
 
     def _lock_folder(self) -> bool:
-        """Mark the folder as used. Return True if this process had not done so, and no other server uses it."""
+        """Mark the folder as used. Return True if this process had not done so, and no other server uses it; then
+        remove a killed server's drafts."""
         if self._lock is not None:
             return False
         self._lock = os.open(self._folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         with suppress(BlockingIOError):
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            fcntl.flock(self._lock, fcntl.LOCK_SH)
+            try:  # as long as no other server can write a draft
+                for draft in self._folder.glob(f"{DRAFT_PREFIX}*"):
+                    draft.unlink(missing_ok=True)
+            finally:
+                fcntl.flock(self._lock, fcntl.LOCK_SH)
             return True
         fcntl.flock(self._lock, fcntl.LOCK_SH)
         return False
@@ -160,7 +159,8 @@ class Snapshots:
         if groups is not None and groups <= run.groups and path.exists():
             return
         head = _FileHeader(self._fingerprint, _digest(state), run.tokens, run.start, len(state.rows), run.groups)
-        draft = self._folder / f"{DRAFT_PREFIX}{next(self._drafts)}-{path.stem}"
+        # Other threads and other servers, also in containers with the same process ids, may write the same run.
+        draft = self._folder / f"{DRAFT_PREFIX}{secrets.token_hex(16)}"
         with atomic_write(path, draft, mode=0o600, syncs=False) as file:
             file.writelines((msgspec.json.encode(head), b"\n", state.rows, state.tail))
         self._owned[name] = run.groups

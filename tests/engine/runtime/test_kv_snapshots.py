@@ -1,10 +1,12 @@
 """The KV cache over a restart."""
 
+import fcntl
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import pytest
@@ -16,7 +18,9 @@ from engine.chat_template.message import Message
 from engine.job import Finished, Job, SamplingParams, Started
 from engine.loader import Options, load, model_file
 from engine.model import BackendOptions, SavedState
+from engine.platform import atomic_write
 from engine.prefix_cache import CachedRun
+from engine.runtime import kv_snapshots
 from engine.runtime.engine import Engine
 from engine.runtime.kv_snapshots import Snapshots
 from tests.support import model_files
@@ -174,6 +178,24 @@ def test_snapshots_of_two_servers_in_one_folder_survive(tmp_path: Path, fingerpr
     assert found == ([{ONE, TWO}] * 2 if fingerprints[0] == fingerprints[1] else [{ONE}, {TWO}])
 
 
+def test_write_by_two_servers_at_once_of_the_same_run_succeeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = folder_of(tmp_path), folder_of(tmp_path)
+
+    @contextmanager
+    def interleaved(*arguments: Any, **options: Any) -> Iterator[BinaryIO]:
+        with atomic_write(*arguments, **options) as file:
+            yield file
+            monkeypatch.undo()
+            second.write([ONE])
+
+    monkeypatch.setattr(kv_snapshots, "atomic_write", interleaved)
+    first.write([ONE, TWO])
+    assert caplog.messages == []
+    assert list(folder_of(tmp_path).read()) == [ONE, TWO]
+
+
 @pytest.mark.slow
 def test_snapshots_of_an_earlier_setting_are_deleted_by_a_lone_server(tmp_path: Path) -> None:
     code = (
@@ -294,6 +316,24 @@ def test_read_deletes_drafts_of_a_killed_server(tmp_path: Path) -> None:
     (tmp_path / "kv" / ".responsed-draft-abc").write_bytes(b"half a snapshot")
     assert list(folder_of(tmp_path).read()) == []
     assert [path.name for path in (tmp_path / "kv").iterdir()] == [".lock"]
+
+
+def test_read_deletes_no_drafts_of_a_server_that_starts_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another server may begin to write as soon as the first one no longer locks the folder for itself alone."""
+    draft = tmp_path / "kv" / ".responsed-draft-abc"
+    draft.parent.mkdir()
+    lock = fcntl.flock
+
+    def flock(descriptor: int, operation: int) -> None:
+        lock(descriptor, operation)
+        if operation == fcntl.LOCK_SH:
+            draft.write_bytes(b"half a snapshot")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    assert list(folder_of(tmp_path).read()) == []
+    assert draft.exists()
 
 
 @pytest.mark.parametrize("call", ["restore", "save"])
