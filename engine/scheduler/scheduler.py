@@ -211,7 +211,7 @@ class Scheduler:
         prompts = [slot for slot in self._stepping if not slot.streaming and running_sequence(slot).donor is None]
         self._prompt_is_next = bool(prompts) and (self._prompt_is_next or not streams)
         if self._prompt_is_next:
-            yield self._prompts.entry(prompts, len(streams), len(self._stepping) - len(streams), self._tick())
+            yield self._prompts.entry(prompts, len(streams), len(self._stepping) - len(streams))
         else:
             # Draft tokens would delay waiting first tokens.
             yield from self._streams.entries(streams, drafting=not prompts)

@@ -10,8 +10,11 @@ from engine.job import EngineOutput, Finished, FinishReason, Job, Lane, Progress
 from engine.model import BatchEntry, ModelInfo, SavedState
 from engine.prefix_cache import CachedRun, PrefixTree
 from engine.scheduler.prefix_reuse import MIN_PREFIX_COPY_TOKENS
+from engine.scheduler.prompt_planner import PromptPlanner
 from engine.scheduler.scheduler import Scheduler
+from engine.scheduler.slots import Slot, TokenSequence
 from engine.scheduler.step import PrefixCopy, PrefixRestore, PrefixSave, Step, Transfer
+from engine.scheduler.step_budget import StepBudget
 
 GREEDY = SamplingParams(temperature=0, top_p=1, top_k=0, min_p=0)
 END = 9
@@ -165,6 +168,13 @@ def alone(prompt: Sequence[int], length: int) -> list[int]:
     return tokens[len(prompt) :]
 
 
+def waiting(index: int, length: int, lane: Lane) -> Slot:
+    """Return a slot with a prompt of which nothing is evaluated."""
+    slot = Slot(index)
+    slot.running = TokenSequence(index, Job(tuple(range(length)), 1, GREEDY, lane=lane))
+    return slot
+
+
 def test_plan_with_streams_puts_all_into_one_step() -> None:
     scheduler, model = Scheduler(info(), []), Naive(info())
     for key in range(4):
@@ -237,6 +247,38 @@ def test_plan_with_prompts_takes_the_shortest_and_now_and_then_the_oldest() -> N
         done += [who for who, output in step(scheduler, model) if isinstance(output, Finished)]
         key += 1
     assert 10 < len(done) < 1000
+
+
+@pytest.mark.parametrize("earlier_jobs", range(8))
+def test_plan_beside_short_prompts_at_regular_times_does_not_starve_the_oldest(earlier_jobs: int) -> None:
+    """The short prompts take two steps each: an admission, two prompt steps and a release, again and again."""
+    about = info(n_slots=2)
+    scheduler, model = Scheduler(about, []), Naive(about)
+
+    def slow_step() -> set[int]:
+        plan = scheduler.plan()
+        keys = {scheduler.key(entry.slot) for entry in plan.entries}
+        scheduler.update(plan, model.run(plan), 1.0 * sum(len(entry.tokens) for entry in plan.entries))
+        return keys
+
+    for key in range(1, 1 + earlier_jobs):
+        scheduler.add(key, job(30 + key, 40, most=1))
+        while not scheduler.idle:
+            slow_step()
+    scheduler.add(0, job(*range(400), most=1))
+    steps: list[set[int]] = []
+    for key in range(100, 120):
+        scheduler.add(key, job(key, 7, 8, 9, most=1))
+        steps += [slow_step(), slow_step()]
+    assert 1 < sum({0} <= keys for keys in steps) < len(steps) / 2
+
+
+def test_prompt_planner_takes_the_oldest_of_a_lane_whatever_steps_the_other_lane_has() -> None:
+    planner = PromptPlanner(info(), StepBudget(64))
+    prompts = {lane: [waiting(0, 40, lane), waiting(1, 30, lane)] for lane in Lane}
+    lanes = [*[Lane.INTERACTIVE] * 7, Lane.BATCH] * 16
+    taken = [(lane, planner.entry(prompts[lane], 0, 2).slot) for lane in lanes]
+    assert [taken.count((lane, 0)) for lane in Lane] == [14, 2]
 
 
 def test_fail_ends_the_steps_jobs_and_drops_copied_prefixes() -> None:
