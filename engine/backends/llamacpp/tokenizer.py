@@ -1,6 +1,6 @@
 """llama.cpp's own tokenizer, over the vocabulary of a loaded file."""
 
-from ctypes import c_int32
+from ctypes import Array, c_int32
 
 from engine.backends.llamacpp.library import Library
 from engine.model import ModelError
@@ -21,9 +21,16 @@ class NativeTokenizer:
         if self._vocab is None:
             raise ModelError("the model is closed")
         data = text.encode()
-        ids = (c_int32 * (len(data) + 1))()  # a token has at least one byte; SentencePiece prepends a space
-        n: int = self._lib.llama_tokenize(self._vocab, data, len(data), ids, len(ids), False, False)
+        # Most tokens have at least one byte; SentencePiece prepends a space.
+        ids, n = self._tokenize(data, len(data) + 1)
+        if n < 0:  # they do not fit, and -n are needed
+            ids, n = self._tokenize(data, -n)
         return ids[:n]
+
+    def _tokenize(self, data: bytes, size: int) -> tuple[Array[c_int32], int]:
+        """Return room for `size` ids, and the library's result: the number of ids in it."""
+        ids = (c_int32 * size)()
+        return ids, self._lib.llama_tokenize(self._vocab, data, len(data), ids, size, False, False)
 
     def close(self) -> None:
         """Forget the vocabulary, whose memory is about to be freed."""

@@ -1,10 +1,13 @@
 """The tokenizer of the engine that has loaded the model, in place of our own."""
 
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from engine.backends import selection
+from engine.backends.llamacpp.library import Library
+from engine.backends.llamacpp.tokenizer import NativeTokenizer
 from engine.gguf import reader
 from engine.tokenizer import Vocabulary
 from engine.tokenizer.encoders import MAX_RUN, PRE_TOKENIZERS, native_encoder, with_short_runs
@@ -25,6 +28,30 @@ def test_vocabulary_with_the_engines_encoder_gives_the_same_ids(pre: str, tmp_pa
     ours, theirs = Vocabulary(reader.read(path)), Vocabulary(reader.read(path))
     theirs.choose_encoder(selection.native_tokenizer(path, None))
     assert [theirs.encode(text) for text in TEXTS] == [ours.encode(text) for text in TEXTS]
+
+
+class TwiceTokenizing:
+    """A library with two tokens for each byte of a text."""
+
+    def llama_model_get_vocab(self, model: int) -> int:
+        return model
+
+    def llama_vocab_n_tokens(self, vocab: int) -> int:
+        return 256
+
+    def llama_tokenize(
+        self, vocab: int, text: bytes, length: int, ids: Any, size: int, special: bool, parse_special: bool
+    ) -> int:
+        if 2 * length > size:
+            return -2 * length
+        ids[: 2 * length] = [byte for byte in text for _ in range(2)]
+        return 2 * length
+
+
+@pytest.mark.parametrize("text", ["", "a", "abcd"])
+def test_native_tokenizer_with_more_tokens_than_bytes_returns_all(text: str) -> None:
+    tokenizer = NativeTokenizer(cast(Library, TwiceTokenizing()), 1)
+    assert tokenizer(text) == [byte for byte in text.encode() for _ in range(2)]
 
 
 def test_own_encoder_for_a_default_pre_tokenizer_is_ours(tmp_path: Path) -> None:
