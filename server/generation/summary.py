@@ -17,10 +17,10 @@ class Origin(Struct, frozen=True):
     """The request that started a generation."""
 
     request_id: str
-    client_name: str
+    client: str
     """Name of the API key, or the client's address."""
     route: str
-    key_name: str = ""
+    key: str = ""
     """Name of the API key; empty if the server needs none."""
     skipped: tuple[str, ...] = ()
     """Parts of the request that had no effect."""
@@ -125,7 +125,7 @@ class GenerationSummary(Struct, frozen=True):
         tools = f"tools {self.tools * 1e3:.0f} ms, " if self.tools else ""
         first = "none" if self.first_token is None else f"{self.first_token * 1e3:.0f} ms"
         return (
-            f"{self.response_id} {self.origin.request_id} {self.origin.client_name} {self.origin.route} {self.mode} "
+            f"{self.response_id} {self.origin.request_id} {self.origin.client} {self.origin.route} {self.mode} "
             f"{'batch ' if self.lane is Lane.BATCH else ''}"
             f"{self.outcome}: queue {self.queue * 1e3:.0f} ms, {tools}first token {first}, in {self.input_tokens} "
             f"(cached {self.cached_tokens}{evicted}), out {self.output_tokens}, {self.tokens_per_second:.1f} tokens/s, "

@@ -57,7 +57,7 @@ class PrometheusMetrics:
 
     def record_answer(self, summary: GenerationSummary) -> None:
         """Count a response that has ended."""
-        key = summary.origin.key_name
+        key = summary.origin.key
         self._answers.labels(summary.origin.route, summary.outcome, key, summary.lane.value).inc()
         self._prompt_tokens.labels(key).inc(summary.input_tokens)
         self._cached_tokens.labels(key).inc(summary.cached_tokens)

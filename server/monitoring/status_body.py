@@ -153,7 +153,7 @@ def running_stream(generation: Generation, now: float) -> RunningStream:
     begun = min(now, generation.slot.since) if begun is None else begun
     return RunningStream(
         generation.response.id[:ID_CHARACTERS],
-        spec.origin.client_name,
+        spec.origin.client,
         spec.origin.route,
         spec.mode,
         spec.job.lane.value,
@@ -183,7 +183,7 @@ def ended_answer(each: GenerationSummary) -> EndedAnswer:
     return EndedAnswer(
         each.response_id[:ID_CHARACTERS],
         0.0,
-        each.origin.client_name,
+        each.origin.client,
         each.origin.route,
         each.mode,
         each.lane.value,

@@ -92,7 +92,7 @@ async def test_log_names_the_client_that_a_trusted_proxy_names(
             await proxy.request("POST", "/v1/responses", encode(input="Hi"), "X-Forwarded-For: 192.0.2.1")
             await proxy.answer()
     (summary,) = [record.summary for record in caplog.records if hasattr(record, "summary")]
-    assert summary.origin.client_name == client
+    assert summary.origin.client == client
 
 
 async def test_garbage_of_a_trusted_proxy_is_ignored_with_a_line(caplog: pytest.LogCaptureFixture) -> None:
@@ -108,4 +108,4 @@ async def test_ipv4_client_of_an_ipv6_address_has_its_own_name(caplog: pytest.Lo
     async with served(hosts=("::ffff:127.0.0.1",)) as running:
         await exchange(running, "POST", "/v1/responses", encode(input="Hi"))
     (summary,) = [record.summary for record in caplog.records if hasattr(record, "summary")]
-    assert summary.origin.client_name == "127.0.0.1"
+    assert summary.origin.client == "127.0.0.1"
