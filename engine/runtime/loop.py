@@ -158,6 +158,7 @@ class InferenceLoop:
             if left := self._cache.carry_out(step.transfers):
                 self._scheduler.undo(left)
                 return []  # the next step plans anew
+            step = Step(entries=step.entries)  # transfers that are carried out survive a failed decode
             began = time.perf_counter()
             rows = sum(len(entry.tokens) for entry in step.entries)
             with self.mask_thread.computing(self._step_constraints(step)), self._threads.decoding(rows):

@@ -125,7 +125,7 @@ class Scheduler:
     def fail(
         self, step: Step, message: str, reason: FinishReason = FinishReason.FAILED
     ) -> list[tuple[Key, EngineOutput]]:
-        """Record that a step could not be carried out: its jobs end, all others continue."""
+        """Record that a step could not be carried out, nor its transfers: its jobs end, all others continue."""
         outputs: list[tuple[Key, EngineOutput]] = []
         self.undo(step.transfers)
         for entry in step.entries:

@@ -24,8 +24,10 @@ from engine.job import (
     Token,
 )
 from engine.model import BatchEntry, FloatArray, ModelError, SavedState
+from engine.runtime.commands import Command, Submit
 from engine.runtime.engine import Engine, EngineStopped
-from engine.runtime.loop import INTERNAL_ERROR
+from engine.runtime.host_cache import HostCache
+from engine.runtime.loop import INTERNAL_ERROR, InferenceLoop
 
 GREEDY = SamplingParams(temperature=0, top_p=1, top_k=0, min_p=0)
 STOP, LENGTH = Finished(FinishReason.STOP), Finished(FinishReason.LENGTH)
@@ -290,6 +292,39 @@ async def test_engine_whose_model_cannot_copy_a_prefix_evaluates_it_and_ends_no_
     answers = [[output for output in outputs if not isinstance(output, Progress)] for outputs in found]
     assert answers == [[Started(0), *tokens_of(text), STOP] for text in texts]
     assert model.failures == 1
+
+
+class FailingOnce(ScriptedModel):
+    """Fails to decode the step that makes the first copy."""
+
+    failed: Sequence[BatchEntry] = ()
+
+    def decode(self, batch: Sequence[BatchEntry]) -> None:
+        if self.copies and not self.failed:
+            self.failed = batch
+            raise ModelError("no")
+        super().decode(batch)
+
+
+def test_loop_keeps_a_prefix_that_a_failed_step_has_copied_into_a_slot_without_an_entry() -> None:
+    prefix = b"a prefix of many tokens, "
+    model = FailingOnce(batched=True)
+    inbox: SimpleQueue[Command] = SimpleQueue()
+    loop = InferenceLoop(model, {END}, 0.0, HostCache(model, 0), None, inbox)
+    for key, text in enumerate((prefix + b"1", prefix + b"2")):
+        inbox.put(Submit(key, job(text)))
+    outputs: dict[int, list[EngineOutput]] = {0: [], 1: []}
+
+    def deliver(delivered: Sequence[tuple[int, EngineOutput]]) -> None:
+        for key, output in delivered:
+            outputs[key].append(output)
+        if loop.empty:
+            inbox.put(None)
+
+    loop.run(deliver, lambda runs: None)
+    assert [entry.slot for entry in model.failed] == [0]
+    assert outputs[0][-1] == Finished(FinishReason.FAILED, "no")
+    assert (outputs[1][0], outputs[1][-1]) == (Started(1 + len(prefix)), STOP)
 
 
 class Raising:
