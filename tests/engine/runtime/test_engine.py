@@ -342,25 +342,35 @@ class Raising:
         return self
 
     @property
-    def idle(self) -> bool:
-        self._reach("idle")
+    def mask_ready(self) -> bool:
+        self._reach("mask_ready")
         return False
 
-    def prepare(self) -> None:
-        self._reach("prepare")
+    def compute_mask(self) -> None:
+        pass
 
-    def apply(self, logits: FloatArray) -> None:
-        self._reach("apply")
+    def apply_mask(self, logits: FloatArray) -> None:
+        self._reach("apply_mask")
 
-    def advance(self, token: int) -> None:
-        self._reach("advance")
+    def fits(self, token: int) -> bool:
+        return True
+
+    def accept(self, token: int) -> None:
+        self._reach("accept")
+
+    def forced(self) -> Sequence[int]:
+        self._reach("forced")
+        return ()
 
 
-@pytest.mark.parametrize("place", ["start", "idle", "apply", "advance"])
-async def test_engine_with_a_grammar_that_raises_ends_that_job_and_serves_the_next(place: str) -> None:
+@pytest.mark.parametrize("place", ["start", "forced", "mask_ready", "apply_mask", "accept"])
+async def test_engine_with_a_grammar_that_raises_ends_that_job_and_serves_the_next(
+    place: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async with running(ScriptedModel(batched=True)) as engine:
         faulty = msgspec.structs.replace(job(b"a"), grammar=Raising(place))
         assert (await answered(engine, faulty))[-1] == BROKEN
+        assert [str(record.exc_info[1]) for record in caplog.records if record.exc_info] == [place]
         assert (await answered(engine, job(b"later")))[1:] == [*tokens_of(b"later"), STOP]
 
 
