@@ -184,7 +184,7 @@ class InferenceLoop:
                     sampled[entry.slot], forced[entry.slot] = self._pick(entry)
             except Exception as error:
                 failure = _failure(error)
-                outputs += self._scheduler.fail(Step(entries=(entry,)), failure.message, failure.reason)
+                outputs.append(self._scheduler.end(entry, failure.message, failure.reason))
             else:
                 entries.append(entry)
                 if self._timed and (key := self._scheduler.key(entry.slot)) in self._timed:

@@ -135,6 +135,18 @@ class Scheduler:
             self._release(slot)
         return outputs
 
+    def end(
+        self, entry: BatchEntry, message: str, reason: FinishReason = FinishReason.FAILED
+    ) -> tuple[Key, EngineOutput]:
+        """Record that a job cannot continue after its entry was decoded. The tokens remain in the slot, except for
+        drafts, which were not verified."""
+        slot = self._slots[entry.slot]
+        drafts = max(entry.logits - 1, 0)
+        slot.cached_tokens[entry.position :] = entry.tokens[: len(entry.tokens) - drafts]
+        output = running_sequence(slot).key, Finished(reason, message)
+        self._release(slot)
+        return output
+
     def key(self, slot: int) -> Key:
         """Return the job that runs in a planned slot."""
         return running_sequence(self._slots[slot]).key

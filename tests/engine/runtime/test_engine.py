@@ -374,6 +374,14 @@ async def test_engine_with_a_grammar_that_raises_ends_that_job_and_serves_the_ne
         assert (await answered(engine, job(b"later")))[1:] == [*tokens_of(b"later"), STOP]
 
 
+async def test_engine_with_a_grammar_that_raises_keeps_the_decoded_prompt() -> None:
+    async with running(ScriptedModel(n_slots=1, batched=True)) as engine:
+        faulty = msgspec.structs.replace(job(b"a"), grammar=Raising("apply_mask"))
+        assert (await answered(engine, faulty))[-1] == BROKEN
+        later = msgspec.structs.replace(faulty, prompt=(*faulty.prompt, ASSISTANT), grammar=None)
+        assert (await answered(engine, later))[0] == Started(len(faulty.prompt))
+
+
 @pytest.mark.parametrize("n_slots", [1, 2])
 async def test_engine_with_an_empty_prompt_ends_that_job_and_serves_the_next(n_slots: int) -> None:
     async with running(ScriptedModel(n_slots=n_slots)) as engine:

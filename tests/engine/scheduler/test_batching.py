@@ -305,6 +305,33 @@ def test_fail_within_a_prompt_leaves_a_slot_empty_unless_it_truncates(rewinds: b
     assert run(scheduler, model)[2][0] == Started(cached)
 
 
+@pytest.mark.parametrize("rewinds", [True, False])
+def test_end_after_a_decode_keeps_its_tokens(rewinds: bool) -> None:
+    about = info(n_slots=1, rewinds=rewinds)
+    scheduler, model = Scheduler(about, []), Naive(about)
+    scheduler.add(1, job(*range(1, 31)))
+    step(scheduler, model)
+    plan = scheduler.plan()
+    model.run(plan)
+    (entry,) = plan.entries
+    assert scheduler.end(entry, "no") == (1, Finished(FinishReason.FAILED, "no"))
+    scheduler.add(2, job(*range(1, 33)))
+    assert run(scheduler, model)[2][0] == Started(30)
+
+
+def test_end_after_a_decode_drops_drafts() -> None:
+    about = info(n_slots=1)
+    scheduler, model = Scheduler(about, []), Naive(about)
+    scheduler.add(1, job(*[1, 2, 3] * 10, most=50))
+    while (entry := (plan := scheduler.plan()).entries[0]).logits < 2:
+        scheduler.update(plan, model.run(plan), 0.01)
+    scheduler.end(entry, "no")
+    draft = entry.tokens[1]
+    model.cached[0][entry.position :] = entry.tokens
+    scheduler.add(2, job(*model.cached[0][: entry.position + 1], draft, 5))
+    assert run(scheduler, model)[2][0] == Started(entry.position + 1)
+
+
 @pytest.mark.slow
 def test_plan_with_many_drafts_fits_into_a_batch() -> None:
     about = info(n_slots=50)
@@ -321,7 +348,7 @@ PROMPTS = st.one_of(
     ),
 )
 JOBS = st.lists(st.tuples(PROMPTS, st.integers(1, 12)), min_size=1, max_size=12)
-ACTS = st.lists(st.sampled_from(["step", "add", "cancel", "fail", "undo", "save"]), max_size=60)
+ACTS = st.lists(st.sampled_from(["step", "add", "cancel", "fail", "fail decode", "end", "undo", "save"]), max_size=60)
 
 
 @pytest.mark.parametrize("rewinds", [True, False])
@@ -402,7 +429,8 @@ class PlayedEvents:
         elif act == "save":
             self.save_in_advance()
         elif not self.scheduler.idle:
-            {"step": self._step, "fail": self._fail, "undo": self._undo}[act]()
+            acts = {"fail": self._fail, "fail decode": self._fail_decode, "end": self._end, "undo": self._undo}
+            acts.get(act, self._step)()
 
     def finish(self) -> None:
         for key, more in run(self.scheduler, self.model).items():
@@ -439,10 +467,25 @@ class PlayedEvents:
         self._take(step(self.scheduler, self.model))
 
     def _fail(self) -> None:
+        self._fail_entries(self.scheduler.plan())
+
+    def _fail_decode(self) -> None:
         plan = self.scheduler.plan()
+        for transfer in plan.transfers:
+            self.model.carry_out(transfer)
+        self._fail_entries(Step(entries=plan.entries))
+
+    def _fail_entries(self, plan: Step) -> None:
         for entry in plan.entries:
             del self.model.cached[entry.slot][entry.position if self.model.info.truncates else 0 :]
         self._take(self.scheduler.fail(plan, "failed"))
+
+    def _end(self) -> None:
+        """End the job of a decoded entry."""
+        plan = self.scheduler.plan()
+        sampled = self.model.run(plan)
+        self._take([self.scheduler.end(plan.entries[0], "failed")])
+        self._take(self.scheduler.update(Step(entries=plan.entries[1:]), sampled, 0.01, self.model.forced))
 
     def _undo(self) -> None:
         self.scheduler.undo(self.scheduler.plan().transfers)
