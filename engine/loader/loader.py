@@ -15,7 +15,7 @@ from engine.chat_template import ChatTemplate, sources
 from engine.gguf import FileFacts, GGUFError, file_facts, kinds
 from engine.loader import footprint, kv_cache, machine, memory_check, model_file, thread_check
 from engine.loader.options import Options, context, thread_counts
-from engine.loader.probe import PROBE_VERSION, probe
+from engine.loader.probe import PROBE_VERSION, UnusableWeights, probe
 from engine.loader.probe_cache import ProbeCache, identity
 from engine.loader.rewritten_copy import compatible_weights
 from engine.model import EngineFault, Model, ModelError, ThreadCounts
@@ -145,11 +145,11 @@ class _File:
             weights = compatible_weights(self._path, self.header, self._probe_cache, self._cache)
         try:
             self._probe_once(choice, weights)
-            model = self._open(choice, weights)
-        except ModelError:
+        except (UnusableWeights, EngineFault):
             if weights != self._path:
-                weights.unlink(missing_ok=True)  # an unusable copy that was made here
+                weights.unlink(missing_ok=True)  # a rewritten copy that nobody can use
             raise
+        model = self._open(choice, weights)
         if native := backends.tokenizer_of(model):
             self._choose_encoder(native)
         vocabulary, template = self.texts()

@@ -32,6 +32,10 @@ PROBE_VERSION = 3
 log = logging.getLogger("responsed.engine")
 
 
+class UnusableWeights(ModelError):
+    """An engine refuses the weights of a file, or computes no numbers with them."""
+
+
 def timeout(n_bytes: int) -> float:
     """Return the seconds that a child may take with weights of that size."""
     return TIMEOUT_SECONDS + n_bytes / MIN_READ_BYTES_PER_SECOND
@@ -43,8 +47,8 @@ def probe(
     """Check the template in `path` and run a token through `weights` (the same file, or its rewritten copy).
 
     `n_bytes` is the size of the weights; `chat_template` (see `loader.Options`) replaces the file's own. Raises
-    ModelError if the child reports an error or dies; EngineFault if a signal ends it while the engine computes; OSError
-    if it cannot be started.
+    ModelError if the child reports an error or dies: UnusableWeights if it reports an error of the weights, EngineFault
+    if the engine crashes on them; OSError if the child cannot be started.
     """
     log.info("%s probes %s for the first time, in its own process", engine, path.name)
     arguments = [str(path.absolute()), str(weights.absolute()), engine, chat_template]
@@ -79,7 +83,7 @@ def _error(name: str, done: subprocess.CompletedProcess[str]) -> ModelError:
     """Return the error of a child that has failed on the file `name`."""
     stage, _, message = done.stdout.rstrip().rpartition("\n")[2].partition(": ")
     if message:
-        return ModelError(message)
+        return UnusableWeights(message) if stage == "weights" else ModelError(message)
     reason = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
     if output := done.stderr.strip():  # a traceback, or why the engine aborted
         log.warning("the process that tried %s ended with %s: %s", name, reason, output.rpartition("\n")[2])

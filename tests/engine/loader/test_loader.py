@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from engine import backends
 from engine.backends.ctransformers import converter, model
 from engine.backends.llamacpp import library as libllama
 from engine.chat_template import TemplateError
@@ -20,7 +21,7 @@ from engine.loader import Loaded, Options, load, loader, machine, thread_counts
 from engine.loader.options import DEFAULT_MAX_CONTEXT
 from engine.loader.probe import probe
 from engine.loader.probe_cache import ProbeCache
-from engine.model import BatchEntry, EngineFault, ModelError, ThreadCounts, TooLittleDisk
+from engine.model import BatchEntry, EngineFault, ModelError, ThreadCounts, TooLittleDisk, TooLittleMemory
 from tests.support import model_files
 
 pytestmark = [pytest.mark.ctransformers, pytest.mark.slow]
@@ -312,6 +313,30 @@ def test_load_with_a_refused_copy_removes_it_and_names_the_model(path: Path, sta
         start(path)
     assert str(caught.value) == "ctransformers cannot load model.gguf: Failed to create LLM 'gguf' from 'model.gguf'."
     assert [each.name for each in (start.cache / "backport").iterdir()] == [".lock"]
+
+
+@pytest.mark.parametrize("when", ["probe", "open", "replaced"])
+def test_load_that_fails_for_another_reason_than_its_weights_leaves_the_copy(
+    when: str, path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise TooLittleMemory("too little memory")
+
+    def replace() -> None:
+        model_files.spm(path.with_name("other")).rename(path)
+
+    model_files.bpe(path)
+    start(path)
+    (copy,) = (start.cache / "backport").glob("*.gguf")
+    made = copy.stat()
+    if when == "probe":
+        os.utime(path, ns=(1, 1))
+        monkeypatch.setattr(loader, "probe", fail)
+    if when == "open":
+        monkeypatch.setattr(backends, "open_model", fail)
+    with pytest.raises(ModelError, match=r"too little memory|was replaced while it was loaded"):
+        load(path, OPTIONS, start.cache, replace if when == "replaced" else loader.nothing)
+    assert copy.stat() == made
 
 
 @pytest.fixture
