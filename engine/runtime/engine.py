@@ -23,12 +23,13 @@ from engine.scheduler import EngineStats, Key
 DEFAULT_CACHE_BYTES = 256_000_000
 """Limit of the prefix cache in memory."""
 WARM_UP_JOB = Job((0,) * 16, 2, SamplingParams(temperature=0, top_p=1, top_k=0, min_p=0))
-"""A first step of a prompt (`step_budget.INITIAL_PREFILL_TOKENS`) and one of a single token: the first client waits."""
+"""A first step of a prompt (`step_budget.INITIAL_PREFILL_TOKENS`) and one of a single token: otherwise the first client
+would wait for these measurements."""
 STUCK_SECONDS = 120.0
 """Least step time, in seconds, that means the model is stuck: steps take a tenth of a second, and a few seconds on an
 overloaded machine."""
 STUCK_STEPS = 10
-"""Number of slowest steps so far that a step must exceed to count as stuck."""
+"""A step that takes this many times the slowest one so far counts as stuck."""
 
 log = logging.getLogger("responsed.engine")
 

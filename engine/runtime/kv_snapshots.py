@@ -63,7 +63,7 @@ class Snapshots:
         """File descriptor that marks the folder as used until this process ends."""
 
     def write(self, runs: Sequence[CachedRun], *, complete: bool = True) -> None:
-        """Make the files those of these runs, the most useful first. Errors are logged.
+        """Replace this server's files by these runs, the most useful first. Errors are logged.
 
         Runs that are on the disk are not written again. Unless `complete`, this server's other files stay: they may
         not have been read yet.

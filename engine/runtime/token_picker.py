@@ -1,8 +1,8 @@
 """Pick one job's tokens from the logits of a step: sampled under the job's grammar, or forced by it.
 
-A forced token is certain: the grammar allows no other text. It takes no draw of the job's seed, no mask and no decode
-of its own ("jump-forward decoding", SGLang). Forced tokens depend on the tokens before them only, so that equal seeds
-give equal answers whatever else runs.
+A forced token is certain: the grammar allows no other text. It takes no draw of the job's seed, and is delivered before
+it is evaluated ("jump-forward decoding", SGLang), unless the job asks for logprobs: then it needs the row before it.
+Forced tokens depend on the tokens before them only, so that equal seeds give equal answers whatever else runs.
 """
 
 from collections import deque

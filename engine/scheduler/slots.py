@@ -1,4 +1,4 @@
-"""The slots of the KV cache, the sequences that run in them, and the prefixes that they share."""
+"""The slots of the KV cache, and the sequences that run in them."""
 
 from collections.abc import Collection, Sequence
 from typing import TypeAlias

@@ -36,7 +36,8 @@ MAX_OUTLIER_RATIO = 3.0
 
 
 class StepBudget:
-    """Learns from `record_decode` and `record_prefill`; answers by `prefill_tokens` and `cost`."""
+    """Learns from `record_decode`, `record_prefill` and `record_forced_run`; answers by `prefill_tokens`, `cost` and
+    `forced_run_pays`."""
 
     def __init__(self, max_tokens: int, max_step_seconds: float = 0.0) -> None:
         """`max_step_seconds` limits the time between two tokens of a stream; 0 means `MAX_GAP_STEPS` usual steps."""
