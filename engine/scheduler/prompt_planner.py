@@ -10,9 +10,6 @@ from engine.scheduler.step_budget import StepBudget
 OLDEST_PROMPT_INTERVAL = 8
 """Number of successive prompt steps of a lane, one of which is for its oldest prompt."""
 
-MAX_TILE_BUDGETS = 2
-"""Number of budgets that an attention tile may take. A new request would wait too long for a larger one."""
-
 
 class PromptPlanner:
     """Plans steps with a prompt."""
@@ -31,10 +28,9 @@ class PromptPlanner:
         `streams` and `others` are the numbers of streams and of other slots that share the lane."""
         self._limit = self._budget.prefill_tokens(streams, others)
         slot = self._next_prompt(prompts)
-        tile = self._info.attention_tile
-        fills_tile = not streams and tile <= MAX_TILE_BUDGETS * self._limit
+        tile = 1 if streams else self._info.attention_tile
         tokens = slot.pending if self._info.truncates else slot.until_checkpoint
-        return next_entry(slot, _even_part_size(tokens, self._limit, tile if fills_tile else 1))
+        return next_entry(slot, _even_part_size(tokens, self._limit, tile))
 
     def measure(self, streams: int, tokens: int, seconds: float) -> None:
         """Record that a step with that many tokens took so long, while `streams` waited."""
@@ -54,7 +50,7 @@ class PromptPlanner:
 def _even_part_size(tokens: int, max_size: int, min_size: int) -> int:
     """Return the size of equal parts of about `max_size` tokens: a short rest would cost a whole pass over the weights.
 
-    Parts may exceed `max_size`, up to twice `min_size`, in order not to fall below `min_size`.
+    Parts may exceed `max_size` in order not to fall below `min_size`.
     """
     parts = min(-(-tokens // max_size), max(tokens // min_size, 1))
     return -(-tokens // parts)

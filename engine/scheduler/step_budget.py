@@ -15,8 +15,8 @@ MIN_GAP_SECONDS = 0.03
 """Time between two tokens, in seconds, that is always allowed: it is invisible, and prompts need some time beside a
 single fast stream."""
 MAX_PREFILL_STEP_SECONDS = 0.25
-"""Maximum seconds of a step with a prompt: a new request waits for one. (A hang-up interrupts the step.) Without
-streams, filling an attention tile may take up to four times as long; see `PromptPlanner`."""
+"""Maximum seconds of a step with a prompt: a new request waits for one. (A hang-up interrupts the step.) Where this is
+less than two of the engine's attention tiles, a step without streams takes up to that many tokens."""
 FIRST_TOKEN_WEIGHT = 3.0
 """Weight of a late first token relative to a longer gap between two others."""
 MIN_PREFILL_TOKENS = 2
