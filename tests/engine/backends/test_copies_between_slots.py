@@ -60,20 +60,13 @@ def prepared(model: LlamaCpp) -> tuple[FloatArray, FloatArray, SavedState]:
     return evaluated(model, FIRST, 0), second, state
 
 
-def test_restore_into_the_source_of_a_copy_leaves_the_copy_unchanged(model: LlamaCpp) -> None:
+@pytest.mark.parametrize("slot", [0, 1], ids=["source", "target"])
+def test_restore_into_a_slot_of_a_copy_leaves_the_other_one_unchanged(model: LlamaCpp, slot: int) -> None:
     first, second, state = prepared(model)
     model.copy_prefix(0, 1, N)
-    model.restore(0, [state], N)
-    assert np.allclose(continued(model, FIRST, 1), first, atol=1e-4)
-    assert np.allclose(continued(model, SECOND, 0), second, atol=1e-4)
-
-
-def test_restore_into_the_target_of_a_copy_replaces_it(model: LlamaCpp) -> None:
-    first, second, state = prepared(model)
-    model.copy_prefix(0, 1, N)
-    model.restore(1, [state], N)
-    assert np.allclose(continued(model, SECOND, 1), second, atol=1e-4)
-    assert np.allclose(continued(model, FIRST, 0), first, atol=1e-4)
+    model.restore(slot, [state], N)
+    assert np.allclose(continued(model, FIRST, 1 - slot), first, atol=1e-4)
+    assert np.allclose(continued(model, SECOND, slot), second, atol=1e-4)
 
 
 def test_save_of_the_target_of_a_copy_is_the_copied_prefix(model: LlamaCpp) -> None:
