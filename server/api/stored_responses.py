@@ -5,7 +5,6 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TypeAlias
 
 import msgspec
 from msgspec import Raw, Struct
@@ -14,6 +13,7 @@ from server.access import reads_open_names
 from server.api.streaming import stream_events
 from server.generation import Generations
 from server.http import Exchange
+from server.preprocessing import chain_items
 from server.prompt import affinity_group, affinity_key
 from server.prompt.items import stored_items
 from server.protocol import decoding, sse
@@ -22,13 +22,11 @@ from server.protocol.request import Listing, Retrieval
 from server.protocol.sse import Encode
 from server.protocol.stored_objects import Deleted
 from server.relay import Forgetting, Relay, RunningElsewhere, replayed
-from server.store import AsyncStore, Deletion, Missing, Stored, StoredItem
-from server.work_thread import WorkThread
+from server.store import AsyncStore, Deletion, Missing, Stored
+from server.work_thread import WorkThread, size_of
 
 RESPONSE_ID = re.compile(r"resp_[0-9A-Za-z_-]+")
 """Id of a response, made by this or another server."""
-
-_Past: TypeAlias = Sequence[Stored] | Sequence[StoredItem]
 
 
 class _Background(Struct):
@@ -135,9 +133,27 @@ class StoredResponsesHandler:
         listing = decoding.query(exchange.query, Listing)
         found = await self._found(response_id)
         stored = found.stored if isinstance(found, RunningElsewhere) else found
-        past: _Past = () if self._store is None else await _past(self._store, stored)
-        size = len(stored.items) + sum(map(_size, past))
-        await exchange.answer(200, await self._work.run(size, _page, stored, listing, past))
+        earlier = await self._earlier_items(stored)
+        size = len(stored.items) + size_of(earlier)
+        await exchange.answer(200, await self._work.run(size, _page, stored, listing, earlier))
+
+    async def _earlier_items(self, stored: Stored) -> list[Raw]:
+        """Return the items before the input, of earlier responses or of the conversation; none if some are deleted.
+
+        OpenAI lists all items that were used to generate a response.
+        """
+        if (store := self._store) is None:
+            return []
+        with suppress(Missing):
+            if stored.previous is not None:
+                chain = await store.run(store.responses.chain, stored.previous, time.monotonic())
+                return await chain_items(chain, self._work)
+            if stored.conversation is not None:
+                page = await store.run(store.conversations.items, stored.conversation, time.monotonic())
+                items = [Raw(item.json) for item in page.items]
+                size = len(stored.items) + size_of(items)
+                return await self._work.run(size, stored_items.items_before, items, stored.items)
+        return []
 
     async def _found(self, response_id: str) -> Stored | RunningElsewhere:
         """Return the stored response, or the server that generates it. Raises NotFound, StoreError."""
@@ -176,32 +192,8 @@ class StoredResponsesHandler:
         await exchange.close(sse.DONE)
 
 
-async def _past(store: AsyncStore, stored: Stored) -> _Past:
-    """Return what was before the input, earlier responses or items of the conversation; nothing if some are deleted.
-
-    OpenAI lists all items that were used to generate a response.
-    """
-    with suppress(Missing):
-        if stored.previous is not None:
-            return await store.run(store.responses.chain, stored.previous, time.monotonic())
-        if stored.conversation is not None:
-            return (await store.run(store.conversations.items, stored.conversation, time.monotonic())).items
-    return ()
-
-
-def _size(each: Stored | StoredItem) -> int:
-    return len(each.json) if isinstance(each, StoredItem) else len(each.items) + len(each.response)
-
-
-def _page(stored: Stored, listing: Listing, past: _Past) -> bytes:
+def _page(stored: Stored, listing: Listing, earlier: Sequence[Raw]) -> bytes:
     """Return the page of a response's items that is listed."""
-    earlier: list[Raw] = []
-    conversation = [Raw(each.json) for each in past if isinstance(each, StoredItem)]
-    for each in past:
-        if isinstance(each, Stored):
-            earlier += stored_items.conversation_items(each.items, each.response)
-    if conversation:
-        earlier = stored_items.items_before(conversation, stored.items)
     return msgspec.json.encode(stored_items.page(stored.items, listing, earlier))
 
 

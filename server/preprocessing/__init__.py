@@ -7,7 +7,7 @@ Imports `access`, `config`, `generation`, `http`, `mcp`, `postprocessing`, `prom
 from server.preprocessing.body_reader import BodyReader, DecodedBody
 from server.preprocessing.entry_limits import EntryLimits
 from server.preprocessing.generation_specs import SpecBuilder
-from server.preprocessing.history import History, conversation_not_found
+from server.preprocessing.history import History, chain_items, conversation_not_found
 from server.preprocessing.lanes import lane_of
 from server.preprocessing.reasoning_seal import KEY_NAME, ReasoningSeal
 from server.preprocessing.references import References
@@ -25,6 +25,7 @@ __all__ = [
     "RequestReader",
     "Requester",
     "SpecBuilder",
+    "chain_items",
     "conversation_not_found",
     "lane_of",
 ]

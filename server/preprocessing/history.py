@@ -59,8 +59,13 @@ class History:
             if await self._store.run(self._store.responses.owner, previous) is not None:
                 raise _in_progress(previous)
             raise _previous_not_found(previous)  # the store failed to record its end
-        size = sum(len(stored.items) + len(stored.response) for stored in chain)
-        return Past(await self._work.run(size, _all_items, chain), chain[0].id)
+        return Past(await chain_items(chain, self._work), chain[0].id)
+
+
+async def chain_items(chain: Sequence[Stored], work: WorkThread) -> list[Raw]:
+    """Return the items of stored responses, of each its input and then its output."""
+    size = sum(len(stored.items) + len(stored.response) for stored in chain)
+    return await work.run(size, _all_items, chain)
 
 
 def _all_items(chain: Sequence[Stored]) -> list[Raw]:
